@@ -1,0 +1,102 @@
+"""The public functions of seehear: what the command line does, for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seehear.config import Config, with_settings
+from seehear.recipes import recipe as named_recipe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from seehear.data.manifest import Manifest
+    from seehear.features.model import Model
+
+
+def scan(source: str | Path, *, out: str | Path | None = None, **options: Any) -> Manifest:
+    """Probe every video of a folder, glob or table: see `seehear.data.manifest.scan`."""
+    from seehear.data.manifest import scan as scan_videos
+
+    return scan_videos(source, out=out, **options)
+
+
+def make_config(
+    *, method: str | None = None, recipe: str = "small", seed: int | None = None, settings: Iterable[str] = ()
+) -> Config:
+    """A recipe with changes; `settings` are texts such as "cluster.k=32". Raises `UsageError`."""
+    from seehear.methods import check_method
+
+    changes = [f"method={method}"] if method else []
+    changes += [f"seed={seed}"] if seed is not None else []
+    config = with_settings(named_recipe(recipe), [*changes, *settings])
+    check_method(config.method)
+    config.check()
+    return config
+
+
+def pretrain(
+    source: str | Path | Manifest,
+    out: str | Path,
+    *,
+    config: Config | None = None,
+    method: str | None = None,
+    recipe: str = "small",
+    seed: int | None = None,
+    settings: Iterable[str] = (),
+    quiet: bool = False,
+) -> Model:
+    """Learn from videos and leave a run in the folder `out`; see `seehear.tasks.pretrain.pretrain`.
+
+    Give a whole `config`, or a `recipe` with changes. Returns the trained model.
+    """
+    from seehear.tasks.pretrain import pretrain as run
+
+    if config is None:
+        config = make_config(method=method, recipe=recipe, seed=seed, settings=settings)
+    return load(run(source, out, config, quiet=quiet))
+
+
+def load(run: str | Path) -> Model:
+    """The trained model of a run folder: see `seehear.features.model.Model`."""
+    from seehear.features.model import Model
+
+    return Model.load(run)
+
+
+def label(
+    run: str | Path,
+    source: str | Path | Manifest | None = None,
+    *,
+    modality: str = "both",
+    every_seconds: float | None = None,
+    **options: Any,
+) -> pa.Table:
+    """Cluster, confidence and exemplar rank of every segment: see `seehear.tasks.label.label`."""
+    from seehear.tasks.label import label as label_videos
+
+    return label_videos(run, source, modality=modality, every_seconds=every_seconds, **options)
+
+
+def evaluate(
+    run: str | Path, labels: str | Path | None = None, *, baselines: bool = False, seed: int = 0
+) -> dict[str, Any]:
+    """Agreement of a run's clusters with known classes: see `seehear.tasks.evaluate.evaluate_clustering`."""
+    from seehear.tasks.evaluate import evaluate_clustering
+
+    return evaluate_clustering(run, labels, baselines=baselines, seed=seed)
+
+
+def report(
+    run: str | Path,
+    *,
+    labels: str | Path | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Write the page of a run and return its path: see `seehear.report.build_report`."""
+    from seehear.report import build_report
+
+    return build_report(run, truth=labels, out=out, progress=progress)

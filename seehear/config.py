@@ -1,0 +1,478 @@
+"""Every setting of a run, with its unit, its default and its meaning.
+
+A `Config` is a tree of frozen dataclasses. `recipes.py` names whole trees; a user changes single
+fields with `--set section.field=value`. This module imports no torch, so that the command line
+starts at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+
+from seehear.errors import UsageError
+
+KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
+KINETICS_STD = (0.22803, 0.22145, 0.216989)
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What one clip is: a window of frames and a window of sound that start together."""
+
+    frames: int = 8
+    """Frames in a clip."""
+    frame_rate_hz: float = 30.0
+    """Frames a second after resampling, whatever the source has; clips start on this grid."""
+    stride: int = 1
+    """Of these frames a clip takes every so-manieth."""
+    short_side_px: int = 256
+    """Frames are scaled while decoding so that the shorter side has this many pixels."""
+    crop_px: int = 224
+    """Side of the square crop that the encoder sees (random in training, centre otherwise)."""
+    audio_seconds: float = 2.0
+    """Length of the sound window."""
+    sample_rate_hz: int = 24000
+    """Sound is mixed to mono and resampled to this rate."""
+    pixel_statistics: Literal["kinetics", "measured"] = "kinetics"
+    """Normalise pixels by the Kinetics mean and deviation (XDC) or by those of the collection (GDT, SeLaVi)."""
+
+    @property
+    def seconds(self) -> float:
+        """Time that a clip spans, in seconds: the longer of its frames and its sound."""
+        return max(self.frames_seconds, self.audio_seconds)
+
+    @property
+    def frames_seconds(self) -> float:
+        """Time that its frames span, in seconds."""
+        return self.frames * self.stride / self.frame_rate_hz
+
+
+@dataclass(frozen=True)
+class SpectrogramConfig:
+    """Log-mel spectrogram: natural logarithm of mel power, normalised by the collection's mean and deviation."""
+
+    mel_bins: int = 40
+    """Mel filters (Q in the XDC paper)."""
+    frames: int = 100
+    """Time frames (P in the XDC paper)."""
+    hop_seconds: float = 0.02
+    """Step between two frames."""
+    window_seconds: float = 0.04
+    """Length of the Hann window."""
+    n_fft: int | None = None
+    """Points of the Fourier transform; by default the fewest that leave no mel filter empty."""
+    f_min_hz: float = 0.0
+    """Lowest frequency of the filters."""
+    f_max_hz: float | None = None
+    """Highest frequency of the filters; half the sample rate by default."""
+    log_offset: float = 1e-6
+    """Added to the power before the logarithm."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What is drawn anew each time that a training clip is used."""
+
+    temporal_jitter: bool = True
+    """Start the clip anywhere in the span that its pseudo-label stands for; otherwise in the middle."""
+    independent_jitter: bool = False
+    """Draw the start of the sound apart from that of the frames: what a span sounds like need not be in step
+    with what is seen of it. Otherwise both start together."""
+    flip_probability: float = 0.5
+    """Chance of mirroring all frames of a clip."""
+    short_side_range_px: tuple[int, int] | None = None
+    """Scale the frames so that the shorter side is drawn from this range before the crop (GDT: 128 to 160)."""
+    colour_jitter: float = 0.0
+    """Brightness, contrast and saturation factors drawn from 1 ± this, the same for all frames of a clip."""
+    volume_jitter: float = 0.0
+    """Volume factor drawn from 1 ± this (GDT and SeLaVi: 0.1)."""
+    time_mask_frames: int = 0
+    """One time mask of fewer than this many spectrogram frames, filled with the mean (GDT: 6)."""
+    frequency_mask_bins: int = 0
+    """One frequency mask of fewer than this many mel bins, filled with the mean (GDT: 3)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoders."""
+
+    video: str = "r2plus1d_18"
+    """Video encoder: r2plus1d_18, r3d_18, mc3_18 or a small member of these families (r2plus1d_10 ...)."""
+    video_width: int = 64
+    """Channels of the video encoder's first stage (features have 8 times as many)."""
+    video_stem_pool: bool = False
+    """Halve the resolution once more after the stem: a cheap option for small encoders."""
+    video_mid_planes: Literal["block", "convolution"] = "block"
+    """How R(2+1)D chooses its middle channels: per block (torchvision) or per convolution (the XDC release)."""
+    audio: str = "resnet18"
+    """Audio encoder: resnet18 or resnet9."""
+    audio_width: int = 64
+    """Channels of the audio encoder's first stage (features have 8 times as many)."""
+    bn_eps: float = 1e-5
+    """Epsilon of batch normalisation (the XDC release needs 1e-3)."""
+    bn_momentum: float = 0.1
+    """Momentum of batch normalisation's running statistics."""
+    video_weights: str | None = None
+    """File of published or own weights to start the video encoder from."""
+    audio_weights: str | None = None
+    """File of published or own weights to start the audio encoder from."""
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """k-means on the features of every clip, once a round."""
+
+    k: int = 64
+    """Clusters."""
+    k_video: int | None = None
+    """Clusters of the video features, if not `k`."""
+    k_audio: int | None = None
+    """Clusters of the audio features, if not `k`."""
+    l2: bool = True
+    """Scale features to unit length before clustering (after PCA)."""
+    pca_dim: int | None = None
+    """Reduce features to this many dimensions first (DeepCluster: 256)."""
+    whiten: bool = False
+    """Give the PCA dimensions unit variance (DeepCluster: true)."""
+    init: Literal["k-means++", "random"] = "k-means++"
+    """How the first centroids are drawn."""
+    iterations: int = 20
+    """Lloyd iterations at most."""
+    restarts: int = 1
+    """Runs from different draws; the best objective is kept."""
+    clips_per_video: int = 1
+    """Equal spans into which each video is cut; each is clustered and labelled as one."""
+    averaged_clips: int = 1
+    """Features that are clustered are means over so many evenly spaced clips of a span."""
+    max_span_seconds: float = 60.0
+    """A longer video is cut into more spans, so that no pseudo-label stands for more than this."""
+    calibrate_batchnorm: Literal["never", "first", "always"] = "never"
+    """Measure batch normalisation's statistics on the collection before features are extracted: in no round, in
+    the first (an untrained network's running statistics are not those of its activations) or in each."""
+    uniform_sampling: bool = False
+    """Draw training clips uniformly over clusters instead of over clips (DeepCluster)."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """SGD and its schedule within one round (XDC supplement, tables 9 and 10)."""
+
+    base_lr: float = 0.01
+    """Learning rate for 32 clips a step; scaled linearly with the number of clips a step over all processes."""
+    momentum: float = 0.9
+    """SGD momentum."""
+    nesterov: bool = False
+    """Nesterov's variant of momentum."""
+    weight_decay: float = 1e-4
+    """SGD weight decay."""
+    batch_size: int = 32
+    """Clips a step and process."""
+    epochs: int = 30
+    """Epochs a round (te)."""
+    clips_per_epoch: int | None = None
+    """Clips in an epoch (es); by default each training clip once."""
+    schedule: Literal["step", "one-cycle"] = "step"
+    """step: warm-up, then times `gamma` every `step_epochs`. one-cycle: cosine up over `warmup_epochs`, cosine down."""
+    warmup_epochs: float = 10.0
+    """Epochs over which the learning rate rises (we)."""
+    step_epochs: float = 10.0
+    """Epochs between two decays, counted from the end of the warm-up (se)."""
+    gamma: float = 0.01
+    """Factor of one decay."""
+    early_stop_rises: int = 0
+    """End the round when the pseudo-label validation loss has risen this many epochs running (XDC: 3); 0: never."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the cross-entropy."""
+    clip_gradient_norm: float | None = None
+    """Scale gradients down to this norm."""
+
+
+@dataclass(frozen=True)
+class FinalConfig:
+    """Retraining of the video encoder on the last assignment with longer clips (XDC paper, section 6)."""
+
+    frames: int = 32
+    """Frames in a clip."""
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(batch_size=8))
+    """Its own schedule; 8 clips a step make the learning rate a quarter, as in the paper."""
+    from_scratch: bool = False
+    """Start the video encoder anew instead of carrying its weights over."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which videos are used and how they reach the encoders."""
+
+    where: tuple[str, ...] = ()
+    """Keep the rows of the manifest where column=value, e.g. split=train."""
+    label_column: str = "label"
+    """Column with the classes, for `--method supervised` alone."""
+    validation_share: float = 0.05
+    """Share of the videos held out to measure the pseudo-label validation loss."""
+    workers: int | None = None
+    """Decoding processes; one a core by default; 0 decodes in the training process."""
+    decode_timeout_seconds: float = 60.0
+    """A decode that takes longer is given up and costs that video, not the run."""
+    max_failed_share: float = 0.2
+    """Stop when more than this share of the videos cannot be decoded."""
+    cache_gib: float = 8.0
+    """Decoded media kept on disk between epochs and runs; 0 decodes anew each time."""
+    cache_folder: str | None = None
+    """Where it is kept; by default seehear/media in the user's cache folder."""
+    min_seconds: float | None = None
+    """Videos shorter than this are not used; by default the length of a clip."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    method: str = "xdc"
+    """What is learnt; `seehear methods` lists them."""
+    recipe: str = "small"
+    """The recipe that this started from."""
+    seed: int = 0
+    """Seed of every random choice."""
+    rounds: int = 6
+    """Deep-clustering iterations: features, clusters, training."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
+    compile: bool = False
+    """torch.compile the encoders (pays on a GPU)."""
+    threads: int | None = None
+    """CPU threads of a process; PyTorch's own choice by default. Another number can change the last bits."""
+    checkpoint_minutes: float = 5.0
+    """Save the state this often, besides the end of every epoch."""
+    keep_checkpoints: int = 2
+    """Saved states kept."""
+    log_steps: int = 10
+    """Steps between two lines of metrics."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    last_round: OptimConfig | None = None
+    """Another schedule for the last round (XDC on the IG sets trains it three times longer)."""
+    final: FinalConfig | None = None
+    """Retraining with longer clips after the last round."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+    def check(self) -> None:
+        """Raise `UsageError` for settings that contradict each other."""
+        clip, spectrogram = self.clip, self.spectrogram
+        if clip.crop_px > clip.short_side_px:
+            raise UsageError(
+                f"clip.crop_px ({clip.crop_px}) is larger than clip.short_side_px ({clip.short_side_px})",
+                "make the crop at most as large as the scaled frame",
+            )
+        if self.augment.short_side_range_px and self.augment.short_side_range_px[0] < clip.crop_px:
+            raise UsageError("augment.short_side_range_px begins below clip.crop_px")
+        needed = spectrogram.frames * spectrogram.hop_seconds
+        if needed > clip.audio_seconds + spectrogram.hop_seconds + 1e-9:
+            raise UsageError(
+                f"{spectrogram.frames} spectrogram frames of {spectrogram.hop_seconds} s need {needed:.2f} s of sound, "
+                f"and clip.audio_seconds is {clip.audio_seconds}",
+                "shorten spectrogram.frames or lengthen clip.audio_seconds",
+            )
+        if not 0 <= self.data.validation_share < 1:
+            raise UsageError("data.validation_share must be at least 0 and below 1")
+        for optim in (self.optim, self.last_round):
+            if optim and optim.early_stop_rises and self.data.validation_share == 0:
+                raise UsageError(
+                    "optim.early_stop_rises needs a validation part, and data.validation_share is 0",
+                    "set data.validation_share=0.05 or optim.early_stop_rises=0",
+                )
+        for name, minimum in (("rounds", 1), ("keep_checkpoints", 1), ("log_steps", 1)):
+            if getattr(self, name) < minimum:
+                raise UsageError(f"{name} must be at least {minimum}")
+        for section, name in (
+            ("optim", "batch_size"),
+            ("optim", "epochs"),
+            ("clip", "frames"),
+            ("clip", "stride"),
+            ("cluster", "k"),
+        ):
+            if getattr(getattr(self, section), name) < 1:
+                raise UsageError(f"{section}.{name} must be at least 1")
+
+
+def _describe(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    return str(getattr(annotation, "__name__", annotation)).replace("typing.", "")
+
+
+def _coerce(value: Any, annotation: Any, name: str) -> Any:
+    """`value` (as YAML gave it) as an `annotation`, or a `UsageError` that names the field."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _coerce(value, next(a for a in arguments if a is not type(None)), name)
+    if dataclasses.is_dataclass(annotation):
+        if not isinstance(value, Mapping):
+            raise UsageError(
+                f"{name} is a section, not a value", f"set its fields, e.g. {name}.{_fields(annotation)[0]}"
+            )
+        return _update(annotation(), value, name)  # type: ignore[operator]
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = arguments[0]
+        if Ellipsis in arguments or len(value) == len(arguments):
+            return tuple(_coerce(v, inner, name) for v in value)
+    if origin is tuple and arguments == (str, Ellipsis) and isinstance(value, str):
+        return (value,)
+    if annotation is bool and isinstance(value, bool):
+        return value
+    if annotation is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if annotation is float and not isinstance(value, bool):
+        # YAML reads 1e-4 as text because it has no dot.
+        if isinstance(value, int | float):
+            return float(value)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    if annotation is str and not isinstance(value, Mapping | list):
+        return str(value)
+    raise UsageError(f"{name}={value!r} is not {_describe(annotation)}")
+
+
+def _fields(section: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(section)]
+
+
+def _update(section: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(type(section))
+    changes = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if key not in hints:
+            raise unknown_setting(name)
+        current = getattr(section, key)
+        if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
+            changes[key] = _update(current, value, name)
+        else:
+            changes[key] = _coerce(value, hints[key], name)
+    return dataclasses.replace(section, **changes)
+
+
+def setting_names(section: Any = Config, prefix: str = "") -> list[str]:
+    """Dotted names of every setting."""
+    names = []
+    hints = typing.get_type_hints(section)
+    for f in dataclasses.fields(section):
+        inner = next((a for a in (*get_args(hints[f.name]), hints[f.name]) if dataclasses.is_dataclass(a)), None)
+        names += setting_names(inner, f"{prefix}{f.name}.") if inner else [prefix + f.name]
+    return names
+
+
+def setting_docs() -> dict[str, str]:
+    """Every setting with its default and its meaning, from the texts below the fields of this module."""
+    import ast
+    import inspect
+    import sys
+
+    texts: dict[tuple[str, str], str] = {}
+    for node in ast.parse(inspect.getsource(sys.modules[__name__])).body:
+        if isinstance(node, ast.ClassDef):
+            for before, after in zip(node.body, node.body[1:], strict=False):
+                if (
+                    isinstance(before, ast.AnnAssign)
+                    and isinstance(before.target, ast.Name)
+                    and isinstance(after, ast.Expr)
+                    and isinstance(after.value, ast.Constant)
+                ):
+                    texts[node.name, before.target.id] = str(after.value.value)
+    docs = {}
+    for name in setting_names():
+        section: Any = Config
+        for part in name.split(".")[:-1]:
+            hint = typing.get_type_hints(section)[part]
+            section = next(a for a in (*get_args(hint), hint) if dataclasses.is_dataclass(a))
+        leaf = name.rpartition(".")[2]
+        default = getattr(section(), leaf)
+        docs[name] = f"{texts[section.__name__, leaf]} [{default}]"
+    return docs
+
+
+def unknown_setting(name: str) -> UsageError:
+    """The error for a setting that does not exist, with the likeliest that do."""
+    known = setting_names()
+    last = name.rsplit(".", 1)[-1]
+    close = [k for k in known if k.rsplit(".", 1)[-1] == last]
+    close += [k for k in difflib.get_close_matches(name, known, n=3, cutoff=0.5) if k not in close]
+    remedy = f"did you mean {' or '.join(close[:3])}?" if close else "`seehear recipes --settings` lists every setting"
+    return UsageError(f"there is no setting {name!r}", remedy)
+
+
+def with_settings(config: Config, assignments: Iterable[str]) -> Config:
+    """`config` with `section.field=value` texts applied in order; values are read as YAML.
+
+    Raises `UsageError` for an unknown setting (with a suggestion) or a value of the wrong type.
+    """
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"{text!r} is not a setting", "write --set section.field=value")
+        try:
+            tree: Any = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"cannot read the value of {name}: {error}") from error
+        for part in reversed(name.strip().split(".")):
+            tree = {part: tree}
+        config = _update(_with_optional_sections(config, name), tree, "")
+    return config
+
+
+def _with_optional_sections(config: Config, name: str) -> Config:
+    """Give an optional section its starting values when one of its fields is about to be set."""
+    if name.startswith("last_round.") and config.last_round is None:
+        return dataclasses.replace(config, last_round=config.optim)
+    if name.startswith("final.") and config.final is None:
+        return dataclasses.replace(config, final=FinalConfig())
+    return config
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain mapping of lists, numbers and texts, fit for YAML and JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+    return typing.cast(dict[str, Any], plain(dataclasses.asdict(config)))
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Inverse of `to_dict`; unknown names are errors, missing ones take their defaults."""
+    return typing.cast(Config, _update(Config(), values, ""))
+
+
+def save(config: Config, path: Path) -> None:
+    """Write `config` as YAML."""
+    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load(path: Path) -> Config:
+    """Read a YAML file written by `save` or by hand."""
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{path} is not a configuration", "it must be a YAML mapping of settings")
+    return from_dict(values)

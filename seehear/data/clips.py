@@ -1,0 +1,178 @@
+"""Which windows of which videos are used: the spans that are labelled and the clips drawn from them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seehear.config import AugmentConfig, ClipConfig, ClusterConfig
+from seehear.types import ClipRef
+
+# A sampler's and an augmentation's draws must differ though they share seed, round and epoch.
+_ORDER_STREAM, _SAMPLE_STREAM = 0, 1
+
+
+@dataclass(frozen=True)
+class Video:
+    """A usable row of the manifest, reduced to what decoding needs."""
+
+    video_id: str
+    path: str
+    fingerprint: str
+    start_seconds: float
+    """Earliest time at which every needed stream is there."""
+    end_seconds: float
+    """Latest such time."""
+    width: int
+    height: int
+
+    @property
+    def seconds(self) -> float:
+        return self.end_seconds - self.start_seconds
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], modalities: Sequence[str]) -> Video:
+        """A video of a manifest row; its span is where all of `modalities` ("video", "audio") overlap."""
+        spans = [
+            (row[f"{m}_start_seconds"], row[f"{m}_start_seconds"] + row[f"{m}_duration_seconds"]) for m in modalities
+        ]
+        return cls(
+            video_id=row["video_id"],
+            path=row["path"],
+            fingerprint=row["fingerprint"],
+            start_seconds=max(s for s, _ in spans),
+            end_seconds=min(e for _, e in spans),
+            width=row["width"] or 0,
+            height=row["height"] or 0,
+        )
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """One clip to be decoded and viewed."""
+
+    ref: ClipRef
+    start_seconds: float
+    """Where its frames start."""
+    audio_start_seconds: float
+    """Where its sound starts."""
+    seed: tuple[int, ...] | None
+    """Seeds this clip's augmentation; None: the plain centre view."""
+
+
+def clip_refs(videos: Sequence[Video], cluster: ClusterConfig) -> list[ClipRef]:
+    """Cut every video into equal spans, at least `clips_per_video` and none longer than `max_span_seconds`."""
+    refs = []
+    for video in videos:
+        count = max(cluster.clips_per_video, math.ceil(video.seconds / cluster.max_span_seconds - 1e-6))
+        edges = np.linspace(video.start_seconds, video.end_seconds, count + 1)
+        for start, end in itertools.pairwise(edges):
+            refs.append(make_ref(video.video_id, float(start), float(end)))
+    return refs
+
+
+def make_ref(video_id: str, start_seconds: float, end_seconds: float) -> ClipRef:
+    """A reference whose id is the media fragment of its span, in milliseconds."""
+    return ClipRef(f"{video_id}#t={start_seconds:.3f},{end_seconds:.3f}", video_id, start_seconds, end_seconds)
+
+
+def held_out(video_id: str, share: float) -> bool:
+    """Whether a video belongs to the validation part.
+
+    Decided by a hash of its id, so that it stays where it is when other videos come or go.
+    """
+    digest = hashlib.blake2b(video_id.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def evenly_spaced_starts(ref: ClipRef, video: Video, count: int, clip: ClipConfig) -> list[float]:
+    """Starts, in seconds, of `count` clips whose centres divide a span evenly, on the frame grid."""
+    centres = ref.start_seconds + (np.arange(count) + 0.5) * (ref.end_seconds - ref.start_seconds) / count
+    first, last = _grid_limits(video.start_seconds, video.end_seconds, clip.seconds, clip)
+    on_grid = np.round((centres - clip.seconds / 2) * clip.frame_rate_hz).clip(first, last)
+    return [float(index) / clip.frame_rate_hz for index in on_grid]
+
+
+def _grid_limits(start: float, end: float, seconds: float, clip: ClipConfig) -> tuple[int, int]:
+    """First and last grid index at which `seconds` fit into [start, end]; equal if only one or none does."""
+    first = math.ceil(start * clip.frame_rate_hz - 1e-6)
+    return first, max(first, math.floor((end - seconds) * clip.frame_rate_hz + 1e-6))
+
+
+def first_grid_index(video: Video, clip: ClipConfig) -> int:
+    """First index of the frame grid within a video's usable span."""
+    return _grid_limits(video.start_seconds, video.end_seconds, clip.seconds, clip)[0]
+
+
+def random_start(ref: ClipRef, video: Video, seconds: float, clip: ClipConfig, rng: np.random.Generator) -> float:
+    """Start of a window of `seconds` drawn uniformly from a span (temporal jittering), on the frame grid."""
+    first, last = _grid_limits(ref.start_seconds, ref.end_seconds, seconds, clip)
+    # A span shorter than the window borrows from its neighbours within the video.
+    limits = _grid_limits(video.start_seconds, video.end_seconds, seconds, clip)
+    first, last = min(max(first, limits[0]), limits[1]), min(max(last, limits[0]), limits[1])
+    return int(rng.integers(first, last + 1)) / clip.frame_rate_hz
+
+
+def epoch_order(
+    count: int, length: int, seed: Sequence[int], labellings: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
+    """Indices of the clips of an epoch, (length,).
+
+    Passes over random permutations of `count` clips, cut at `length`. With `labellings` (each (count,)),
+    draws are uniform over clusters instead, the labellings taking turns (DeepCluster's sampler; a clip has
+    as many labels as there are labellings, so no single draw can be uniform for all).
+    """
+    rng = np.random.default_rng([*seed, _ORDER_STREAM])
+    if labellings is None:
+        passes = [rng.permutation(count) for _ in range(math.ceil(length / count))]
+        return np.concatenate(passes)[:length]
+    members = [[np.flatnonzero(labels == c) for c in np.unique(labels)] for labels in labellings]
+    order = np.empty(length, dtype=np.int64)
+    for i in range(length):
+        clusters = members[i % len(members)]
+        cluster = clusters[rng.integers(len(clusters))]
+        order[i] = cluster[rng.integers(len(cluster))]
+    return order
+
+
+def training_requests(
+    refs: Sequence[ClipRef],
+    order: np.ndarray,
+    videos: Mapping[str, Video],
+    clip: ClipConfig,
+    augment: AugmentConfig,
+    seed: Sequence[int],
+) -> list[ClipRequest]:
+    """Requests for the clips of an epoch. Draws depend on `seed` and the position alone, not on the process."""
+    requests = []
+    for position, index in enumerate(order):
+        ref = refs[index]
+        video = videos[ref.video_id]
+        sample_seed = (*seed, _SAMPLE_STREAM, position)
+        rng = np.random.default_rng([*sample_seed, 0])
+        if not augment.temporal_jitter:
+            start = audio_start = evenly_spaced_starts(ref, video, 1, clip)[0]
+        elif augment.independent_jitter:
+            start = random_start(ref, video, clip.frames_seconds, clip, rng)
+            audio_start = random_start(ref, video, clip.audio_seconds, clip, rng)
+        else:
+            start = audio_start = random_start(ref, video, clip.seconds, clip, rng)
+        requests.append(ClipRequest(ref, start, audio_start, sample_seed))
+    return requests
+
+
+def plain_requests(
+    refs: Sequence[ClipRef], videos: Mapping[str, Video], clip: ClipConfig, count: int = 1
+) -> list[ClipRequest]:
+    """Requests for `count` evenly spaced clips of every span, not augmented; for one, the clip in its middle."""
+    return [
+        ClipRequest(ref, start, start, None)
+        for ref in refs
+        for start in evenly_spaced_starts(ref, videos[ref.video_id], count, clip)
+    ]

@@ -1,0 +1,332 @@
+"""From requests for clips to batches: decode (or slice the cache), view, stack, one batch ahead of the model."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seehear.config import Config
+from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache
+from seehear.data.clips import ClipRequest, Video, plain_requests
+from seehear.data.views import SpectrogramView, Statistics, normalise_frames, video_view
+from seehear.errors import DataError, MediaError
+from seehear.media.decode import Decoded, Window, decode
+from seehear.media.pool import WorkerPool
+from seehear.types import Batch, ClipRef
+
+T = TypeVar("T")
+BATCHES_AHEAD = 2
+
+
+@dataclass
+class Failures:
+    """Videos that could not be decoded during a run, with the reasons."""
+
+    limit: int = 2
+    """A video that has failed this often is not tried again."""
+    counts: dict[str, int] = field(default_factory=dict)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    """New reports, to be written to the run's `failures.jsonl` by the engine."""
+
+    def add(self, video_id: str, error: MediaError) -> None:
+        self.counts[video_id] = self.counts.get(video_id, 0) + 1
+        self.reports.append({"video_id": video_id, "path": error.path, "reason": error.reason, "detail": error.detail})
+
+    def given_up(self, video_id: str) -> bool:
+        return self.counts.get(video_id, 0) >= self.limit
+
+
+class ClipLoader:
+    """Turns clip requests into batches.
+
+    `modalities` names what must be decoded ("video", "audio"); `views` maps each encoder's name to the
+    modality that it sees, and every encoder gets a view drawn independently. A context manager: leaving it
+    ends the decoding processes.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        config: Config,
+        views: Mapping[str, str],
+        statistics: Statistics,
+        *,
+        workers: int,
+        cache: MediaCache | None,
+        failures: Failures | None = None,
+    ) -> None:
+        self.videos = {v.video_id: v for v in videos}
+        self.config = config
+        self.views = dict(views)
+        self.modalities = tuple(m for m in ("video", "audio") if m in self.views.values())
+        self.cache = cache
+        self.failures = failures if failures is not None else Failures()
+        self.pool = WorkerPool(workers, timeout_seconds=config.data.decode_timeout_seconds)
+        self._workers = max(1, workers)
+        self.set_statistics(statistics)
+
+    def __enter__(self) -> ClipLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self.pool.close()
+
+    def set_statistics(self, statistics: Statistics) -> None:
+        """Normalise with these from now on."""
+        self.statistics = statistics
+        self._spectrogram = SpectrogramView(self.config, statistics) if "audio" in self.modalities else None
+
+    # -- decoding ---------------------------------------------------------------------------------------------
+
+    def fill_cache(self, progress: Callable[[int, int], None] | None = None) -> dict[str, int]:
+        """Decode into the cache what fits it. Returns how many videos are `cached` and how many `streamed`."""
+        if self.cache is None:
+            return {"cached": 0, "streamed": len(self.videos)}
+        clip = self.config.clip
+        keys, missing, needed, total = set(), [], 0, 0
+        for video in self.videos.values():
+            size = self.cache.entry_bytes(video, clip, self.modalities)
+            if video.end_seconds > LONGEST_SECONDS or total + size > self.cache.budget_bytes:
+                continue
+            total += size
+            keys.add(self.cache.key(video, clip, self.modalities))
+            if self._cached(video) is None:
+                missing.append(video)
+                needed += size
+        if missing:
+            self.cache.make_room(needed, keep=keys)
+        items = (
+            (v.video_id, self._decode_arguments(v, [self.cache.window(v, clip, self.modalities)])) for v in missing
+        )
+        for done, outcome in enumerate(self.pool.imap(_decode, items, ordered=False, ahead=2 * self._workers), 1):
+            video = self.videos[str(outcome.key)]
+            if outcome.error is not None:
+                self.failures.add(video.video_id, outcome.error)
+            else:
+                self.cache.put(self.cache.key(video, clip, self.modalities), outcome.value[0])
+            if progress:
+                progress(done, len(missing))
+        return {"cached": len(keys), "streamed": len(self.videos) - len(keys)}
+
+    def _cached(self, video: Video) -> CachedMedia | None:
+        return self.cache.get(video, self.config.clip, self.modalities) if self.cache else None
+
+    def _decode_arguments(self, video: Video, windows: list[Window]) -> tuple[Any, ...]:
+        return video.path, windows, self.config.clip.short_side_px, self.config.clip.sample_rate_hz
+
+    def clips(
+        self, requests: Sequence[ClipRequest]
+    ) -> Iterator[tuple[ClipRequest, np.ndarray | None, np.ndarray | None]]:
+        """Yield each request with its frames (T, H, W, 3) uint8 and waveform (S,) float32, in order.
+
+        A clip whose video cannot be decoded is left out, and its failure recorded.
+        """
+        clip = self.config.clip
+        wanted = [r for r in requests if not self.failures.given_up(r.ref.video_id)]
+        cached = {}
+        for request in wanted:
+            video_id = request.ref.video_id
+            if video_id not in cached:
+                cached[video_id] = self._cached(self.videos[video_id]) is not None
+
+        def streamed() -> Iterator[tuple[str, tuple[Any, ...]]]:
+            for request in wanted:
+                if not cached[request.ref.video_id]:
+                    yield request.ref.clip_id, self._decode_arguments(*self._clip_windows(request))
+
+        outcomes = self.pool.imap(
+            _decode, streamed(), ordered=True, ahead=max(2 * self._workers, self.config.optim.batch_size)
+        )
+        failed: set[str] = set()
+        for request in wanted:
+            video = self.videos[request.ref.video_id]
+            if cached[video.video_id]:
+                media = self._cached(video)
+                if media is None:
+                    error = MediaError(video.path, "decode_error", "its cache entry vanished while it was in use")
+                    self.failures.add(video.video_id, error)
+                    continue
+                frames, waveform = media.clip(request.start_seconds, request.audio_start_seconds, clip)
+            else:
+                outcome = next(outcomes)
+                if outcome.error is not None:
+                    if video.video_id not in failed:
+                        failed.add(video.video_id)
+                        self.failures.add(video.video_id, outcome.error)
+                    continue
+                parts: list[Decoded] = outcome.value
+                frames, waveform = parts[0].frames, parts[-1].waveform
+            yield request, frames, waveform
+
+    def _clip_windows(self, request: ClipRequest) -> tuple[Video, list[Window]]:
+        """What must be decoded for a clip: one window, or one for each stream if they start apart."""
+        clip = self.config.clip
+        frames = clip.frames if "video" in self.modalities else 0
+        seconds = clip.audio_seconds if "audio" in self.modalities else 0.0
+        rate = clip.frame_rate_hz / clip.stride
+        if frames and seconds and request.audio_start_seconds != request.start_seconds:
+            windows = [
+                Window(request.start_seconds, frames, rate, 0.0),
+                Window(request.audio_start_seconds, 0, rate, seconds),
+            ]
+        else:
+            start = request.start_seconds if frames else request.audio_start_seconds
+            windows = [Window(start, frames, rate, seconds)]
+        return self.videos[request.ref.video_id], windows
+
+    # -- batches ----------------------------------------------------------------------------------------------
+
+    def batches(self, requests: Sequence[ClipRequest], batch_size: int) -> Iterator[Batch]:
+        """Batches of up to `batch_size` clips, prepared in a thread while the model works.
+
+        Frames come as uint8 (B, T, H, W, 3), to be moved to the device before `to_inputs` makes floats of them.
+        """
+        return prefetch(self._make_batches(requests, batch_size), BATCHES_AHEAD)
+
+    def _make_batches(self, requests: Sequence[ClipRequest], batch_size: int) -> Iterator[Batch]:
+        clips = self.clips(requests)
+        # Groups are cut by request and not by what could be decoded: one bad video must not shift all batches.
+        groups = [requests[i : i + batch_size] for i in range(0, len(requests), batch_size)]
+        pending = next(clips, None)
+        for group in groups:
+            rows: list[tuple[ClipRequest, np.ndarray | None, np.ndarray | None]] = []
+            members = {id(r) for r in group}
+            while pending is not None and id(pending[0]) in members:
+                rows.append(pending)
+                pending = next(clips, None)
+            if rows:
+                yield self._stack(rows)
+
+    def _stack(self, rows: list[tuple[ClipRequest, np.ndarray | None, np.ndarray | None]]) -> Batch:
+        config = self.config
+        inputs: dict[str, Tensor] = {}
+        for view, (name, modality) in enumerate(self.views.items(), start=1):
+            rngs = [None if r.seed is None else np.random.default_rng([*r.seed, view]) for r, _, _ in rows]
+            if modality == "video":
+                inputs[name] = torch.stack(
+                    [
+                        video_view(frames, config.clip, config.augment, rng)
+                        for (_, frames, _), rng in zip(rows, rngs, strict=True)
+                        if frames is not None
+                    ]
+                )
+            else:
+                assert self._spectrogram is not None
+                waveforms = torch.from_numpy(np.stack([waveform for _, _, waveform in rows if waveform is not None]))
+                drawn = [rng for rng in rngs if rng is not None]
+                inputs[name] = self._spectrogram(waveforms, config.augment, drawn or None)
+        return Batch([r.ref.clip_id for r, _, _ in rows], inputs)
+
+    def to_inputs(self, batch: Batch, device: torch.device) -> Batch:
+        """Move a batch to the device and make normalised floats of its frames."""
+        batch = batch.to(device)
+        for name, modality in self.views.items():
+            if modality == "video":
+                batch.inputs[name] = normalise_frames(batch.inputs[name], self.statistics)
+        return batch
+
+
+def _decode(path: str, windows: list[Window], short_side_px: int, sample_rate_hz: int) -> list[Decoded]:
+    """What a worker runs."""
+    return decode(path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz)
+
+
+def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int = 1000) -> Statistics:
+    """Mean and deviation of log-mel spectrograms, and of pixels if asked for, over the centre clips of `refs`.
+
+    At most `limit` clips, evenly spread. Raises `DataError` when none can be decoded.
+    """
+    config = loader.config
+    chosen = [refs[i] for i in np.unique(np.linspace(0, len(refs) - 1, min(limit, len(refs))).astype(int))]
+    spectrogram = SpectrogramView(config, Statistics()) if "audio" in loader.modalities else None
+    pixels, sounds = _Moments(3), _Moments(1)
+    for _, frames, waveform in loader.clips(plain_requests(chosen, loader.videos, config.clip)):
+        if frames is not None and config.clip.pixel_statistics == "measured":
+            view = video_view(frames, config.clip, config.augment, None)
+            pixels.add(view.reshape(-1, 3).double().numpy() / 255)
+        if waveform is not None and spectrogram is not None:
+            x = spectrogram(torch.from_numpy(waveform)[None], config.augment, None)
+            sounds.add(x.reshape(-1, 1).double().numpy())
+    if spectrogram is not None and not sounds.count:
+        raise DataError("not one clip could be decoded", "see the reasons in failures.jsonl of the run folder")
+    values: dict[str, Any] = {}
+    if pixels.count:
+        values |= {"pixel_mean": tuple(pixels.mean.tolist()), "pixel_std": tuple(pixels.std.tolist())}
+    if sounds.count:
+        values |= {"spectrogram_mean": float(sounds.mean[0]), "spectrogram_std": float(sounds.std[0])}
+    return Statistics(**values)
+
+
+class _Moments:
+    """Running mean and standard deviation of rows."""
+
+    def __init__(self, size: int) -> None:
+        self.count, self.sum, self.squares = 0, np.zeros(size), np.zeros(size)
+
+    def add(self, rows: np.ndarray) -> None:
+        self.count += len(rows)
+        self.sum += rows.sum(0)
+        self.squares += (rows**2).sum(0)
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.sum / self.count
+
+    @property
+    def std(self) -> np.ndarray:
+        # A collection of constant clips has no deviation; dividing by one leaves it at zero.
+        std = np.sqrt(np.maximum(self.squares / self.count - self.mean**2, 0))
+        return np.where(std > 1e-8, std, 1.0)
+
+
+def prefetch(items: Iterable[T], ahead: int) -> Iterator[T]:
+    """Iterate over `items` in a background thread, up to `ahead` of the consumer.
+
+    An exception in the thread is raised in the consumer; closing the generator ends the thread.
+    """
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=ahead)
+    stop = threading.Event()
+
+    def put(entry: tuple[str, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:  # noqa: BLE001 - handed over to the consumer
+            put(("error", error))
+
+    thread = threading.Thread(target=run, name="seehear-loader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "item":
+                yield value
+            elif kind == "error":
+                raise value
+            else:
+                return
+    finally:
+        stop.set()
+        thread.join()

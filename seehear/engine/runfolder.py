@@ -1,0 +1,198 @@
+"""The run folder: where everything that a run is lies, and the lock that keeps it to one process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seehear import config as configuration
+from seehear.config import Config
+from seehear.errors import RunError
+from seehear.files import write_atomic
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths within a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.parquet"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "env.json"
+
+    @property
+    def statistics(self) -> Path:
+        return self.path / "statistics.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def failures(self) -> Path:
+        return self.path / "failures.jsonl"
+
+    @property
+    def assignments(self) -> Path:
+        return self.path / "assignments"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def features(self) -> Path:
+        return self.path / "features.parquet"
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end: the labels are written last."""
+        return self.labels.exists()
+
+    def create(self, config: Config) -> None:
+        """Make a new run folder; `RunError` if there is one already."""
+        if self.config.exists():
+            raise RunError(
+                f"{self.path} holds a run already",
+                f"go on with `seehear pretrain --resume {self.path}`, or choose another --out",
+            )
+        if self.path.exists() and any(self.path.iterdir()):
+            raise RunError(f"{self.path} is not empty and holds no run", "choose another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.environment, json.dumps(environment(), indent=1))
+        configuration.save(config, self.config)
+
+    def load_config(self) -> Config:
+        """The settings of the run; `RunError` if this is no run folder."""
+        if not self.config.is_file():
+            raise RunError(f"{self.path} is not a run folder", "it has no config.yaml; `seehear pretrain` makes one")
+        return configuration.load(self.config)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; `RunError` if a living one holds it. A dead one's lock is taken over."""
+        path = self.path / "run.lock"
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot_id()}
+        while True:
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                try:
+                    other = json.loads(path.read_text())
+                except FileNotFoundError:
+                    continue
+                except ValueError:
+                    other = {}  # written by a process that died within the line above
+                if _alive(other):
+                    raise RunError(
+                        f"{self.path} is in use by process {other.get('pid')} on {other.get('host')}",
+                        f"wait for it, or stop it; if it is gone for sure, delete {path}",
+                    ) from None
+                path.unlink(missing_ok=True)
+                continue
+            break
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(holder, file)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    """Whether the process that wrote a lock may still run; one on another host may."""
+    if not holder:
+        return False
+    if holder.get("host") != socket.gethostname():
+        return True
+    if holder.get("boot") != _boot_id():
+        return False
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return int(holder["pid"]) != os.getpid()
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to repeat a run: versions, machine, commit, command."""
+    import torch
+
+    import seehear
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "seehear_version": seehear.__version__,
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": " ".join(["seehear", *sys.argv[1:]]),
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that seehear runs from, if it does."""
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()

@@ -1,0 +1,496 @@
+"""The training loop. `Trainer.run` reads from top to bottom what a run does."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seehear import dist
+from seehear.config import Config
+from seehear.data.clips import (
+    ClipRequest,
+    Video,
+    clip_refs,
+    epoch_order,
+    held_out,
+    plain_requests,
+    training_requests,
+)
+from seehear.data.loader import ClipLoader
+from seehear.engine import checkpoint
+from seehear.engine.health import collapse_warnings, effective_rank, labelling_health, rank_warnings
+from seehear.engine.runfolder import RunFolder
+from seehear.engine.runlog import RunLog
+from seehear.engine.schedule import Stage, learning_rate, stages
+from seehear.engine.stop import StopRequest
+from seehear.errors import DataError, Interrupted, TrainingError
+from seehear.features.bank import FeatureBank
+from seehear.features.extract import calibrate_batchnorm, extract
+from seehear.methods.base import Method
+from seehear.progress import Progress
+from seehear.types import Assignment, ClipRef, Labelling
+
+NON_FINITE_LIMIT = 10
+CALIBRATION_CLIPS = 1024
+
+
+@dataclass
+class TrainState:
+    """Where a run stands. Everything here is saved, and nothing else is needed to go on."""
+
+    stage: int = 0
+    labelled: bool = False
+    """Whether this stage has its pseudo-labels and its training has begun."""
+    epoch: int = 0
+    batch: int = 0
+    """Batches of this epoch that are done."""
+    step: int = 0
+    clips_seen: int = 0
+    seconds_data: float = 0.0
+    """Spent waiting for batches in this epoch."""
+    seconds_compute: float = 0.0
+    """Spent on everything else in this epoch."""
+    validation_losses: list[float] = field(default_factory=list)
+    """Of this stage, one an epoch."""
+
+
+class Trainer:
+    """Trains a method on videos and keeps its state in a run folder.
+
+    After `run`, the method's encoders are trained and `state` stands at the end. Every process of a
+    distributed run makes one and calls it alike; the first one writes the files.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        videos: Sequence[Video],
+        make_loader: Callable[[Config], ClipLoader],
+        folder: RunFolder,
+        log: RunLog,
+        progress: Progress,
+        stop: StopRequest,
+        *,
+        device: torch.device,
+        bfloat16: bool,
+    ) -> None:
+        self.config = method.config
+        self.method = method.to(device)
+        self.videos = {v.video_id: v for v in videos}
+        self.make_loader = make_loader
+        self.folder, self.log, self.progress, self.stop = folder, log, progress, stop
+        self.device, self.bfloat16 = device, bfloat16
+        self.state = TrainState()
+        self.assignment: Assignment | None = None
+        self.optimiser: torch.optim.SGD | None = None
+        self.means = Means()
+        """Of the epoch under way."""
+        self._model: nn.Module = self.method
+        self._saved_at = time.monotonic()
+        self._non_finite = 0
+
+    def run(self) -> ClipLoader:
+        """Train from where the state stands to the end. Returns the last stage's loader, still open.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            TrainingError: the loss is not finite, or too many videos cannot be decoded.
+        """
+        loader = None
+        for stage in stages(self.config)[self.state.stage :] if self.method.trains else []:
+            if loader is None or loader.config.clip != stage.config.clip:
+                if loader is not None:
+                    loader.close()
+                loader = self.make_loader(stage.config)
+            train, validation = self.split(stage.config)
+            if not self.state.labelled:
+                if stage.relabels:
+                    self.relabel(stage, loader, train + validation)
+                self.begin_round(stage)
+                self.save()
+            while self.state.epoch < stage.config.optim.epochs:
+                record = self.train_epoch(stage, loader, train)
+                record |= self.validate(stage, loader, validation)
+                self.log.record("epoch", self.state.step, round=stage.index, epoch=self.state.epoch, **record)
+                self.state.epoch += 1
+                self.state.batch = 0
+                self.state.seconds_data = self.state.seconds_compute = 0.0
+                self.means = Means()
+                if self.should_stop_early(stage):
+                    break
+            self.state = TrainState(stage=stage.index + 1, step=self.state.step, clips_seen=self.state.clips_seen)
+            self.save()
+        return loader if loader is not None else self.make_loader(self.config)
+
+    # -- the parts of a round -----------------------------------------------------------------------------------
+
+    def split(self, config: Config) -> tuple[list[ClipRef], list[ClipRef]]:
+        """Spans to train on and spans of the videos that are held out for validation."""
+        refs = clip_refs(list(self.videos.values()), config.cluster)
+        share = config.data.validation_share
+        validation = [r for r in refs if held_out(r.video_id, share)]
+        train = [r for r in refs if not held_out(r.video_id, share)]
+        if not train:
+            raise DataError("no video is left to train on", "lower data.validation_share or add videos")
+        return train, validation
+
+    def relabel(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> None:
+        """Features of every clip with the current encoders, then new pseudo-labels."""
+        started = time.monotonic()
+        if self.method.needs_features:
+            bank = self.features(loader, refs, f"round {stage.index + 1}: features")
+        else:
+            bank = _bank_without_features(refs)
+        extracted = time.monotonic()
+        labellings = self.method.assign(bank, seed=self.config.seed * 7919 + stage.index)
+        if labellings is None:
+            return
+        previous, self.assignment = self.assignment, gather_assignment(bank, labellings)
+        seconds = {
+            "seconds_extract": extracted - started,
+            "seconds_cluster": time.monotonic() - extracted,
+        }
+        self.report_round(stage, bank, labellings, previous, seconds)
+        if dist.is_main():
+            self.folder.assignments.mkdir(exist_ok=True)
+            self.assignment.save(self.folder.assignments / f"round_{stage.index:03d}.parquet")
+
+    def features(self, loader: ClipLoader, refs: Sequence[ClipRef], title: str) -> FeatureBank:
+        """This process's share of the features of all clips."""
+        config = loader.config
+        encoders = dict(self.method.encoders.items())
+        mine = dist.share(refs)
+        requests = plain_requests(mine, self.videos, config.clip, config.cluster.averaged_clips)
+        when = config.cluster.calibrate_batchnorm
+        if when == "always" or (when == "first" and self.state.step == 0):
+            chosen = requests[:: max(1, len(requests) // CALIBRATION_CLIPS)]
+            calibrate_batchnorm(encoders, loader, chosen, device=self.device, batch_size=config.optim.batch_size)
+        # Batch normalisation counts each process's own clips; features must come from one network.
+        dist.average_buffers(self.method.encoders)
+        self.progress.start(title, len(requests), "clips")
+        bank = extract(
+            encoders,
+            loader,
+            requests,
+            device=self.device,
+            bfloat16=self.bfloat16,
+            batch_size=config.optim.batch_size,
+            folder=self.folder.path / "features",
+            progress=self.watch,
+        )
+        self.log_failures(loader)
+        return bank
+
+    def watch(self, done: int, total: int) -> None:
+        """Progress of extraction; leaves it when a signal came (the last saved state stands before it)."""
+        self.progress.update(done, total)
+        if self.stop:
+            raise self.interrupted()
+
+    def begin_round(self, stage: Stage) -> None:
+        """New heads, a new optimiser."""
+        if stage.from_scratch:
+            fresh = type(self.method)(self.config)  # type: ignore[call-arg]
+            self.method.encoders["video"].load_state_dict(fresh.encoders["video"].state_dict())
+        self.prepare(stage)
+        self.state.labelled = True
+
+    def prepare(self, stage: Stage) -> None:
+        """Heads, optimiser and, with several processes, gradient averaging for the labels at hand."""
+        generator = torch.Generator().manual_seed(self.config.seed * 104729 + stage.index)
+        self.method.start_round(self.assignment.classes if self.assignment else {}, generator)
+        optim = stage.config.optim
+        self.optimiser = torch.optim.SGD(
+            self.method.parameters(),
+            lr=0.0,
+            momentum=optim.momentum,
+            weight_decay=optim.weight_decay,
+            nesterov=optim.nesterov,
+        )
+        # Encoders that a stage leaves out have no gradients.
+        self._model = dist.average_gradients(self.method, self.device, find_unused=stage.encoders is not None)
+
+    def train_epoch(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> dict[str, Any]:
+        """One epoch of a round, from the batch where the state stands. Returns its means and times."""
+        optim, state, method = stage.config.optim, self.state, self.method
+        assert self.optimiser is not None
+        requests = self.epoch_requests(stage, [r for r in refs if self.has_labels(r)])
+        per_rank = requests[dist.rank()]
+        steps = -(-len(per_rank) // optim.batch_size)
+        method.train()
+        clips_per_step = optim.batch_size * dist.world_size()
+        mark = time.monotonic()
+        self.progress.start(
+            f"round {stage.index + 1}/{len(stages(self.config))}, epoch {state.epoch + 1}/{optim.epochs}",
+            len(per_rank), "clips", done=state.batch * optim.batch_size,
+        )  # fmt: skip
+        batches = loader.batches(per_rank[state.batch * optim.batch_size :], optim.batch_size)
+        try:
+            for batch in batches:
+                ready = time.monotonic()
+                state.seconds_data += ready - mark
+                lr = learning_rate(optim, state.epoch + state.batch / steps, clips_per_step)
+                for group in self.optimiser.param_groups:
+                    group["lr"] = lr
+
+                batch = loader.to_inputs(batch, self.device)
+                inputs = batch.inputs
+                if stage.encoders is not None:
+                    inputs = {name: x for name, x in inputs.items() if name in stage.encoders}
+                targets = self.assignment.targets(batch.clip_ids, self.device) if self.assignment else {}
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                    output = self._model(inputs, targets)
+                self.optimiser.zero_grad(set_to_none=True)
+                output.loss.backward()
+                limit = optim.clip_gradient_norm or float("inf")
+                norm = nn.utils.clip_grad_norm_(method.parameters(), limit)
+                if self.is_finite(norm):
+                    self.optimiser.step()
+
+                state.step += 1
+                state.batch += 1
+                state.clips_seen += len(batch) * dist.world_size()
+                self.means.add({"train_loss": output.loss.detach(), **output.parts}, len(batch))
+                mark = time.monotonic()
+                state.seconds_compute += mark - ready
+                if state.step % self.config.log_steps == 0:
+                    self.log_step(stage, output.loss, output.parts, lr, norm)
+                self.progress.update(state.batch * optim.batch_size, note=f"loss {float(output.loss.detach()):.3f}")
+                self.save_or_stop()
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+        self.log_failures(loader)
+        return {
+            **self.means.values(),
+            "learning_rate": learning_rate(optim, state.epoch + (state.batch - 1) / steps, clips_per_step),
+            "clips": self.means.count,
+            "failed": len(loader.failures.counts),
+            "seconds_data": state.seconds_data,
+            "seconds_compute": state.seconds_compute,
+        }
+
+    def epoch_requests(self, stage: Stage, refs: Sequence[ClipRef]) -> list[list[ClipRequest]]:
+        """The requests of an epoch for every process; only whole steps, but at least one."""
+        optim, world = stage.config.optim, dist.world_size()
+        seed = (self.config.seed, stage.index, self.state.epoch)
+        length = optim.clips_per_epoch or len(refs)
+        labellings = None
+        if stage.config.cluster.uniform_sampling and self.assignment:
+            ids = [r.clip_id for r in refs]
+            labellings = [self.assignment.of(name, ids) for name in self.assignment.labels]
+        order = epoch_order(len(refs), length, seed, labellings)
+        per_step = optim.batch_size * world
+        # A last, small step would weigh its clips more; they come again in the next epoch's order.
+        order = order[: max(length // per_step * per_step, min(length, per_step) // world * world)]
+        requests = training_requests(refs, order, self.videos, stage.config.clip, stage.config.augment, seed)
+        size = optim.batch_size if len(order) >= per_step else max(1, len(order) // world)
+        steps = [requests[i : i + size * world] for i in range(0, len(requests), size * world)]
+        return [[r for step in steps for r in step[rank * size : (rank + 1) * size]] for rank in range(world)]
+
+    def has_labels(self, ref: ClipRef) -> bool:
+        """Whether a clip has pseudo-labels; one that could not be decoded has none this round."""
+        return self.assignment is None or ref.clip_id in self.assignment
+
+    def validate(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> dict[str, float]:
+        """Loss and accuracy of predicting the pseudo-labels of the held-out videos (none: nothing)."""
+        started = time.monotonic()
+        mine = dist.share([r for r in refs if self.has_labels(r)])
+        totals = Means()
+        self.method.eval()
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            requests = plain_requests(mine, self.videos, stage.config.clip)
+            for batch in loader.batches(requests, stage.config.optim.batch_size):
+                batch = loader.to_inputs(batch, self.device)
+                inputs = {n: x for n, x in batch.inputs.items() if stage.encoders is None or n in stage.encoders}
+                targets = self.assignment.targets(batch.clip_ids, self.device) if self.assignment else {}
+                output = self.method(inputs, targets)
+                totals.add({"loss": output.loss, **output.parts}, len(batch))
+        values = {f"validation_{name}": value for name, value in totals.values().items()}
+        if values:
+            self.state.validation_losses.append(values["validation_loss"])
+            values["seconds_validation"] = time.monotonic() - started
+        return values
+
+    def should_stop_early(self, stage: Stage) -> bool:
+        """Whether the validation loss has risen so many epochs running (XDC supplement, table 9: e-stop)."""
+        rises, losses = stage.config.optim.early_stop_rises, self.state.validation_losses
+        if not rises or len(losses) <= rises:
+            return False
+        recent = losses[-rises - 1 :]
+        return all(later > earlier for earlier, later in itertools.pairwise(recent))
+
+    # -- what happens besides -----------------------------------------------------------------------------------
+
+    def is_finite(self, norm: Tensor) -> bool:
+        """Whether a step may be taken; the norm is that of the averaged gradients, so all processes agree."""
+        if bool(torch.isfinite(norm)):
+            self._non_finite = 0
+            return True
+        self._non_finite += 1
+        self.warn(f"step {self.state.step + 1} left out: its gradients are not finite")
+        if self._non_finite >= NON_FINITE_LIMIT:
+            raise TrainingError(
+                f"{NON_FINITE_LIMIT} steps running had gradients that are not finite",
+                "lower optim.base_lr or set optim.clip_gradient_norm, and resume or start again",
+            )
+        return False
+
+    def warn(self, message: str) -> None:
+        """Say something now and keep it in the log."""
+        if dist.is_main():
+            self.progress.note(f"warning: {message}")
+        self.log.record("warning", self.state.step, message=message, round=self.state.stage)
+
+    def log_step(self, stage: Stage, loss: Tensor, parts: Mapping[str, Tensor], lr: float, norm: Tensor) -> None:
+        """One line of metrics."""
+        values = {name: float(value) for name, value in parts.items()}
+        seconds = self.state.seconds_data + self.state.seconds_compute
+        self.log.record(
+            "step",
+            self.state.step,
+            round=stage.index,
+            epoch=self.state.epoch,
+            loss=float(loss.detach()),
+            **values,
+            learning_rate=lr,
+            gradient_norm=float(norm),
+            clips_per_second=self.means.count * dist.world_size() / max(seconds, 1e-9),
+        )
+
+    def report_round(
+        self,
+        stage: Stage,
+        bank: FeatureBank,
+        labellings: Mapping[str, Labelling],
+        previous: Assignment | None,
+        seconds: Mapping[str, float],
+    ) -> None:
+        """Health of the features and of the new clusters."""
+        assert self.assignment is not None
+        values: dict[str, Any] = dict(seconds)
+        for name, labelling in labellings.items():
+            health = labelling_health(labelling, self.assignment, previous, name)
+            values[f"clusters/{name}"] = health
+            for message in collapse_warnings(name, health):
+                self.warn(message)
+        for name, features in bank.features.items():
+            rank = effective_rank(features)
+            values[f"effective_rank/{name}"] = rank
+            for message in rank_warnings(name, rank, features.shape[1]):
+                self.warn(message)
+        self.log.record("round", self.state.step, round=stage.index, **values)
+
+    def log_failures(self, loader: ClipLoader) -> None:
+        """Write down videos that could not be decoded; stop when they are too many."""
+        reports, loader.failures.reports = loader.failures.reports, []
+        self.log.failures(reports, round=self.state.stage, epoch=self.state.epoch)
+        for report in reports:
+            self.progress.note(f"left out: {report['path']}: {report['reason']}: {report['detail']}")
+        failed = len(loader.failures.counts)
+        if failed > self.config.data.max_failed_share * len(self.videos):
+            self.save()
+            raise TrainingError(
+                f"{failed} of {len(self.videos)} videos cannot be decoded, more than data.max_failed_share allows "
+                f"({self.config.data.max_failed_share:.0%}); they are listed in {self.folder.failures}",
+                "mend or remove them, or raise data.max_failed_share, and resume",
+            )
+
+    def save_or_stop(self) -> None:
+        """After a step: save when it is time, and stop when a signal came."""
+        if self.stop:
+            self.save()
+            raise self.interrupted()
+        if time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes:
+            self.save()
+
+    def interrupted(self) -> Interrupted:
+        return Interrupted(
+            f"stopped by {self.stop.name} after step {self.state.step}; the state is saved",
+            f"go on with `seehear pretrain --resume {self.folder.path}`",
+        )
+
+    # -- saving and resuming ------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Save everything that `restore` needs."""
+        self._saved_at = time.monotonic()
+        if not dist.is_main():
+            return
+        state = {
+            "progress": vars(self.state).copy(),
+            "means": vars(self.means).copy(),
+            "method": self.method.state_dict(),
+            "optimiser": self.optimiser.state_dict() if self.optimiser else None,
+            "random": torch.get_rng_state(),
+            "metrics_offset": self.log.offset(),
+            "seconds": self.log.seconds,
+        }
+        checkpoint.save(self.folder.checkpoints, self.state.step, state, self.assignment, self.config.keep_checkpoints)
+
+    def restore(self) -> bool:
+        """Go back to the newest saved state; False if there is none."""
+        found = checkpoint.load_newest(self.folder.checkpoints)
+        if found is None:
+            self.log.rewind(0, 0.0)
+            return False
+        state, self.assignment = found
+        self.state = TrainState(**state["progress"])
+        self.means = Means(**state["means"])
+        all_stages = stages(self.config)
+        if self.state.labelled:
+            self.prepare(all_stages[self.state.stage])
+        elif self.assignment is not None:
+            # Between two rounds the old heads are still part of the method's state.
+            self.method.start_round(self.assignment.classes, torch.Generator())
+        self.method.load_state_dict(state["method"])
+        if self.state.labelled and self.optimiser is not None and state["optimiser"] is not None:
+            self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        self.log.rewind(state["metrics_offset"], state["seconds"])
+        return True
+
+
+def gather_assignment(bank: FeatureBank, labellings: Mapping[str, Labelling]) -> Assignment:
+    """The labels of all processes' clips, in the same order on each."""
+    shares = dist.all_gather_objects((bank.clip_ids, {n: labelling.labels for n, labelling in labellings.items()}))
+    return Assignment(
+        clip_ids=[c for ids, _ in shares for c in ids],
+        labels={n: np.concatenate([labels[n] for _, labels in shares]).astype(np.int64) for n in labellings},
+        classes={n: labelling.k for n, labelling in labellings.items()},
+    )
+
+
+def _bank_without_features(refs: Sequence[ClipRef]) -> FeatureBank:
+    mine = list(dist.share(refs))
+    return FeatureBank(mine, {}, np.ones(len(mine), dtype=bool))
+
+
+@dataclass
+class Means:
+    """Means of named scalars over clips. Kept as tensors, so that a GPU is not waited for at every step."""
+
+    count: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, values: Mapping[str, Tensor], clips: int) -> None:
+        """Count values that are means over so many clips."""
+        self.count += clips
+        for name, value in values.items():
+            before = self.sums.get(name, torch.zeros(()))
+            self.sums[name] = before.to(value.device) + value.detach().float() * clips
+
+    def values(self) -> dict[str, float]:
+        """Means over the clips of all processes."""
+        names = sorted(self.sums)
+        if not names:
+            return {}
+        sums = torch.stack([self.sums[n].cpu() for n in names] + [torch.tensor(float(self.count))])
+        sums = dist.all_reduce_sum(sums)
+        return {name: float(value / sums[-1]) for name, value in zip(names, sums[:-1], strict=True)}

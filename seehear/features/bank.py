@@ -1,0 +1,73 @@
+"""The feature bank: one feature of every clip and encoder, in memory or, when large, on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seehear.errors import UsageError
+from seehear.types import ClipRef
+
+# Above this a bank lives in a file: it need not fit beside the model.
+IN_MEMORY_BYTES = 2 << 30
+
+
+@dataclass
+class FeatureBank:
+    """Features of the clips `refs` (this process's share of the collection), one array for each encoder.
+
+    `features[encoder]` has shape (len(refs), D), float32. `present` (len(refs),) is False for clips that
+    could not be decoded; their rows are zero and `drop_absent` removes them.
+    """
+
+    refs: list[ClipRef]
+    features: dict[str, np.ndarray]
+    present: np.ndarray
+
+    @classmethod
+    def empty(cls, refs: Sequence[ClipRef], dims: dict[str, int], folder: Path | None = None) -> FeatureBank:
+        """A bank of zeros; in files within `folder` when it is large and a folder is given."""
+        features: dict[str, np.ndarray] = {}
+        for name, dim in dims.items():
+            shape = (len(refs), dim)
+            if folder is not None and len(refs) * dim * 4 > IN_MEMORY_BYTES:
+                folder.mkdir(parents=True, exist_ok=True)
+                features[name] = np.lib.format.open_memmap(
+                    folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape
+                )
+            else:
+                features[name] = np.zeros(shape, dtype=np.float32)
+        return cls(list(refs), features, np.zeros(len(refs), dtype=bool))
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    @property
+    def clip_ids(self) -> list[str]:
+        return [r.clip_id for r in self.refs]
+
+    def joined(self, labelling: str) -> np.ndarray:
+        """The features that a labelling clusters, (N, D).
+
+        `labelling` names an encoder, or several as `a+b`: then each one's features are scaled to unit length
+        and they are joined (CDC; XDC paper, section 3.2). Raises `UsageError` for an encoder that has none.
+        """
+        names = labelling.split("+")
+        for name in names:
+            if name not in self.features:
+                raise UsageError(f"there are no features of {name!r}", f"there are those of {', '.join(self.features)}")
+        if len(names) == 1:
+            return self.features[names[0]]
+        unit = [x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12) for x in (self.features[n] for n in names)]
+        return np.concatenate(unit, axis=1)
+
+    def drop_absent(self) -> FeatureBank:
+        """The bank without the clips that could not be decoded."""
+        if self.present.all():
+            return self
+        refs = [r for r, p in zip(self.refs, self.present, strict=True) if p]
+        features = {name: x[self.present] for name, x in self.features.items()}
+        return FeatureBank(refs, features, np.ones(len(refs), dtype=bool))

@@ -1,0 +1,101 @@
+"""From clips to features: every encoder in evaluation mode over every clip."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from seehear.data.clips import ClipRequest
+from seehear.data.loader import ClipLoader
+from seehear.features.bank import FeatureBank
+
+
+@contextlib.contextmanager
+def evaluation(modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Evaluation mode and no gradients within the block; each module's own mode afterwards."""
+    modes = {name: module.training for name, module in modules.items()}
+    for module in modules.values():
+        module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for name, module in modules.items():
+            module.train(modes[name])
+
+
+def extract(
+    encoders: Mapping[str, nn.Module],
+    loader: ClipLoader,
+    requests: Sequence[ClipRequest],
+    *,
+    device: torch.device,
+    bfloat16: bool = False,
+    batch_size: int = 32,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FeatureBank:
+    """Features of the requested spans, in the order of their first clips; several clips of a span are averaged.
+
+    `encoders` maps names to modules; the loader's views must hold an input for each. `progress(done, total)`
+    is called after every batch and may raise to stop. A span of which no clip can be decoded is absent.
+    """
+    dims = {name: int(encoder.feature_dim) for name, encoder in encoders.items()}  # type: ignore[arg-type]
+    refs = list({r.ref.clip_id: r.ref for r in requests}.values())
+    bank = FeatureBank.empty(refs, dims, folder)
+    row_of = {ref.clip_id: row for row, ref in enumerate(refs)}
+    clips_of = np.zeros(len(refs), dtype=np.int64)
+    done = 0
+    with evaluation(encoders), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        for batch in loader.batches(requests, batch_size):
+            rows = [row_of[c] for c in batch.clip_ids]
+            inputs = loader.to_inputs(batch, device).inputs
+            for name, encoder in encoders.items():
+                np.add.at(bank.features[name], rows, encoder(inputs[name]).float().cpu().numpy())
+            np.add.at(clips_of, rows, 1)
+            done += len(batch)
+            if progress:
+                progress(done, len(requests))
+    for features in bank.features.values():
+        features /= np.maximum(clips_of, 1)[:, None]
+    bank.present[:] = clips_of > 0
+    return bank.drop_absent()
+
+
+def calibrate_batchnorm(
+    encoders: Mapping[str, nn.Module],
+    loader: ClipLoader,
+    requests: Sequence[ClipRequest],
+    *,
+    device: torch.device,
+    batch_size: int = 32,
+) -> None:
+    """Set batch normalisation's running statistics to averages over the requested clips.
+
+    The running statistics of an untrained network are not those of its activations, and those of a network
+    in training lag behind its weights.
+    """
+    norms = [m for e in encoders.values() for m in e.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    modes = {name: encoder.training for name, encoder in encoders.items()}
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+    try:
+        for encoder in encoders.values():
+            encoder.train()
+        with torch.no_grad():
+            for batch in loader.batches(requests, batch_size):
+                inputs = loader.to_inputs(batch, device).inputs
+                for name, encoder in encoders.items():
+                    encoder(inputs[name])
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for name, encoder in encoders.items():
+            encoder.train(modes[name])

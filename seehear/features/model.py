@@ -1,0 +1,264 @@
+"""A trained model: encoders with the preprocessing that they need and the clusters that they led to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from seehear import config as configuration
+from seehear.cluster.kmeans import assign
+from seehear.cluster.preprocess import FeatureTransform
+from seehear.config import Config
+from seehear.data.cache import MediaCache
+from seehear.data.clips import Video, clip_refs, make_ref, plain_requests
+from seehear.data.loader import ClipLoader, Failures
+from seehear.data.manifest import Manifest
+from seehear.data.views import Statistics
+from seehear.errors import DataError, RunError, UsageError
+from seehear.features.bank import FeatureBank
+from seehear.features.extract import calibrate_batchnorm, extract
+from seehear.files import write_atomic
+from seehear.models import build_encoder
+from seehear.types import ClipRef, Labelling
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+LABELLING_OF = {"video": "video", "audio": "audio", "both": "video+audio"}
+"""The labelling that each choice of `--modality` asks for."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Centroids (k, D) of a labelling and the transform of features that precedes them."""
+
+    centroids: Tensor
+    transform: dict[str, Tensor]
+
+    def assign(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cluster, distance to its centroid and confidence of each row of (N, D), each (N,).
+
+        The confidence is 1 - d1 / d2 with the distances to the nearest and the second nearest centroid: 0 on
+        the border between two clusters, 1 on a centroid.
+        """
+        x = FeatureTransform.from_state(self.transform).apply(torch.from_numpy(np.asarray(features)))
+        labels, nearest, second = assign(x, self.centroids)
+        d1, d2 = nearest.clamp_min(0).sqrt(), second.clamp_min(0).sqrt()
+        confidence = torch.where(d2 > 0, 1 - d1 / d2.clamp_min(1e-12), torch.zeros_like(d1))
+        return labels.numpy(), d1.numpy(), confidence.numpy()
+
+
+class Model:
+    """Encoders by name (`modalities` says what each sees), their settings, and clusters by labelling."""
+
+    def __init__(
+        self,
+        config: Config,
+        modalities: Mapping[str, str],
+        encoders: Mapping[str, nn.Module],
+        statistics: Statistics,
+        clusters: Mapping[str, Clusters] | None = None,
+    ) -> None:
+        self.config = config
+        self.modalities = dict(modalities)
+        self.encoders = nn.ModuleDict(encoders).eval()
+        self.statistics = statistics
+        self.clusters = dict(clusters or {})
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors`; each appears whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"encoders.{k}": v.detach().cpu().contiguous() for k, v in self.encoders.state_dict().items()}
+        for name, clusters in self.clusters.items():
+            tensors[f"clusters.{name}.centroids"] = clusters.centroids.contiguous()
+            tensors |= {f"clusters.{name}.transform.{k}": v.contiguous() for k, v in clusters.transform.items()}
+        temporary = folder / f".{_WEIGHTS}.tmp"
+        save_file(tensors, temporary)
+        temporary.replace(folder / _WEIGHTS)
+        description = {
+            "format": "seehear-model",
+            "version": 1,
+            "modalities": self.modalities,
+            "statistics": self.statistics.to_dict(),
+            "config": configuration.to_dict(self.config),
+        }
+        write_atomic(folder / _CONFIG, json.dumps(description, indent=1))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """Read a model folder, or the model of a run folder. Raises `RunError` if there is none."""
+        folder = Path(path)
+        folder = folder / "model" if (folder / "model" / _CONFIG).exists() else folder
+        try:
+            description = json.loads((folder / _CONFIG).read_text())
+            config = configuration.from_dict(description["config"])
+            tensors = load_file(folder / _WEIGHTS)
+        except FileNotFoundError as error:
+            resumable = (Path(path) / "config.yaml").exists()
+            remedy = f"finish it: `seehear pretrain --resume {path}`" if resumable else "give the folder of a run"
+            raise RunError(f"{path} holds no trained model ({Path(error.filename).name} is missing)", remedy) from error
+        except (ValueError, KeyError, SafetensorError) as error:
+            raise RunError(f"the model in {folder} is damaged: {error}") from error
+        encoders = {}
+        for name, modality in description["modalities"].items():
+            encoder = build_encoder(modality, config.model, torch.Generator())
+            prefix = f"encoders.{name}."
+            encoder.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+            encoders[name] = encoder
+        return cls(
+            config,
+            description["modalities"],
+            encoders,
+            Statistics.from_dict(description["statistics"]),
+            _clusters_from(tensors),
+        )
+
+    def set_clusters(self, labellings: Mapping[str, Labelling]) -> None:
+        """Keep the centroids of these labellings, so that new videos can be labelled."""
+        self.clusters = {n: Clusters(x.centroids, x.transform) for n, x in labellings.items()}
+
+    def embed(
+        self,
+        source: str | Path | Manifest,
+        *,
+        every_seconds: float | None = None,
+        modalities: Sequence[str] = ("video", "audio"),
+        workers: int = 0,
+        cache: MediaCache | None = None,
+        device: str | torch.device = "cpu",
+        failures: Failures | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> pa.Table:
+        """Features of videos, one row a segment.
+
+        `source` is whatever `seehear.scan` takes, or its result. A segment is a whole video (or one of the
+        equal parts that `cluster.max_span_seconds` cuts it into), or with `every_seconds` one of that length.
+        The clip in its middle is embedded, or the mean of several (`cluster.averaged_clips`). Columns:
+        `video_id`, `start_seconds`, `end_seconds`, and a list of float32 for each encoder. Videos that fail
+        are in `failures`. Raises `DataError` if nothing is left.
+        """
+        manifest = source if isinstance(source, Manifest) else self._scan(source, modalities)
+        videos = usable_videos(manifest, modalities)
+        if every_seconds is not None:
+            refs = [ref for v in videos for ref in segments(v, every_seconds)]
+        else:
+            refs = clip_refs(videos, self.config.cluster)
+        bank = self.extract(
+            videos, refs, modalities=modalities, workers=workers, cache=cache, device=device, failures=failures,
+            progress=progress,
+        )  # fmt: skip
+        if not len(bank):
+            raise DataError("not one clip could be decoded")
+        return bank_table(bank)
+
+    def _scan(self, source: str | Path, modalities: Sequence[str]) -> Manifest:
+        from seehear.data.manifest import scan
+
+        return scan(source, need=tuple(modalities), min_seconds=self.config.clip.seconds)
+
+    def extract(
+        self,
+        videos: Sequence[Video],
+        refs: Sequence[ClipRef],
+        *,
+        modalities: Sequence[str] = ("video", "audio"),
+        workers: int = 0,
+        cache: MediaCache | None = None,
+        device: str | torch.device = "cpu",
+        failures: Failures | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        calibrate: bool = False,
+    ) -> FeatureBank:
+        """Features of the given spans, by the encoders of `modalities`.
+
+        `calibrate` first measures batch normalisation's statistics on them, as the first round of a run may do.
+        """
+        views = {name: m for name, m in self.modalities.items() if m in modalities}
+        if not views:
+            raise UsageError(f"this model has no encoder of {' or '.join(modalities)}")
+        encoders = {name: self.encoders[name].to(device) for name in views}
+        with ClipLoader(
+            videos, self.config, views, self.statistics, workers=workers, cache=cache, failures=failures
+        ) as loader:
+            requests = plain_requests(refs, loader.videos, self.config.clip, self.config.cluster.averaged_clips)
+            if calibrate:
+                calibrate_batchnorm(encoders, loader, requests, device=torch.device(device))
+            return extract(
+                encoders,
+                loader,
+                requests,
+                device=torch.device(device),
+                batch_size=self.config.optim.batch_size,
+                progress=progress,
+            )
+
+
+def usable_videos(manifest: Manifest, modalities: Sequence[str]) -> list[Video]:
+    """The manifest's usable rows; `DataError` with the summary if there is none."""
+    videos = [Video.from_row(row, modalities) for row in manifest.usable_rows()]
+    if not videos:
+        raise DataError(f"no usable video\n{manifest.summary_text()}", "see the reasons above")
+    return videos
+
+
+def segments(video: Video, every_seconds: float) -> list[ClipRef]:
+    """A video cut every so many seconds; a rest shorter than half of that joins the last segment."""
+    if every_seconds <= 0:
+        raise UsageError("segments need a length above zero")
+    count = max(1, round(video.seconds / every_seconds))
+    edges = [video.start_seconds + i * every_seconds for i in range(count)] + [video.end_seconds]
+    return [make_ref(video.video_id, start, end) for start, end in itertools.pairwise(edges)]
+
+
+def bank_table(bank: FeatureBank) -> pa.Table:
+    """A feature bank as a table: video_id, start_seconds, end_seconds and a list of float32 for each encoder."""
+    columns: dict[str, Any] = {
+        "video_id": pa.array([r.video_id for r in bank.refs]),
+        "start_seconds": pa.array([r.start_seconds for r in bank.refs], pa.float64()),
+        "end_seconds": pa.array([r.end_seconds for r in bank.refs], pa.float64()),
+    }
+    for name, features in bank.features.items():
+        flat = pa.array(np.ascontiguousarray(features, dtype=np.float32).reshape(-1))
+        columns[name] = pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
+    return pa.table(columns)
+
+
+def table_bank(table: pa.Table) -> FeatureBank:
+    """Inverse of `bank_table`."""
+    names = [n for n in table.column_names if n not in ("video_id", "start_seconds", "end_seconds")]
+    keys = zip(*(table[c].to_pylist() for c in ("video_id", "start_seconds", "end_seconds")), strict=True)
+    refs = [make_ref(video_id, start, end) for video_id, start, end in keys]
+    features = {}
+    for name in names:
+        column = table[name].combine_chunks()
+        features[name] = np.array(column.flatten()).reshape(len(refs), -1)
+    return FeatureBank(refs, features, np.ones(len(refs), dtype=bool))
+
+
+def cluster_rows(bank: FeatureBank, labelling: str, clusters: Clusters) -> dict[str, np.ndarray]:
+    """Cluster, distance, confidence and exemplar rank (1: closest to its centroid) of every row of a bank."""
+    labels, distances, confidence = clusters.assign(bank.joined(labelling))
+    ranks = np.empty(len(labels), dtype=np.int32)
+    for cluster in np.unique(labels):
+        members = np.flatnonzero(labels == cluster)
+        ranks[members[np.argsort(distances[members], kind="stable")]] = np.arange(1, len(members) + 1)
+    return {"cluster": labels.astype(np.int32), "distance": distances, "confidence": confidence, "rank": ranks}
+
+
+def _clusters_from(tensors: Mapping[str, Tensor]) -> dict[str, Clusters]:
+    names = {k.split(".")[1] for k in tensors if k.startswith("clusters.")}
+    found = {}
+    for name in names:
+        prefix = f"clusters.{name}.transform."
+        transform = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        found[name] = Clusters(tensors[f"clusters.{name}.centroids"], transform)
+    return found

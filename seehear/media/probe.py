@@ -1,0 +1,374 @@
+"""What is in a media file and whether it can be used: one row of the manifest.
+
+The whole file is demuxed once (without decoding: the true ends of both streams, the number of frames, the
+constancy of their rate), hashed once, and decoded at its beginning and end; the level of the sound is
+measured over the whole track up to a minute, else over evenly spaced windows. Memory is bounded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+
+from seehear.errors import MediaError
+from seehear.media.decode import (
+    PAD_SECONDS,
+    Streams,
+    Window,
+    decode,
+    open_media,
+    start_of,
+    truncation_tolerance,
+)
+
+WHOLE_TRACK_SECONDS = 60.0
+"""The level of longer tracks is measured over evenly spaced windows of this total length."""
+
+SILENCE_FLOOR_DBFS = -200.0
+"""Stands for minus infinity, which digital silence would give."""
+
+_LEVEL_WINDOWS = 12
+_MAX_STAMPS = 4_000_000  # 18 hours at 60 frames per second; beyond it the frame rate is an average
+# Only these say in their header how long they are; others estimate it, which proves nothing.
+_STATED = {"mov", "matroska", "avi", "flv", "asf", "wav"}
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One row of the manifest. Unknown values are None; times are seconds after the file's time zero.
+
+    Time zero is the earliest start of the two streams (see `seehear.media.decode`); `width` and `height` are
+    the stored ones, to be turned by `rotation_degrees` counter-clockwise for display.
+    """
+
+    path: str
+    usable: bool
+    reason: str | None = None
+    detail: str | None = None
+    container: str | None = None
+    size_bytes: int | None = None
+    modified_ns: int | None = None
+    fingerprint: str | None = None
+    video_start_seconds: float | None = None
+    video_duration_seconds: float | None = None
+    frame_rate_hz: float | None = None
+    variable_frame_rate: bool | None = None
+    frame_count: int | None = None
+    width: int | None = None
+    height: int | None = None
+    rotation_degrees: int | None = None
+    video_codec: str | None = None
+    audio_start_seconds: float | None = None
+    audio_duration_seconds: float | None = None
+    sample_rate_hz: int | None = None
+    channels: int | None = None
+    audio_codec: str | None = None
+    audio_rms_dbfs: float | None = None
+    audio_peak_dbfs: float | None = None
+
+
+def probe(
+    path: str | os.PathLike[str],
+    *,
+    need: Iterable[str] = ("video", "audio"),
+    min_seconds: float = 1.0,
+    silence_dbfs: float = -60.0,
+) -> ProbeResult:
+    """Look at one file. Never raises for bad media: the result then is not usable and says why.
+
+    need: the streams without which the file is of no use, of "video" and "audio"
+    min_seconds: the needed streams must last so long, together
+    silence_dbfs: a needed track whose level (RMS, dB below full scale) is lower counts as silent
+    """
+    name = os.path.abspath(os.fspath(path))
+    found: dict[str, Any] = {}
+    try:
+        _look(name, frozenset(need), min_seconds, silence_dbfs, found)
+    except MediaError as error:
+        return ProbeResult(path=name, usable=False, reason=error.reason, detail=error.detail, **found)
+    except MemoryError:
+        why = "needs more memory than a worker may take"
+        return ProbeResult(path=name, usable=False, reason="too_large", detail=why, **found)
+    except Exception as error:  # noqa: BLE001 - whatever a file does to the decoder is a fact about the file
+        why = f"{type(error).__name__}: {error}"
+        return ProbeResult(path=name, usable=False, reason="decode_error", detail=why, **found)
+    return ProbeResult(path=name, usable=True, **found)
+
+
+def file_fingerprint(path: str | os.PathLike[str]) -> str:
+    """BLAKE2b of the whole content, 16 bytes as hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _look(name: str, need: frozenset[str], min_seconds: float, silence: float, found: dict[str, Any]) -> None:
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError):
+        pass  # open_media finds the right words
+    else:
+        found["size_bytes"], found["modified_ns"] = status.st_size, status.st_mtime_ns
+    with open_media(name) as container:
+        found["fingerprint"] = file_fingerprint(name)
+        found["container"] = _container_name(name, container.format.name)
+        if container.format.name.startswith("mov") and _index_is_cut(name):
+            raise MediaError(name, "truncated", "the file ends within its index (moov)", "copy it again")
+        streams = Streams.of(container, name)
+        if "video" in need and streams.video is None:
+            raise MediaError(name, "no_video", "the file has no moving picture")
+        if "audio" in need and streams.audio is None:
+            raise MediaError(name, "no_audio", "the file has no sound")
+        if streams.video is None and streams.audio is None:
+            raise MediaError(name, "no_video", "the file has neither a moving picture nor sound")
+        _describe(streams, found)
+        tallies = _demux(container, streams)
+        # Inside the block: a stream of a closed container points to freed memory.
+        _measure_time(name, tallies, streams, found)
+    _check_length(name, need, min_seconds, found)
+    _try_decoding(name, need, silence, found)
+
+
+def _container_name(path: str, formats: str) -> str:
+    names = formats.split(",")
+    suffix = os.path.splitext(path)[1].lstrip(".").lower()
+    return suffix if suffix in names else names[0]
+
+
+def _index_is_cut(name: str) -> bool:
+    """Whether the index box of an MP4 reaches past the end of the file, so that it may lack streams."""
+    size = os.path.getsize(name)
+    at = 0
+    with open(name, "rb") as file:
+        for _ in range(1000):
+            file.seek(at)
+            head = file.read(16)
+            if len(head) < 8:
+                return False
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if head[4:8] == b"moov":
+                return at + length > size
+            if length < 8:  # 0: to the end of the file
+                return False
+            at += length
+    return False
+
+
+def _describe(streams: Streams, found: dict[str, Any]) -> None:
+    if streams.video is not None:
+        video = streams.video
+        found["video_codec"] = video.codec_context.codec.canonical_name
+        found["width"], found["height"] = video.width, video.height
+    if streams.audio is not None:
+        audio = streams.audio
+        found["audio_codec"] = audio.codec_context.codec.canonical_name
+        found["sample_rate_hz"], found["channels"] = audio.sample_rate, audio.channels
+
+
+class _Tally:
+    """What the packets of one stream say. Times are in ticks of the stream's time base."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.stamps = array("q")
+        self.first: int | None = None
+        self.end: int | None = None
+        self.last_duration = 0
+        self.corrupt = False
+
+    def add(self, packet: av.Packet) -> None:
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if packet.is_corrupt:
+            self.corrupt = True
+        if packet.is_discard:
+            return  # an edit list hides it
+        self.count += 1
+        if stamp is None:
+            return
+        if len(self.stamps) < _MAX_STAMPS:
+            self.stamps.append(stamp)
+        duration = packet.duration or 0
+        self.first = stamp if self.first is None else min(self.first, stamp)
+        self.end = stamp + duration if self.end is None else max(self.end, stamp + duration)
+
+
+@dataclass
+class _Tallies:
+    video: _Tally
+    audio: _Tally
+    rotation: int | None
+    stated: float | None  # seconds, of the whole container
+    trustworthy: bool
+    broke: str | None
+
+
+def _demux(container: Any, streams: Streams) -> _Tallies:
+    """Read all packets; decode only as many as it takes to get one frame (for its rotation)."""
+    tallies = _Tallies(_Tally(), _Tally(), None, None, False, None)
+    tallies.trustworthy = container.format.name.split(",")[0] in _STATED
+    if container.duration:
+        tallies.stated = container.duration / av.time_base
+    wanted = [stream for stream in (streams.video, streams.audio) if stream is not None]
+    tries = 0
+    try:
+        for packet in container.demux(*wanted):
+            if packet.size == 0:
+                continue
+            is_video = packet.stream.type == "video"
+            (tallies.video if is_video else tallies.audio).add(packet)
+            if is_video and tallies.rotation is None and tries < 64:
+                tries += 1
+                tallies.rotation = _rotation(packet)
+    except av.FFmpegError as error:
+        tallies.broke = str(getattr(error, "strerror", None) or error)
+    return tallies
+
+
+def _rotation(packet: av.Packet) -> int | None:
+    try:
+        for frame in packet.decode():
+            return round(frame.rotation / 90) * 90 % 360
+    except av.FFmpegError:
+        pass  # whether the picture decodes is found out later
+    return None
+
+
+def _measure_time(name: str, tallies: _Tallies, streams: Streams, found: dict[str, Any]) -> None:
+    ends = []
+    container_stated = tallies.stated
+    for kind, stream, tally in (
+        ("video", streams.video, tallies.video),
+        ("audio", streams.audio, tallies.audio),
+    ):
+        if stream is None:
+            continue
+        words = "picture" if kind == "video" else "sound"
+        base = stream.time_base
+        if not tally.count or tally.end is None or tally.first is None or base is None:
+            cut = tallies.trustworthy and bool(container_stated)
+            raise MediaError(name, "truncated" if cut else "decode_error", f"the {words} stream has no packets")
+        start = start_of(stream) if stream.start_time is not None else float(tally.first * base)
+        end = float(tally.end * base)
+        if kind == "video":
+            rate, variable, length = _frame_rate(tally, float(base))
+            found["frame_count"] = tally.count
+            found["frame_rate_hz"] = rate or _stated_rate(stream)
+            found["variable_frame_rate"] = variable
+            found["rotation_degrees"] = tallies.rotation or 0
+            if tally.end * base <= max(tally.stamps) * base:  # durations are not stated
+                end += length
+        stated = None
+        if stream.duration:
+            stated = float(stream.duration * base)
+            if tallies.trustworthy and start + stated - end > truncation_tolerance(stated):
+                raise MediaError(
+                    name,
+                    "truncated",
+                    f"the {words} should last {stated:.2f} s and ends at {end - start:.2f} s",
+                )
+            if kind == "audio":
+                end = min(end, start + stated)  # beyond it lies the codec's padding
+        ends.append(end)
+        found[f"{kind}_start_seconds"] = start - streams.zero
+        found[f"{kind}_duration_seconds"] = max(0.0, end - start)
+    if tallies.trustworthy and container_stated and ends:
+        lasts = max(ends) - streams.zero
+        if container_stated - lasts > truncation_tolerance(container_stated):
+            raise MediaError(
+                name, "truncated", f"the file should last {container_stated:.2f} s and ends at {lasts:.2f} s"
+            )
+    if tallies.trustworthy and (tallies.video.corrupt or tallies.audio.corrupt):
+        raise MediaError(name, "truncated", "the last packet is cut off")
+    if tallies.broke:
+        raise MediaError(name, "decode_error", f"reading stops at {max(ends):.2f} s: {tallies.broke}")
+
+
+def _stated_rate(stream: Any) -> float | None:
+    return float(stream.guessed_rate) if stream.guessed_rate else None
+
+
+def _frame_rate(tally: _Tally, base: float) -> tuple[float | None, bool, float]:
+    """(mean frames per second, whether it varies, seconds from frame to frame) by the time stamps."""
+    stamps = np.unique(np.frombuffer(tally.stamps, np.int64))
+    if len(stamps) < 2:
+        return None, False, 0.0
+    steps = np.diff(stamps)
+    middle = float(np.median(steps))
+    # Coarse time bases round the stamps by up to a tick each.
+    varies = bool(np.any(np.abs(steps - middle) > max(2.0, 0.02 * middle)))
+    mean = float(stamps[-1] - stamps[0]) / (len(stamps) - 1) * base
+    return 1 / mean, varies, middle * base
+
+
+def _check_length(name: str, need: frozenset[str], min_seconds: float, found: dict[str, Any]) -> None:
+    low, high = 0.0, math.inf
+    for kind, reason in (("video", "too_short"), ("audio", "audio_too_short")):
+        if kind not in need:
+            continue
+        start, length = found[f"{kind}_start_seconds"], found[f"{kind}_duration_seconds"]
+        if length < min_seconds:
+            words = "picture" if kind == "video" else "sound"
+            raise MediaError(name, reason, f"{length:.3f} s of {words}, {min_seconds:g} s are needed")
+        low, high = max(low, start), min(high, start + length)
+    if high - low < min_seconds - PAD_SECONDS:
+        raise MediaError(
+            name, "too_short", f"picture and sound overlap for {max(0.0, high - low):.3f} s, "
+            f"{min_seconds:g} s are needed"
+        )  # fmt: skip
+
+
+def _try_decoding(name: str, need: frozenset[str], silence: float, found: dict[str, Any]) -> None:
+    """Decode frames at both ends and measure the sound; raises what makes the file useless."""
+    windows = []
+    if "video_start_seconds" in found and "video" in need:
+        rate = found["frame_rate_hz"] or 25.0
+        first, length = found["video_start_seconds"], found["video_duration_seconds"]
+        windows.append(Window(first, min(2, found["frame_count"]), rate))
+        windows.append(Window(first + max(0.0, length - 0.5 / rate), 1, rate))
+    sound = []
+    if "audio_start_seconds" in found:
+        first, length = found["audio_start_seconds"], found["audio_duration_seconds"]
+        if length <= WHOLE_TRACK_SECONDS:
+            sound = [Window(first, 0, 0.0, length)]
+        else:
+            part = WHOLE_TRACK_SECONDS / _LEVEL_WINDOWS
+            step = (length - part) / (_LEVEL_WINDOWS - 1)
+            sound = [Window(first + i * step, 0, 0.0, part) for i in range(_LEVEL_WINDOWS)]
+    rate_hz = found.get("sample_rate_hz") or 24000
+    if "audio" in need:
+        decoded = decode(name, windows + sound, short_side_px=32, sample_rate_hz=rate_hz)
+    else:
+        decoded = decode(name, windows, short_side_px=32, sample_rate_hz=rate_hz)
+        try:  # for the record only
+            decoded += decode(name, sound, short_side_px=None, sample_rate_hz=rate_hz)
+        except MediaError:
+            return
+    squares, count, peak = 0.0, 0, 0.0
+    for piece in decoded:
+        if piece.waveform is not None and len(piece.waveform):
+            squares += float(np.square(piece.waveform, dtype=np.float64).sum())
+            count += len(piece.waveform)
+            peak = max(peak, float(np.abs(piece.waveform).max()))
+    if count:
+        found["audio_rms_dbfs"] = _decibels(math.sqrt(squares / count))
+        found["audio_peak_dbfs"] = _decibels(peak)
+        if "audio" in need and found["audio_rms_dbfs"] < silence:
+            raise MediaError(
+                name, "silent", f"the sound's level is {found['audio_rms_dbfs']:.0f} dBFS, below {silence:g}"
+            )
+
+
+def _decibels(level: float) -> float:
+    return max(SILENCE_FLOOR_DBFS, 20 * math.log10(level)) if level > 0 else SILENCE_FLOOR_DBFS

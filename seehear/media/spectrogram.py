@@ -1,0 +1,183 @@
+"""Log-mel spectrograms of batches of waveforms, on any device.
+
+Mel scale and filters are Slaney's, as librosa's defaults are (`htk=False`, `norm="slaney"`): linear below
+1 kHz, logarithmic above, each triangle of unit area in Hz.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seehear.errors import UsageError
+
+MAX_N_FFT = 1 << 16
+
+_LINEAR_STEP_HZ = 200 / 3  # of one mel, below the corner
+_CORNER_HZ = 1000.0
+_CORNER_MEL = _CORNER_HZ / _LINEAR_STEP_HZ
+_LOG_STEP = math.log(6.4) / 27  # of one mel, above the corner
+
+
+def hz_to_mel(hz: np.ndarray) -> np.ndarray:
+    """Slaney's mel scale."""
+    hz = np.asarray(hz, np.float64)
+    above = _CORNER_MEL + np.log(np.maximum(hz, _CORNER_HZ) / _CORNER_HZ) / _LOG_STEP
+    return np.where(hz < _CORNER_HZ, hz / _LINEAR_STEP_HZ, above)
+
+
+def mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    """The inverse of `hz_to_mel`."""
+    mel = np.asarray(mel, np.float64)
+    above = _CORNER_HZ * np.exp(_LOG_STEP * np.maximum(mel - _CORNER_MEL, 0))
+    return np.where(mel < _CORNER_MEL, mel * _LINEAR_STEP_HZ, above)
+
+
+def mel_filters(
+    sample_rate_hz: int, n_fft: int, mel_bins: int, f_min_hz: float = 0.0, f_max_hz: float | None = None
+) -> np.ndarray:
+    """Triangular filters of shape (mel_bins, n_fft // 2 + 1), float64, each of unit area in Hz."""
+    edges = _edges_hz(sample_rate_hz, mel_bins, f_min_hz, f_max_hz)
+    bins = np.arange(n_fft // 2 + 1) * (sample_rate_hz / n_fft)
+    widths = np.diff(edges)
+    rising = (bins[None] - edges[:-2, None]) / widths[:-1, None]
+    falling = (edges[2:, None] - bins[None]) / widths[1:, None]
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return triangles * (2 / (edges[2:] - edges[:-2]))[:, None]
+
+
+def count_empty_filters(
+    sample_rate_hz: int, n_fft: int, mel_bins: int, f_min_hz: float = 0.0, f_max_hz: float | None = None
+) -> int:
+    """How many filters lie between two bins of the FFT and would always be silent."""
+    edges = _edges_hz(sample_rate_hz, mel_bins, f_min_hz, f_max_hz)
+    step = sample_rate_hz / n_fft
+    first_inside = (np.floor(edges[:-2] / step) + 1) * step
+    return int((first_inside >= edges[2:]).sum())
+
+
+def _edges_hz(sample_rate_hz: int, mel_bins: int, f_min_hz: float, f_max_hz: float | None) -> np.ndarray:
+    """The corners of all triangles, of shape (mel_bins + 2,): filter q runs from edge q to edge q + 2."""
+    top = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
+    return mel_to_hz(np.linspace(hz_to_mel(np.array(f_min_hz)), hz_to_mel(np.array(top)), mel_bins + 2))
+
+
+def choose_n_fft(
+    sample_rate_hz: int,
+    window_seconds: float,
+    mel_bins: int,
+    f_min_hz: float = 0.0,
+    f_max_hz: float | None = None,
+) -> int:
+    """The smallest power of two that holds the window and leaves no mel filter without a bin.
+
+    Raises `UsageError` if even `MAX_N_FFT` leaves some empty.
+    """
+    n_fft = 1 << max(1, math.ceil(math.log2(max(2, round(window_seconds * sample_rate_hz)))))
+    while n_fft <= MAX_N_FFT:
+        if not count_empty_filters(sample_rate_hz, n_fft, mel_bins, f_min_hz, f_max_hz):
+            return n_fft
+        n_fft *= 2
+    raise UsageError(
+        f"{mel_bins} mel filters between {f_min_hz:g} Hz and "
+        f"{sample_rate_hz / 2 if f_max_hz is None else f_max_hz:g} Hz are too many for any FFT",
+        "use fewer mel bins",
+    )
+
+
+class LogMelSpectrogram(nn.Module):
+    """Natural logarithm of mel power plus an offset: (B, S) waveform -> (B, 1, Q, P).
+
+    Q = `mel_bins`, P = `frames`. Frame p is centred on sample (p + first) * hop, the ends padded with zeros.
+    S samples give S // hop + 1 centred frames; those beyond `frames` are cropped, the last first and then by
+    turns (2 s at a hop of 20 ms: the last of 101). So 2 s give 100 frames, and 1 s at 10 ms gives 99 or 100.
+
+    n_fft: None picks the smallest power of two that leaves no filter empty (`choose_n_fft`); a given one that
+        leaves some empty is kept, with a warning that says how many
+    log_offset: added to the power before the logarithm, which bounds it below
+
+    Computed in float32 even under autocast. Normalisation is the data layer's.
+    """
+
+    filters: Tensor
+    window: Tensor
+
+    def __init__(
+        self,
+        *,
+        sample_rate_hz: int,
+        mel_bins: int,
+        hop_seconds: float,
+        window_seconds: float,
+        frames: int,
+        n_fft: int | None = None,
+        f_min_hz: float = 0.0,
+        f_max_hz: float | None = None,
+        log_offset: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        top = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
+        if not 0 <= f_min_hz < top <= sample_rate_hz / 2:
+            raise UsageError(
+                f"mel filters from {f_min_hz:g} Hz to {top:g} Hz do not fit a rate of {sample_rate_hz} Hz",
+                f"choose 0 <= f_min_hz < f_max_hz <= {sample_rate_hz / 2:g}",
+            )
+        self.hop = round(hop_seconds * sample_rate_hz)
+        self.window_samples = round(window_seconds * sample_rate_hz)
+        if self.hop < 1 or self.window_samples < 2 or frames < 1 or mel_bins < 1 or log_offset <= 0:
+            raise UsageError(
+                "a spectrogram needs a hop of a sample, a window of two, a frame, a mel bin and an offset > 0"
+            )
+        if n_fft is not None and n_fft < self.window_samples:
+            raise UsageError(f"n_fft {n_fft} is shorter than the window of {self.window_samples} samples")
+        self.sample_rate_hz, self.mel_bins, self.frames = sample_rate_hz, mel_bins, frames
+        self.log_offset = log_offset
+        self.n_fft = n_fft or choose_n_fft(sample_rate_hz, window_seconds, mel_bins, f_min_hz, top)
+        filters = mel_filters(sample_rate_hz, self.n_fft, mel_bins, f_min_hz, top)
+        if empty := count_empty_filters(sample_rate_hz, self.n_fft, mel_bins, f_min_hz, top):
+            warnings.warn(
+                f"{empty} of {mel_bins} mel filters are empty at n_fft {self.n_fft} and will always be "
+                f"silent; leave n_fft unset, or use fewer mel bins",
+                stacklevel=2,
+            )
+        # Derived from the settings, so not part of a checkpoint.
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(self.window_samples), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(B, S) float -> (B, 1, Q, P) float32. Raises `ValueError` if S does not fit `frames`."""
+        if waveform.ndim != 2:
+            raise ValueError(f"waveforms of shape (batch, samples) are needed, not {tuple(waveform.shape)}")
+        extra = waveform.shape[1] // self.hop + 1 - self.frames
+        # One frame more is due to centring; up to a window more, to formulas without padding.
+        if not 0 <= extra <= 1 + math.ceil(self.window_samples / self.hop):
+            raise ValueError(
+                f"{waveform.shape[1]} samples at a hop of {self.hop} give {extra + self.frames} frames, "
+                f"not the {self.frames} asked for"
+            )
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum = torch.stft(
+                waveform.float(),
+                self.n_fft,
+                hop_length=self.hop,
+                win_length=self.window_samples,
+                window=self.window,
+                center=True,
+                pad_mode="constant",
+                return_complex=True,
+            )
+            first = extra // 2
+            spectrum = spectrum[:, :, first : first + self.frames]
+            power = torch.view_as_real(spectrum).square().sum(-1)  # (B, F, P)
+            mel = torch.matmul(self.filters, power)
+            return torch.log(mel + self.log_offset).unsqueeze(1)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.sample_rate_hz} Hz, {self.mel_bins} mel bins x {self.frames} frames, hop {self.hop}, "
+            f"window {self.window_samples}, n_fft {self.n_fft}"
+        )

@@ -1,0 +1,55 @@
+"""What a method is: encoders, a loss on a batch and, if it needs pseudo-labels, how it makes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from seehear.config import Config
+from seehear.features.bank import FeatureBank
+from seehear.models import build_encoder
+from seehear.types import Labelling, StepOutput
+
+
+class Method(nn.Module, ABC):
+    """Base of all methods.
+
+    `modalities` maps each encoder's name to what it sees ("video" or "audio"); the data layer draws an
+    independent view for every encoder. `encoders` holds the modules by the same names.
+    """
+
+    modalities: dict[str, str]
+    trains = True
+    """Whether there is anything to train; False for the untrained baseline."""
+    needs_features = True
+    """Whether `assign` looks at features."""
+
+    def __init__(self, config: Config, modalities: Mapping[str, str]) -> None:
+        super().__init__()
+        self.config = config
+        self.modalities = dict(modalities)
+        self.encoders = nn.ModuleDict()
+        for index, (name, modality) in enumerate(self.modalities.items()):
+            generator = torch.Generator().manual_seed(config.seed * 1009 + index)
+            self.encoders[name] = build_encoder(modality, config.model, generator)
+
+    @abstractmethod
+    def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
+        """Loss on one batch.
+
+        `inputs[encoder]` is that encoder's input; encoders without an input are left out of the loss.
+        `targets[labelling]` holds class numbers of shape (B,).
+        """
+
+    def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling] | None:
+        """New pseudo-labels from the features of all clips (every process passes its own share).
+
+        Returns None when the method needs none.
+        """
+        return None
+
+    def start_round(self, classes: Mapping[str, int], generator: torch.Generator) -> None:
+        """Make ready for new labels: `classes[labelling]` is the number of classes."""

@@ -1,0 +1,155 @@
+"""Deep clustering: SDC, MDC, CDC, XDC and XDC within one modality (Alwassel et al., NeurIPS 2020).
+
+One iteration clusters the features of every clip with k-means and trains the encoders to predict the
+clusters. The members of the family differ in one thing only, whose clusters supervise whom: `VARIANTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seehear.cluster.kmeans import kmeans
+from seehear.cluster.preprocess import FeatureTransform
+from seehear.config import ClusterConfig, Config
+from seehear.features.bank import FeatureBank
+from seehear.methods.base import Method
+from seehear.types import Labelling, StepOutput
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One member of the family."""
+
+    modalities: dict[str, str]
+    """Encoders by name and what each sees."""
+    supervision: dict[str, tuple[str, ...]]
+    """For each encoder the labellings that it learns to predict, one head each. A labelling is named after the
+    encoders whose features are clustered; `a+b` stands for their concatenation, each scaled to unit length."""
+
+
+_BOTH = {"video": "video", "audio": "audio"}
+
+VARIANTS: dict[str, Variant] = {
+    "sdc": Variant(
+        _BOTH,
+        {"video": ("video",), "audio": ("audio",)},
+    ),
+    "mdc": Variant(
+        _BOTH,
+        {"video": ("video", "audio"), "audio": ("audio", "video")},
+    ),
+    "cdc": Variant(
+        _BOTH,
+        {"video": ("video+audio",), "audio": ("video+audio",)},
+    ),
+    "xdc": Variant(
+        _BOTH,
+        {"video": ("audio",), "audio": ("video",)},
+    ),
+    "same-modality": Variant(
+        {"video": "video", "video2": "video", "audio": "audio", "audio2": "audio"},
+        {"video": ("video2",), "video2": ("video",), "audio": ("audio2",), "audio2": ("audio",)},
+    ),
+    "same-modality-video": Variant(
+        {"video": "video", "video2": "video"},
+        {"video": ("video2",), "video2": ("video",)},
+    ),
+    "same-modality-audio": Variant(
+        {"audio": "audio", "audio2": "audio"},
+        {"audio": ("audio2",), "audio2": ("audio",)},
+    ),
+}
+
+
+class SupervisedHeads(Method):
+    """Encoders with linear heads that learn labellings by cross-entropy: the training half of the family.
+
+    `supervision` maps each encoder to the labellings that it predicts. The loss is the sum over encoders and
+    heads; a head's name in the log is `encoder<-labelling`.
+    """
+
+    def __init__(
+        self, config: Config, modalities: Mapping[str, str], supervision: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        super().__init__(config, modalities)
+        self.supervision = dict(supervision)
+        self.heads = nn.ModuleDict()
+
+    def start_round(self, classes: Mapping[str, int], generator: torch.Generator) -> None:
+        """Replace every head by a new one; encoders carry over (paper, section 3.1)."""
+        device = next(self.parameters()).device
+        for encoder, labellings in self.supervision.items():
+            for labelling in labellings:
+                head = nn.Linear(int(self.encoders[encoder].feature_dim), classes[labelling])  # type: ignore[arg-type]
+                nn.init.normal_(head.weight, std=0.01, generator=generator)
+                nn.init.zeros_(head.bias)
+                self.heads[f"{encoder}<-{labelling}"] = head.to(device)
+
+    def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
+        """Sum of the cross-entropies of all heads whose encoder has an input."""
+        parts: dict[str, Tensor] = {}
+        losses = []
+        for encoder, labellings in self.supervision.items():
+            if encoder not in inputs:
+                continue
+            features = self.encoders[encoder](inputs[encoder])
+            for labelling in labellings:
+                name = f"{encoder}<-{labelling}"
+                logits = self.heads[name](features).float()
+                target = targets[labelling]
+                smoothing = self.config.optim.label_smoothing if self.training else 0.0
+                losses.append(F.cross_entropy(logits, target, label_smoothing=smoothing))
+                parts[f"loss/{name}"] = losses[-1].detach()
+                parts[f"accuracy/{name}"] = (logits.argmax(1) == target).float().mean()
+        return StepOutput(torch.stack(losses).sum(), parts)
+
+
+class DeepClustering(SupervisedHeads):
+    """SDC, MDC, CDC, XDC or same-modality XDC, by its name in `VARIANTS`."""
+
+    def __init__(self, config: Config) -> None:
+        self.variant = VARIANTS[config.method]
+        super().__init__(config, self.variant.modalities, self.variant.supervision)
+
+    @property
+    def labellings(self) -> tuple[str, ...]:
+        """The labellings that training needs, each once."""
+        return tuple(dict.fromkeys(name for names in self.supervision.values() for name in names))
+
+    def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
+        """Cluster what the variant's heads learn."""
+        settings = self.config.cluster
+        return {
+            name: cluster_features(bank, name, clusters_of(name, self.modalities, settings), settings, seed)
+            for name in self.labellings
+        }
+
+
+def clusters_of(labelling: str, modalities: Mapping[str, str], cluster: ClusterConfig) -> int:
+    """k of a labelling: that of its modality if one is set, else `cluster.k`."""
+    per_modality = {"video": cluster.k_video, "audio": cluster.k_audio}
+    return per_modality.get(modalities.get(labelling, "")) or cluster.k
+
+
+def cluster_features(bank: FeatureBank, labelling: str, k: int, settings: ClusterConfig, seed: int) -> Labelling:
+    """k-means as the settings say on the features that `labelling` names."""
+    x = torch.from_numpy(bank.joined(labelling))
+    transform = FeatureTransform(l2=settings.l2, pca_dim=settings.pca_dim, whiten=settings.whiten)
+    transform.fit(x)
+    clustered = transform.apply(x)
+    result = kmeans(
+        clustered, k, init=settings.init, iterations=settings.iterations, restarts=settings.restarts, seed=seed
+    )
+    return Labelling(
+        labels=result.labels.numpy(),
+        distances=result.squared_distances.clamp(min=0).sqrt().numpy(),
+        centroids=result.centroids,
+        transform=transform.state(),
+        objective=result.objective,
+        reseeded=result.reseeded,
+    )

@@ -1,0 +1,62 @@
+"""The baselines of the XDC paper: `supervised` pretraining on known classes, and `scratch`, no training at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seehear.config import Config
+from seehear.errors import DataError
+from seehear.features.bank import FeatureBank
+from seehear.methods.base import Method
+from seehear.methods.deepcluster import SupervisedHeads
+from seehear.types import Labelling, StepOutput
+
+_BOTH = {"video": "video", "audio": "audio"}
+
+
+class Supervised(SupervisedHeads):
+    """Both encoders learn the given classes of the videos; `classes_of` maps video ids to class names."""
+
+    needs_features = False
+
+    def __init__(self, config: Config, classes_of: Mapping[str, str]) -> None:
+        super().__init__(config, _BOTH, {"video": ("label",), "audio": ("label",)})
+        self.class_names = sorted(set(classes_of.values()))
+        self.classes_of = dict(classes_of)
+        if len(self.class_names) < 2:
+            raise DataError(
+                f"supervised pretraining needs at least two classes, and column {config.data.label_column!r} "
+                f"has {len(self.class_names)}",
+                "give a CSV or Parquet with a label column, or name it: --set data.label_column=...",
+            )
+
+    def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
+        """The given classes, as a labelling named `label`."""
+        number = {name: i for i, name in enumerate(self.class_names)}
+        labels = np.array([number[self.classes_of[r.video_id]] for r in bank.refs], dtype=np.int64)
+        return {
+            "label": Labelling(
+                labels=labels,
+                distances=np.zeros(len(labels), dtype=np.float32),
+                centroids=torch.zeros(len(self.class_names), 0),
+                transform={},
+                objective=0.0,
+                reseeded=0,
+            )
+        }
+
+
+class Scratch(Method):
+    """Untrained encoders: the lower bound that every pretraining is measured against."""
+
+    trains = False
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config, _BOTH)
+
+    def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
+        raise NotImplementedError("scratch is not trained")

@@ -1,0 +1,395 @@
+"""Import of published weights, checked key by key.
+
+Four published layouts are recognised by their keys, and our own: see `LAYOUTS`. No file is trusted: pickles
+are read with `weights_only=True`, a checksum in the file name is verified, and a load is all or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from seehear.errors import DataError
+from seehear.models.audio import AudioEncoder
+from seehear.models.video import MidPlanes, VideoEncoder, mid_channels
+
+Modality = Literal["video", "audio"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the clips were made that a published encoder was trained on. `None`: does not apply.
+
+    Features of clips made otherwise are worse without any error. `pixel_mean` and `pixel_std` (RGB in [0, 1])
+    are `None` where the system used the statistics of its own data set.
+    """
+
+    clip_frames: tuple[int, ...]  # the clip lengths that were used
+    frame_rate_hz: float
+    short_side_pixels: tuple[int, int]  # smallest and largest
+    crop_pixels: int
+    pixel_mean: tuple[float, float, float] | None
+    pixel_std: tuple[float, float, float] | None
+    audio_seconds: float | None = None
+    mel_bins: int | None = None
+    spectrogram_frames: tuple[int, ...] | None = None  # GDT's paper says both 99 and 199
+
+
+_KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
+_KINETICS_STD = (0.22803, 0.22145, 0.216989)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of laying out a checkpoint.
+
+    Attributes:
+        name: what it is called in reports and errors.
+        prefixes: modality to the prefix of its encoder's keys.
+        unused: a pattern of whole keys that are documented and that no encoder takes (classifiers, heads).
+        entries: documented entries of the file beside the tensors (epoch, optimizer, ...).
+        bn_eps: of the batch norms in training; `None` where the run's config says it.
+        preprocessing: of the training clips; `None` where the run's config says it.
+    """
+
+    name: str
+    prefixes: Mapping[Modality, str]
+    unused: str
+    entries: frozenset[str] = frozenset()
+    bn_eps: float | None = 1e-5
+    preprocessing: Preprocessing | None = None
+
+
+_CLASSIFIER = r"fc\.(weight|bias)"
+_MODEL_PREFIXES: dict[Modality, str] = {"video": "video_network.base.", "audio": "audio_network.base."}
+
+XDC = Layout(
+    "XDC",
+    {"video": ""},
+    unused=_CLASSIFIER,
+    bn_eps=1e-3,
+    preprocessing=Preprocessing((8, 32), 30.0, (256, 256), 224, _KINETICS_MEAN, _KINETICS_STD, 2.0, 40, (100,)),
+)
+GDT = Layout(
+    "GDT",
+    _MODEL_PREFIXES,
+    unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[va]\.block_forward\.[248]\.\w+",
+    entries=frozenset({"epoch", "model", "optimizer", "args"}),
+    preprocessing=Preprocessing((30,), 30.0, (128, 160), 112, None, None, 1.0, 257, (99, 199)),
+)
+SELAVI = Layout(
+    "SeLaVi",
+    _MODEL_PREFIXES,
+    unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[va]\d+\.block_forward\.[248]\.\w+",
+    entries=frozenset({"epoch", "dist", "model", "optimizer", "selflabels"}),
+    preprocessing=Preprocessing((30,), 30.0, (128, 128), 112, None, None, 1.0, 257, (199,)),
+)
+TORCHVISION = Layout(
+    "torchvision",
+    {"video": ""},
+    unused=_CLASSIFIER,
+    # Of torchvision's documentation of the Kinetics-400 weights: 16 frames at 15 fps, 128 x 171, crop 112.
+    preprocessing=Preprocessing((16,), 15.0, (128, 128), 112, _KINETICS_MEAN, _KINETICS_STD),
+)
+# Ours: a method's state dict. What is not under `encoders.` (heads, counters) belongs to the method.
+SEEHEAR = Layout(
+    "seehear",
+    {"video": "encoders.video.", "audio": "encoders.audio."},
+    unused=r"(?!encoders\.).*|encoders\.(?!video\.|audio\.).*",
+    bn_eps=None,
+)
+LAYOUTS = (XDC, GDT, SELAVI, TORCHVISION, SEEHEAR)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint file that was read and recognised, nothing loaded yet.
+
+    Attributes:
+        path: of the file.
+        sha256: of the file, 64 hexadecimal digits.
+        layout: the one that its keys belong to.
+        tensors: by the file's own names, a leading `module.` removed.
+        entries: names of what the file holds beside the tensors, except the wrapper `model`.
+    """
+
+    path: Path
+    sha256: str
+    layout: Layout
+    tensors: Mapping[str, Tensor]
+    entries: tuple[str, ...] = ()
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities whose encoder the file holds."""
+        found = self.layout.prefixes.items()
+        return tuple(m for m, prefix in found if any(key.startswith(prefix) for key in self.tensors))
+
+    @property
+    def mid_planes(self) -> MidPlanes | None:
+        """How the R(2+1)D mid-planes of its video encoder were computed; `None` if it has none."""
+        return _mid_planes(self.tensors, self.layout.prefixes["video"])
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        path, sha256: of the file.
+        layout: name of its layout.
+        modality: of the encoder that was loaded.
+        bn_eps: what the layout needs; `None` where the run's config says it.
+        preprocessing: of the clips that the weights were trained on; `None` where the run's config says it.
+        loaded: the file's keys that were loaded, a leading `module.` removed.
+        unused: the file's keys, and its entries beside the tensors, that were not used.
+        notes: what a person should know before using the encoder, such as a batch norm eps that differs.
+    """
+
+    path: Path
+    sha256: str
+    layout: str
+    modality: Modality
+    bn_eps: float | None
+    preprocessing: Preprocessing | None
+    loaded: tuple[str, ...]
+    unused: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load_video_weights(
+    encoder: VideoEncoder, source: str | os.PathLike[str] | Published, *, ignore: Sequence[str] = ()
+) -> ImportReport:
+    """Loads a published video encoder into `encoder`, all of it or nothing.
+
+    Args:
+        encoder: whose parameters and buffers are overwritten.
+        source: a file, or what `read_checkpoint` made of it.
+        ignore: keys, or patterns with `*`, that the file may hold beyond its documented layout.
+
+    Returns:
+        What was loaded and what was not used.
+
+    Raises:
+        DataError: the file cannot be read (see `read_checkpoint`), has no video encoder, or does not fit
+            `encoder`; the message names every missing, left-over and wrong-shape key. `encoder` is unchanged.
+    """
+    return _load(encoder, "video", source, ignore)
+
+
+def load_audio_weights(
+    encoder: AudioEncoder, source: str | os.PathLike[str] | Published, *, ignore: Sequence[str] = ()
+) -> ImportReport:
+    """Loads a published audio encoder into `encoder`; everything else as in `load_video_weights`."""
+    return _load(encoder, "audio", source, ignore)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Published:
+    """Reads a checkpoint and recognises its layout by its keys.
+
+    A file name that ends in `-` and 8 to 64 hexadecimal digits states the start of its SHA-256, as in
+    `r2plus1d_18_xdc_ig65m_kinetics-f24f6ffb.pth`; it is verified before anything is read.
+
+    Args:
+        path: a `.safetensors` file, or one written by `torch.save`.
+
+    Raises:
+        DataError: there is no such file, its SHA-256 is not the stated one, it is damaged, it holds more than
+            tensors and plain values (nothing in it is ever executed), or its layout is unknown.
+    """
+    path = Path(path)
+    if not path.is_file():
+        inside = path / "model.safetensors"
+        raise DataError(f"{path} is not a file", f"give {inside}" if inside.is_file() else None)
+    digest = _verified_sha256(path)
+    payload: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    layout, tensors, entries = _recognise(path, payload)
+    return Published(path, digest, layout, tensors, entries)
+
+
+def _verified_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    stated = re.search(r"-([0-9a-f]{8,64})$", path.stem)
+    if stated and not digest.startswith(stated[1]):
+        raise DataError(
+            f"{path}: the SHA-256 should start with {stated[1]}, as the name says, and is {digest}",
+            "download the file again; if the end of its name is not a checksum, rename it",
+        )
+    return digest
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        # GDT keeps its command line in the file. A Namespace only holds values, so it can do no harm.
+        with torch.serialization.safe_globals([Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the readers raise almost anything
+        # torch's own message is left out: it advises to load the file without the guard.
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise DataError(
+                f"{path} asks for {refused[1]}: more than tensors and plain values, refused and not run",
+                "save its state dict alone, or as safetensors, where the file is trusted",
+            ) from error
+        raise DataError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from error
+
+
+def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], tuple[str, ...]]:
+    if not isinstance(payload, Mapping):
+        raise DataError(f"{path} holds a {type(payload).__name__}, not a dictionary of tensors")
+    wrapped = isinstance(payload.get("model"), Mapping)
+    tensors = _tensors(path, payload["model"] if wrapped else payload)
+    entries = tuple(str(key) for key in payload if key != "model") if wrapped else ()
+    if wrapped:
+        if all(key.startswith("module.") for key in tensors):
+            tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+        if any(key.startswith(tuple(_MODEL_PREFIXES.values())) for key in tensors):
+            numbered_heads = any(re.match(r"mlp_[va]\d+\.", key) for key in tensors)
+            return (SELAVI if numbered_heads or "selflabels" in entries else GDT), tensors, entries
+    elif any(key.startswith("encoders.") for key in tensors):
+        return SEEHEAR, tensors, entries
+    elif "stem.0.weight" in tensors:
+        return (XDC if _mid_planes(tensors, "") == "convolution" else TORCHVISION), tensors, entries
+    raise DataError(
+        f"{path}: unknown layout; its first keys are {_listed(list(tensors)[:5]) or '(none)'}",
+        f"known layouts: {', '.join(layout.name for layout in LAYOUTS)}",
+    )
+
+
+def _tensors(path: Path, values: Mapping[Any, Any]) -> dict[str, Tensor]:
+    wrong = [str(key) for key, value in values.items() if not (isinstance(key, str) and torch.is_tensor(value))]
+    if wrong:
+        raise DataError(f"{path}: unknown layout; entries that are not named tensors: {_listed(wrong)}")
+    return dict(values)
+
+
+def _mid_planes(tensors: Mapping[str, Tensor], prefix: str) -> MidPlanes | None:
+    # The spatial halves of a block that changes the number of channels: only there do the two rules differ.
+    first = tensors.get(f"{prefix}layer2.0.conv1.0.0.weight")
+    second = tensors.get(f"{prefix}layer2.0.conv2.0.0.weight")
+    if first is None or second is None or first.ndim != 5 or second.ndim != 5:
+        return None
+    inputs, (mid, planes) = first.shape[1], second.shape[:2]
+    if mid == mid_channels(inputs, planes):
+        return "block"
+    return "convolution" if mid == mid_channels(planes, planes) else None
+
+
+def _family(tensors: Mapping[str, Tensor], prefix: str) -> str | None:
+    if f"{prefix}layer1.0.conv1.0.0.weight" in tensors:
+        return "r2plus1d"
+    weight = tensors.get(f"{prefix}layer2.0.conv1.0.weight")
+    if weight is None or weight.ndim != 5:
+        return None
+    return "r3d" if weight.shape[2] == 3 else "mc3"
+
+
+def _load(
+    encoder: VideoEncoder | AudioEncoder,
+    modality: Modality,
+    source: str | os.PathLike[str] | Published,
+    ignore: Sequence[str],
+) -> ImportReport:
+    file = source if isinstance(source, Published) else read_checkpoint(source)
+    layout = file.layout
+    if modality not in file.modalities:
+        raise DataError(
+            f"{file.path} (layout {layout.name}) holds no {modality} encoder",
+            f"it holds: {', '.join(file.modalities)}" if file.modalities else None,
+        )
+    prefix = layout.prefixes[modality]
+    others = tuple(p for m, p in layout.prefixes.items() if m != modality)
+    weights: dict[str, Tensor] = {}
+    unused: list[str] = []
+    left_over: list[str] = []
+    expected = encoder.state_dict()
+    for key, tensor in file.tensors.items():
+        if key.startswith(prefix) and key.removeprefix(prefix) in expected:
+            weights[key.removeprefix(prefix)] = tensor
+        elif (others and key.startswith(others)) or re.fullmatch(layout.unused, key) or _ignored(key, ignore):
+            unused.append(key)
+        else:
+            left_over.append(key)
+    for entry in file.entries:
+        (unused if entry in layout.entries or _ignored(entry, ignore) else left_over).append(entry)
+
+    faults = {
+        "missing": [prefix + key for key in expected if key not in weights],
+        "left over": left_over,
+        "wrong shape": [
+            f"{prefix}{key} (file {tuple(value.shape)}, encoder {tuple(expected[key].shape)})"
+            for key, value in weights.items()
+            if value.shape != expected[key].shape
+        ],
+    }
+    if any(faults.values()):
+        reason, remedy = _misfit(encoder, file, prefix, faults)
+        lines = [f"  {fault} ({len(keys)}): {_listed(keys)}" for fault, keys in faults.items() if keys]
+        head = f"{file.path} (layout {layout.name}) does not fit the {modality} encoder"
+        raise DataError("\n".join([f"{head}: {reason}" if reason else head, *lines]), remedy)
+    nn.Module.load_state_dict(encoder, weights, strict=True)
+
+    notes = []
+    if layout.bn_eps is not None and layout.bn_eps != encoder.bn_eps:
+        notes.append(
+            f"{layout.name} weights need a batch norm eps of {layout.bn_eps:g}; the encoder has"
+            f" {encoder.bn_eps:g} (--set model.bn_eps={layout.bn_eps:g})"
+        )
+    return ImportReport(
+        file.path,
+        file.sha256,
+        layout.name,
+        modality,
+        layout.bn_eps,
+        layout.preprocessing,
+        tuple(prefix + key for key in weights),
+        tuple(unused),
+        tuple(notes),
+    )
+
+
+def _misfit(
+    encoder: nn.Module, file: Published, prefix: str, faults: Mapping[str, Sequence[str]]
+) -> tuple[str, str | None]:
+    """The one reason behind many faulty keys, and its remedy, where there is one."""
+    if isinstance(encoder, VideoEncoder):
+        family = _family(file.tensors, prefix)
+        if family is not None and family != encoder.family:
+            return f"the file's family is {family}, the encoder's {encoder.family}", f"use a {family} encoder"
+        mid_planes = file.mid_planes
+        if mid_planes is not None and mid_planes != encoder.mid_planes:
+            return (
+                f"the file's mid-planes are per {mid_planes}, the encoder's per {encoder.mid_planes}",
+                f"--set model.video_mid_planes={mid_planes}",
+            )
+    if faults["left over"] and not (faults["missing"] or faults["wrong shape"]):
+        return "", "if the left-over keys do not matter, name them in ignore="
+    return "", None
+
+
+def _ignored(key: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(keys)

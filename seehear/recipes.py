@@ -1,0 +1,112 @@
+"""Named whole configurations: small ones for a CPU and the rows of the papers' tables.
+
+A recipe is a function without arguments that returns a `Config`; its docstring is what `seehear recipes`
+shows. A method may change what a recipe leaves open, never what a paper's row fixes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+
+from seehear.config import (
+    AugmentConfig,
+    ClipConfig,
+    ClusterConfig,
+    Config,
+    DataConfig,
+    FinalConfig,
+    ModelConfig,
+    OptimConfig,
+    SpectrogramConfig,
+)
+from seehear.errors import UsageError
+
+
+def small() -> Config:
+    """A small R(2+1)D and ResNet on short, small clips: minutes on two CPU cores for some hundred videos."""
+    return Config(
+        recipe="small",
+        rounds=6,
+        # Four frames over 0.9 s: motion at walking pace in the fewest frames; 17.5 starts a second to draw from.
+        clip=ClipConfig(frames=4, frame_rate_hz=17.5, stride=4, short_side_px=72, crop_px=64),
+        augment=AugmentConfig(independent_jitter=True),
+        model=ModelConfig(video="r2plus1d_10", video_width=16, video_stem_pool=True, audio="resnet9", audio_width=16),
+        cluster=ClusterConfig(k=16, restarts=10, averaged_clips=3, max_span_seconds=30.0, calibrate_batchnorm="first"),
+        optim=OptimConfig(
+            base_lr=0.1, nesterov=True, weight_decay=1e-4, epochs=16, schedule="one-cycle", warmup_epochs=4.8
+        ),
+    )
+
+
+def _xdc(k: int, optim: OptimConfig, **changes: object) -> Config:
+    """What all XDC pretrainings share (paper, section 4.1): 8 frames of 224 pixels at 30 a second, 2 s of sound."""
+    config = Config(
+        recipe="",
+        rounds=6,
+        clip=ClipConfig(),
+        spectrogram=SpectrogramConfig(),
+        model=ModelConfig(video="r2plus1d_18", audio="resnet18"),
+        cluster=ClusterConfig(k=k),
+        optim=optim,
+        data=DataConfig(cache_gib=0.0),
+    )
+    return replace(config, **changes)  # type: ignore[arg-type]
+
+
+_KINETICS = OptimConfig(
+    clips_per_epoch=1_000_000, base_lr=0.01, warmup_epochs=10, step_epochs=10, epochs=30, weight_decay=1e-4,
+    early_stop_rises=3,
+)  # fmt: skip
+_AUDIOSET = replace(_KINETICS, clips_per_epoch=2_000_000, epochs=45)
+_IG = OptimConfig(
+    clips_per_epoch=10_000_000, base_lr=0.01, warmup_epochs=1, step_epochs=3, epochs=10, weight_decay=1e-4
+)
+
+
+def xdc_kinetics() -> Config:
+    """XDC on Kinetics: 1M clips an epoch, warm-up 10 of 30 epochs, early stop (supplement, table 10; k: table 2)."""
+    return _xdc(128, _KINETICS)
+
+
+def xdc_audioset() -> Config:
+    """XDC on AudioSet: 2M clips an epoch, warm-up 10 of 45 epochs, early stop (supplement, table 10; k: table 2)."""
+    return _xdc(256, _AUDIOSET)
+
+
+def xdc_ig() -> Config:
+    """XDC on IG-Kinetics or IG-Random: 10M clips an epoch, 10 epochs, the last round 30 (table 10; k 1024 is ours)."""
+    return _xdc(1024, _IG, last_round=replace(_IG, warmup_epochs=0, step_epochs=9, epochs=30))
+
+
+def xdc_final_32() -> Config:
+    """XDC on Kinetics, then the video encoder retrained on the last clusters with 32-frame clips (paper, section 6)."""
+    # 8 clips a step: the learning rate for 32 clips falls to the paper's 0.0025 by linear scaling.
+    return _xdc(128, _KINETICS, final=FinalConfig(frames=32, optim=replace(_KINETICS, batch_size=8)))
+
+
+def supervised_kinetics() -> Config:
+    """Supervised pretraining on Kinetics: 45 epochs of 1M clips (supplement, table 10)."""
+    return replace(_xdc(128, replace(_KINETICS, epochs=45, early_stop_rises=0)), method="supervised", rounds=1)
+
+
+def supervised_audioset() -> Config:
+    """Supervised pretraining on AudioSet: 45 epochs of 2M clips, learning rate 0.04 (supplement, table 10)."""
+    optim = replace(_AUDIOSET, base_lr=0.04, step_epochs=20, weight_decay=1e-5, early_stop_rises=0)
+    return replace(_xdc(256, optim), method="supervised", rounds=1)
+
+
+RECIPES: dict[str, Callable[[], Config]] = {
+    f.__name__.replace("_", "-"): f
+    for f in (small, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, supervised_kinetics, supervised_audioset)
+}
+
+
+def recipe(name: str) -> Config:
+    """The configuration of that name; `UsageError` with the likeliest names if there is none."""
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4)
+        remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(RECIPES)}"
+        raise UsageError(f"there is no recipe {name!r}", remedy)
+    return replace(RECIPES[name](), recipe=name)

@@ -1,0 +1,146 @@
+"""Labels: which cluster every stretch of every video belongs to, how surely, and how good an example it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from seehear.data.loader import Failures
+from seehear.data.manifest import Manifest
+from seehear.engine.runfolder import RunFolder
+from seehear.errors import RunError, UsageError
+from seehear.features.bank import FeatureBank
+from seehear.features.model import LABELLING_OF, Model, cluster_rows, table_bank
+from seehear.files import write_atomic
+
+
+def label_table(model: Model, bank: FeatureBank) -> pa.Table:
+    """Labels of a bank by every labelling of the model.
+
+    Columns: video_id, start_seconds, end_seconds and, for each m of video, audio and both that there is,
+    cluster_m, confidence_m, distance_m and rank_m (see `cluster_rows`).
+    """
+    columns = {
+        "video_id": pa.array([r.video_id for r in bank.refs]),
+        "start_seconds": pa.array([r.start_seconds for r in bank.refs], pa.float64()),
+        "end_seconds": pa.array([r.end_seconds for r in bank.refs], pa.float64()),
+    }
+    for modality, labelling in LABELLING_OF.items():
+        if labelling in model.clusters and all(n in bank.features for n in labelling.split("+")):
+            rows = cluster_rows(bank, labelling, model.clusters[labelling])
+            columns |= {f"{name}_{modality}": pa.array(rows[name]) for name in rows}
+    return pa.table(columns)
+
+
+def one_modality(table: pa.Table, modality: str) -> pa.Table:
+    """The labels of one modality under plain names: video, start, end, cluster, confidence, exemplar_rank."""
+    if f"cluster_{modality}" not in table.column_names:
+        there = [n.removeprefix("cluster_") for n in table.column_names if n.startswith("cluster_")]
+        raise UsageError(f"there are no labels by {modality!r}", f"there are labels by {', '.join(there)}")
+    return pa.table(
+        {
+            "video": table["video_id"],
+            "start": table["start_seconds"],
+            "end": table["end_seconds"],
+            "cluster": table[f"cluster_{modality}"],
+            "confidence": np.round(table[f"confidence_{modality}"].to_numpy(), 4),
+            "exemplar_rank": table[f"rank_{modality}"],
+        }
+    )
+
+
+def video_labels(table: pa.Table, modality: str) -> dict[str, int]:
+    """One cluster for each video: that of most of its segments, the longest time deciding."""
+    if f"cluster_{modality}" not in table.column_names:
+        raise UsageError(f"this run has no labels by {modality!r}")
+    seconds: dict[str, dict[int, float]] = {}
+    columns = ("video_id", "start_seconds", "end_seconds", f"cluster_{modality}")
+    for video_id, start, end, cluster in zip(*(table[c].to_pylist() for c in columns), strict=True):
+        of_video = seconds.setdefault(video_id, {})
+        of_video[cluster] = of_video.get(cluster, 0.0) + end - start
+    return {video_id: max(sorted(of), key=lambda c: of[c]) for video_id, of in seconds.items()}
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write as the file's ending says: .csv or .parquet."""
+    sink = pa.BufferOutputStream()
+    if path.suffix == ".csv":
+        pa.csv.write_csv(table, sink)
+    elif path.suffix == ".parquet":
+        pq.write_table(table, sink)
+    else:
+        raise UsageError(f"cannot write {path.name}: its ending is neither .csv nor .parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def open_run(run: str | Path) -> RunFolder:
+    """A finished run; `RunError` that says what to do otherwise."""
+    folder = RunFolder(Path(run))
+    folder.load_config()
+    if not folder.finished:
+        raise RunError(f"the run in {folder.path} is not finished", f"`seehear pretrain --resume {folder.path}`")
+    return folder
+
+
+def embed(
+    run: str | Path,
+    source: str | Path | Manifest | None = None,
+    *,
+    every_seconds: float | None = None,
+    modalities: Sequence[str] = ("video", "audio"),
+    workers: int = 0,
+    device: str = "cpu",
+    failures: Failures | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> pa.Table:
+    """Features of every segment of `source`, or of the run's own videos: see `Model.embed`."""
+    folder = open_run(run)
+    if source is None and every_seconds is None:
+        table = pq.read_table(folder.features)
+        others = [n for n, m in Model.load(run).modalities.items() if m not in modalities]
+        return table.drop_columns([n for n in others if n in table.column_names])
+    return Model.load(run).embed(
+        Manifest.load(folder.manifest) if source is None else source,
+        every_seconds=every_seconds,
+        modalities=modalities,
+        workers=workers,
+        device=device,
+        failures=failures,
+        progress=progress,
+    )
+
+
+def label(
+    run: str | Path,
+    source: str | Path | Manifest | None = None,
+    *,
+    modality: str = "both",
+    every_seconds: float | None = None,
+    workers: int = 0,
+    device: str = "cpu",
+    failures: Failures | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> pa.Table:
+    """Cluster of every segment of `source`, or of the run's own videos.
+
+    `modality` is what the label is computed from: "video", "audio" or "both". Columns: video, start, end
+    (seconds), cluster, confidence (0 on the border of two clusters, 1 on a centroid), exemplar_rank (1 for the
+    segment closest to its centroid, among those of this table).
+    """
+    if modality not in LABELLING_OF:
+        raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(LABELLING_OF)}")
+    folder = open_run(run)
+    if source is None and every_seconds is None:
+        return one_modality(pq.read_table(folder.labels), modality)
+    needed = ("video", "audio") if modality == "both" else (modality,)
+    features = embed(
+        run, source, every_seconds=every_seconds, modalities=needed, workers=workers, device=device,
+        failures=failures, progress=progress,
+    )  # fmt: skip
+    return one_modality(label_table(Model.load(run), table_bank(features)), modality)

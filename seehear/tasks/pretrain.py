@@ -1,0 +1,313 @@
+"""Pretraining from end to end: a folder of videos in, a run folder with a model and labels out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from seehear import dist
+from seehear.config import Config
+from seehear.data.cache import MediaCache
+from seehear.data.clips import clip_refs
+from seehear.data.loader import ClipLoader, Failures, measure_statistics
+from seehear.data.manifest import Manifest, scan
+from seehear.data.views import Statistics
+from seehear.engine.runfolder import RunFolder
+from seehear.engine.runlog import RunLog
+from seehear.engine.stop import StopRequest
+from seehear.engine.trainer import Trainer
+from seehear.errors import Interrupted, RunError, UsageError
+from seehear.features.bank import FeatureBank
+from seehear.features.model import Model, bank_table, usable_videos
+from seehear.files import write_atomic
+from seehear.methods import build_method, check_method
+from seehear.methods.base import Method
+from seehear.methods.deepcluster import cluster_features, clusters_of
+from seehear.models.audio import AudioEncoder
+from seehear.models.pretrained import load_audio_weights, load_video_weights
+from seehear.models.video import VideoEncoder
+from seehear.progress import Progress
+from seehear.tasks.label import label_table
+
+
+def pretrain(
+    source: str | Path | Manifest | None,
+    out: str | Path,
+    config: Config,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Pretrain on the videos of `source` and leave a finished run in `out`.
+
+    `source` is a folder, glob, CSV or Parquet with a `path` column, or a manifest that `scan` made. With
+    `resume` the run in `out` goes on from its last saved state, `source` and `config` being its own.
+    Returns the run folder.
+
+    Raises:
+        UsageError: a setting or method is wrong.
+        DataError: no usable video.
+        RunError: `out` holds another run, or is in use, or the disk is full.
+        TrainingError: training cannot go on.
+        Interrupted: a signal came; the state is saved.
+    """
+    folder = RunFolder(Path(out))
+    dist.init_from_environment()
+    if resume:
+        config = folder.load_config()
+    else:
+        config.check()
+        check_method(config.method)
+        if source is None:
+            raise UsageError("no videos given", "seehear pretrain VIDEOS --out RUN")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    stop = StopRequest()
+    with (
+        Progress(quiet=quiet or not dist.is_main()) as progress,
+        stop.listening(),
+        _ownership(folder, config, resume),
+    ):
+        if folder.finished:
+            progress.note(f"{folder.path} is finished already")
+            return folder.path
+        manifest = _manifest(folder, source, config, progress, stop)
+        _run(folder, manifest, config, progress, stop)
+    return folder.path
+
+
+@contextlib.contextmanager
+def _ownership(folder: RunFolder, config: Config, resume: bool) -> Iterator[None]:
+    """The run folder, made if it is new, held by the first process for all."""
+    with contextlib.ExitStack() as stack:
+        if dist.is_main():
+            if not resume:
+                folder.create(config)
+            stack.enter_context(folder.lock())
+        dist.barrier()
+        yield
+
+
+def _manifest(
+    folder: RunFolder, source: str | Path | Manifest | None, config: Config, progress: Progress, stop: StopRequest
+) -> Manifest:
+    """The run's own manifest; made by the first process when the run begins."""
+    if dist.is_main() and not folder.manifest.exists():
+        if source is None:
+            raise RunError(f"{folder.path} stopped before its videos were listed", "start it anew with --out")
+        manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
+        for condition in config.data.where:
+            manifest = manifest.where(condition)
+        progress.note(manifest.summary_text())
+        manifest.save(folder.manifest)
+    dist.barrier()
+    return Manifest.load(folder.manifest)
+
+
+def scan_with_progress(source: str | Path, config: Config, progress: Progress, stop: StopRequest) -> Manifest:
+    """`scan`, shown as it goes. A manifest file that `scan` wrote is taken as it is."""
+    if Manifest.is_manifest(source):
+        return Manifest.load(source)
+
+    def show(done: int, total: int) -> None:
+        if done <= 1:
+            progress.start("scan", total, "files", done)
+        progress.update(done, total)
+        if stop:
+            raise Interrupted(f"stopped by {stop.name} while scanning", "run the same command again")
+
+    return scan(
+        source,
+        min_seconds=config.data.min_seconds or config.clip.seconds,
+        workers=workers_of(config),
+        progress=show,
+    )
+
+
+def _run(folder: RunFolder, manifest: Manifest, config: Config, progress: Progress, stop: StopRequest) -> None:
+    device = choose_device(config.device)
+    classes_of = None
+    if config.method == "supervised":
+        classes_of = manifest.by_id(config.data.label_column)
+    method = build_method(config, classes_of)
+    modalities = tuple(dict.fromkeys(method.modalities.values()))
+    videos = usable_videos(manifest, modalities)
+    if classes_of is not None:
+        videos = [v for v in videos if classes_of.get(v.video_id)]
+    _load_weights(method, config, progress)
+    log = RunLog(folder, write=dist.is_main())
+    failures = Failures()
+    workers = workers_of(config)
+    loaders: list[ClipLoader] = []
+
+    def make_loader(stage_config: Config) -> ClipLoader:
+        loader = ClipLoader(
+            videos, stage_config, method.modalities, Statistics(), workers=workers, cache=media_cache(config),
+            failures=failures,
+        )  # fmt: skip
+        loaders.append(loader)
+        _fill_cache(loader, progress, stop)
+        loader.set_statistics(_statistics(folder, loader, stage_config))
+        return loader
+
+    trainer = Trainer(
+        method, videos, make_loader, folder, log, progress, stop,
+        device=device, bfloat16=use_bfloat16(config, device),
+    )  # fmt: skip
+    try:
+        if trainer.restore():
+            progress.note(f"resuming after step {trainer.state.step}")
+        if config.compile:
+            for encoder in method.encoders.values():
+                encoder.compile()
+        loader = trainer.run()
+        _finish(folder, trainer, loader, log, progress)
+    finally:
+        for loader in loaders:
+            loader.close()
+        log.close()
+
+
+def _load_weights(method: Method, config: Config, progress: Progress) -> None:
+    """Start encoders from files of weights, if the settings name any."""
+    files = {"video": config.model.video_weights, "audio": config.model.audio_weights}
+    for name, encoder in method.encoders.items():
+        path = files[method.modalities[name]]
+        if path is None:
+            continue
+        if isinstance(encoder, VideoEncoder):
+            report = load_video_weights(encoder, path)
+        else:
+            report = load_audio_weights(cast(AudioEncoder, encoder), path)
+        progress.note(f"{name}: {len(report.loaded)} tensors of {path} ({report.layout})")
+        for note in report.notes:
+            progress.note(f"{name}: {note}")
+
+
+def _fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> None:
+    """Decode once what fits the cache; the first process does it for those of its machine."""
+    if not dist.is_main() and dist.local_rank() != 0:
+        dist.barrier()
+        return
+    shown = False
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        if not shown:
+            progress.start("decode", total, "videos")
+            shown = True
+        progress.update(done, total)
+        if stop:
+            raise Interrupted(f"stopped by {stop.name} while decoding", "resume: what is decoded is kept")
+
+    counts = loader.fill_cache(show)
+    progress.note(f"{counts['cached']} videos decoded once and cached, {counts['streamed']} decoded anew for each clip")
+    dist.barrier()
+
+
+def _statistics(folder: RunFolder, loader: ClipLoader, config: Config) -> Statistics:
+    """The collection's statistics, measured by the first process when the run begins."""
+    if dist.is_main() and not folder.statistics.exists():
+        measured = measure_statistics(loader, clip_refs(list(loader.videos.values()), config.cluster))
+        write_atomic(folder.statistics, json.dumps(measured.to_dict(), indent=1))
+    dist.barrier()
+    return Statistics.from_dict(json.loads(folder.statistics.read_text()))
+
+
+def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog, progress: Progress) -> None:
+    """Final features, clusters and labels; `labels.parquet` comes last and marks the run as finished."""
+    config, method = loader.config, trainer.method
+    refs = clip_refs(list(trainer.videos.values()), config.cluster)
+    share = trainer.features(loader, refs, "final features")
+    names = [name for name in ("video", "audio") if name in method.encoders]
+    labellings = [*names, *(["+".join(names)] if len(names) == 2 else [])]
+    made = {
+        name: cluster_features(
+            share, name, clusters_of(name, method.modalities, config.cluster), config.cluster, config.seed
+        )
+        for name in labellings
+    }
+    bank = _gather_bank(share)
+    if not dist.is_main():
+        return
+    model = Model(config, method.modalities, dict(method.encoders.items()), loader.statistics)
+    model.set_clusters(made)
+    model.save(folder.model)
+    _write_table(bank_table(bank), folder.features)
+    state = trainer.state
+    log.record(
+        "end", state.step, rounds=state.stage, clips_seen=state.clips_seen, steps=state.step,
+        failed=len(loader.failures.counts), peak_memory_bytes=_peak_memory_bytes(),
+    )  # fmt: skip
+    _write_table(label_table(model, bank), folder.labels)
+    progress.note(f"finished: {folder.path}")
+
+
+def _gather_bank(share: FeatureBank) -> FeatureBank:
+    if dist.world_size() == 1:
+        return share
+    shares = dist.all_gather_objects(share)
+    return FeatureBank(
+        [r for s in shares for r in s.refs],
+        {n: torch.cat([torch.from_numpy(s.features[n]) for s in shares]).numpy() for n in share.features},
+        torch.cat([torch.from_numpy(s.present) for s in shares]).numpy(),
+    )
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _peak_memory_bytes() -> int:
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a setting names; `auto` takes this process's GPU if there is one."""
+    if name == "auto":
+        name = f"cuda:{dist.local_rank()}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"there is no device {name!r}", "use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device is cuda, and PyTorch finds no GPU", "set device=auto, or see `seehear doctor`")
+    return device
+
+
+def use_bfloat16(config: Config, device: torch.device) -> bool:
+    """Whether to compute in bfloat16."""
+    if config.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return config.precision == "bfloat16"
+
+
+def workers_of(config: Config) -> int:
+    """Decoding processes to start."""
+    return (os.cpu_count() or 1) if config.data.workers is None else config.data.workers
+
+
+def media_cache(config: Config) -> MediaCache | None:
+    """The cache of decoded media as the settings say."""
+    if config.data.cache_gib <= 0:
+        return None
+    if config.data.cache_folder:
+        folder = Path(config.data.cache_folder)
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "seehear" / "media"
+    return MediaCache(folder, int(config.data.cache_gib * 2**30))

@@ -1,0 +1,134 @@
+"""Values that travel between the rooms of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from seehear.errors import RunError
+
+
+@dataclass(frozen=True)
+class ClipRef:
+    """A stretch of a video that is embedded and labelled as one.
+
+    Training draws a clip anywhere in the span; extraction takes the one in its middle.
+    """
+
+    clip_id: str
+    """`video_id#t=start,end` (a media fragment): the key of its pseudo-labels."""
+    video_id: str
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass
+class Batch:
+    """What a training step sees. A clip that could not be decoded has no row."""
+
+    clip_ids: list[str]
+    inputs: dict[str, Tensor]
+    """For each encoder its input: (B, 3, T, H, W) for video, (B, 1, Q, P) for audio."""
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(self.clip_ids, {k: v.to(device, non_blocking=True) for k, v in self.inputs.items()})
+
+
+@dataclass
+class StepOutput:
+    """What a method makes of a batch."""
+
+    loss: Tensor
+    """Scalar to be minimised."""
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    """Scalars for the log, e.g. `loss/video<-audio`, `accuracy/video<-audio`."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """One clustering of all clips.
+
+    Shapes: `labels` (N,), `distances` (N,), `centroids` (k, D) in the space of `transform`.
+    """
+
+    labels: np.ndarray
+    distances: np.ndarray
+    """Euclidean distance of each clip's transformed feature to its centroid."""
+    centroids: Tensor
+    transform: dict[str, Tensor]
+    """State of the `FeatureTransform` that led to the clustered space."""
+    objective: float
+    reseeded: int
+    """Clusters that ran empty and were seeded anew."""
+
+    @property
+    def k(self) -> int:
+        return len(self.centroids)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Clips in each cluster, (k,)."""
+        return np.bincount(self.labels, minlength=self.k)
+
+
+@dataclass
+class Assignment:
+    """Pseudo-labels of every clip, keyed by clip id and never by position."""
+
+    clip_ids: list[str]
+    labels: dict[str, np.ndarray]
+    """For each labelling (`video`, `audio`, `video+audio`, `label`) the cluster of each clip, (N,) int64."""
+    classes: dict[str, int]
+    """For each labelling the number of clusters."""
+
+    def __post_init__(self) -> None:
+        self._row = {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
+        if len(self._row) != len(self.clip_ids):
+            raise ValueError("clip ids of an assignment must be unique")
+        for name, labels in self.labels.items():
+            if labels.shape != (len(self.clip_ids),):
+                raise ValueError(f"labelling {name!r} has {labels.shape} labels for {len(self.clip_ids)} clips")
+
+    def __contains__(self, clip_id: str) -> bool:
+        return clip_id in self._row
+
+    def of(self, labelling: str, clip_ids: Iterable[str]) -> np.ndarray:
+        """Labels of the given clips, (len(clip_ids),) int64; `KeyError` for a clip that has none."""
+        return self.labels[labelling][[self._row[c] for c in clip_ids]]
+
+    def targets(self, clip_ids: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+        """Every labelling of the given clips as tensors of shape (B,)."""
+        return {name: torch.from_numpy(self.of(name, clip_ids)).to(device) for name in self.labels}
+
+    def save(self, path: Path) -> None:
+        """Write as Parquet: `clip_id` and a column for each labelling."""
+        columns = {"clip_id": pa.array(self.clip_ids)}
+        columns |= {name: pa.array(labels.astype(np.int32)) for name, labels in self.labels.items()}
+        metadata = {f"classes.{name}": str(k) for name, k in self.classes.items()}
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Assignment:
+        """Read what `save` wrote; `RunError` if it is something else."""
+        try:
+            table = pq.read_table(path)
+            metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
+            names = [n for n in table.column_names if n != "clip_id"]
+            return cls(
+                clip_ids=table["clip_id"].to_pylist(),
+                labels={n: table[n].to_numpy().astype(np.int64) for n in names},
+                classes={n: int(metadata[f"classes.{n}".encode()]) for n in names},
+            )
+        except (OSError, KeyError, pa.ArrowInvalid) as error:
+            raise RunError(f"{path} is not an assignment of clips to clusters: {error}") from error

@@ -1,0 +1,106 @@
+"""The run folder: its lock, its refusals, its logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from seehear.config import Config
+from seehear.engine.runfolder import RunFolder, environment
+from seehear.engine.runlog import RunLog, read_metrics
+from seehear.errors import RunError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create(Config())
+    return folder
+
+
+def test_a_new_run_keeps_its_settings_and_environment(folder):
+    assert folder.load_config() == Config()
+    found = json.loads(folder.environment.read_text())
+    assert found["seehear_version"]
+    assert set(found) == set(environment())
+
+
+def test_a_second_run_in_the_same_folder_is_refused(folder):
+    with pytest.raises(RunError, match="--resume"):
+        folder.create(Config())
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(RunError, match="not empty"):
+        RunFolder(tmp_path).create(Config())
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path):
+    with pytest.raises(RunError, match="not a run folder"):
+        RunFolder(tmp_path).load_config()
+
+
+def test_a_living_process_keeps_others_out(folder):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        with folder.lock():
+            holder = json.loads((folder.path / "run.lock").read_text())
+        holder["pid"] = child.pid
+        (folder.path / "run.lock").write_text(json.dumps(holder))
+        with pytest.raises(RunError, match=str(child.pid)), folder.lock():
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    with folder.lock():  # it is dead now
+        assert json.loads((folder.path / "run.lock").read_text())["pid"] == os.getpid()
+    assert not (folder.path / "run.lock").exists()
+
+
+@pytest.mark.parametrize("change", [{"boot": "another"}, None])
+def test_the_lock_of_a_dead_process_is_taken_over(folder, change):
+    with folder.lock():
+        holder = json.loads((folder.path / "run.lock").read_text())
+    text = "" if change is None else json.dumps(holder | {"pid": 1} | change)
+    (folder.path / "run.lock").write_text(text)
+    with folder.lock():
+        pass
+
+
+def test_another_hosts_lock_is_respected(folder):
+    (folder.path / "run.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "boot": "x"}))
+    with pytest.raises(RunError, match="elsewhere"), folder.lock():
+        pass
+
+
+def test_metrics_are_forgotten_after_a_rewind(folder):
+    log = RunLog(folder)
+    log.record("step", 1, loss=2.0)
+    offset = log.offset()
+    log.record("step", 2, loss=1.0)
+    log.rewind(offset, 12.0)
+    log.record("step", 2, loss=0.5)
+    log.close()
+    records = read_metrics(folder.metrics)
+    assert [(r["step"], r["loss"]) for r in records] == [(1, 2.0), (2, 0.5)]
+    assert records[-1]["seconds"] >= 12.0
+    assert list((folder.path / "tensorboard").iterdir())
+
+
+def test_a_line_cut_by_a_crash_is_left_out(folder):
+    folder.metrics.write_text('{"kind": "step", "step": 1}\n{"kind": "st')
+    assert read_metrics(folder.metrics) == [{"kind": "step", "step": 1}]
+
+
+def test_processes_other_than_the_first_write_nothing(folder):
+    log = RunLog(folder, write=False)
+    log.record("step", 1, loss=2.0)
+    log.failures([{"video_id": "a"}])
+    log.close()
+    assert not folder.metrics.exists()
+    assert not folder.failures.exists()

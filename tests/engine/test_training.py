@@ -1,0 +1,282 @@
+"""The contract of training: it learns, it resumes to the bit, it survives bad videos, it says what went wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import seehear
+from seehear.api import make_config
+from seehear.engine.runlog import read_metrics
+from seehear.engine.stop import StopRequest
+from seehear.engine.trainer import Trainer
+from seehear.errors import Interrupted, RunError, TrainingError
+from seehear.methods import METHODS
+from seehear.tasks import pretrain as pretraining
+from tests.conftest import TINY_SETTINGS
+from tests.corpus import make_broken, make_collection
+
+TRAINED = [m for m in METHODS if m != "scratch"]
+
+
+def weights(run):
+    return load_file(Path(run) / "model" / "model.safetensors")
+
+
+def assert_same_run(one, other):
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
+    for name in ("features.parquet", "labels.parquet"):
+        assert pq.read_table(Path(one) / name).equals(pq.read_table(Path(other) / name))
+    drop = {"seconds", "clips_per_second", "seconds_data", "seconds_compute", "seconds_validation",
+            "seconds_extract", "seconds_cluster", "peak_memory_bytes"}  # fmt: skip
+    lines = [
+        [{k: v for k, v in r.items() if k not in drop} for r in read_metrics(Path(run) / "metrics.jsonl")]
+        for run in (one, other)
+    ]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_the_loss_falls(method, collection, tmp_path):
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=6", "optim.clips_per_epoch=64"]
+    seehear.pretrain(collection, tmp_path / "run", method=method, settings=settings, quiet=True)
+    epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
+    assert len(epochs) == 6
+    assert epochs[-1]["train_loss"] < 0.8 * epochs[0]["train_loss"]
+
+
+def test_a_run_folder_holds_all_that_a_run_is(finished_run):
+    names = {p.name for p in finished_run.iterdir()}
+    assert names >= {"config.yaml", "manifest.parquet", "env.json", "statistics.json", "metrics.jsonl", "assignments",
+                     "checkpoints", "model", "features.parquet", "labels.parquet", "tensorboard"}  # fmt: skip
+    assert "run.lock" not in names
+    kinds = [r["kind"] for r in read_metrics(finished_run / "metrics.jsonl")]
+    assert kinds.count("round") == 2
+    assert kinds.count("epoch") == 6
+    assert kinds[-1] == "end"
+    rounds = [r for r in read_metrics(finished_run / "metrics.jsonl") if r["kind"] == "round"]
+    assert sum(rounds[0]["clusters/video"]["sizes"]) == 24
+    assert rounds[0]["clusters/video"]["churn_nmi"] is None
+    assert 0 <= rounds[1]["clusters/video"]["churn_nmi"] <= 1
+    labels = pq.read_table(finished_run / "labels.parquet")
+    assert labels.num_rows == 24
+    for modality in ("video", "audio", "both"):
+        assert set(labels[f"cluster_{modality}"].to_pylist()) <= {0, 1, 2, 3}
+        assert min(labels[f"rank_{modality}"].to_pylist()) == 1
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9])
+def test_a_stopped_run_resumes_to_the_bit(stop_after, finished_run, collection, tmp_path, monkeypatch):
+    """Stopped after any step, as Ctrl-C or SIGTERM stop it, then resumed: the same run as one never stopped."""
+    save_or_stop = Trainer.save_or_stop
+
+    def stopping(self):
+        if self.state.step == stop_after:
+            self.stop.signal = signal.SIGTERM
+        save_or_stop(self)
+
+    run = tmp_path / "run"
+    config = make_config(method="xdc", settings=TINY_SETTINGS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save_or_stop", stopping)
+        with pytest.raises(Interrupted, match="--resume"):
+            pretraining.pretrain(collection, run, config, quiet=True)
+    torch.manual_seed(123)  # whatever another process did meanwhile
+    pretraining.pretrain(None, run, config, resume=True, quiet=True)
+    assert_same_run(finished_run, run)
+
+
+def start(arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "seehear", "pretrain", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_steps(process, run, steps):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if sum(r["kind"] == "step" for r in read_metrics(run / "metrics.jsonl")) >= steps:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"the run did not come to step {steps}:\n{process.communicate()[0]}")
+
+
+def pretrain_arguments(collection, run):
+    return [str(collection), "--out", str(run), *(part for s in TINY_SETTINGS for part in ("--set", s))]
+
+
+def test_a_killed_process_resumes_to_the_bit(finished_run, collection, tmp_path):
+    run = tmp_path / "run"
+    arguments = pretrain_arguments(collection, run)
+    first = start([*arguments, "--set", "checkpoint_minutes=0.001"])
+    wait_for_steps(first, run, 4)
+    first.kill()
+    first.wait()
+    assert not (run / "labels.parquet").exists()
+    second = start(["--resume", str(run)])
+    output = second.communicate(timeout=180)[0]
+    assert second.returncode == 0, output
+    assert_same_run(finished_run, run)
+
+
+def test_sigterm_saves_and_exits_with_75(collection, tmp_path):
+    run = tmp_path / "run"
+    process = start([*pretrain_arguments(collection, run), "--set", "optim.epochs=200"])
+    wait_for_steps(process, run, 3)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 75, output
+    assert "--resume" in output
+    assert list((run / "checkpoints").glob("step_*"))
+    assert not (run / "run.lock").exists()
+
+
+def test_a_run_in_use_is_refused(collection, tmp_path):
+    run = tmp_path / "run"
+    process = start([*pretrain_arguments(collection, run), "--set", "optim.epochs=200"])
+    try:
+        wait_for_steps(process, run, 1)
+        with pytest.raises(RunError, match="in use"):
+            pretraining.pretrain(None, run, make_config(), resume=True, quiet=True)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_finished_run_resumes_to_nothing(finished_run):
+    before = (finished_run / "metrics.jsonl").read_bytes()
+    assert pretraining.pretrain(None, finished_run, make_config(), resume=True, quiet=True) == finished_run
+    assert (finished_run / "metrics.jsonl").read_bytes() == before
+
+
+def test_bad_videos_are_left_out_and_listed(tmp_path):
+    folder = tmp_path / "videos"
+    make_collection(folder, n=40, classes=4)
+    broken = make_broken(folder / "broken")
+    seehear.pretrain(folder, tmp_path / "run", settings=TINY_SETTINGS, quiet=True)
+    rows = {r["video_id"]: r for r in pq.read_table(tmp_path / "run" / "manifest.parquet").to_pylist()}
+    rejected = {Path(i).name: r["reason"] for i, r in rows.items() if not r["usable"]}
+    assert len(rejected) >= 0.2 * len(rows)
+    assert len(set(rejected.values())) >= 10
+    broken["apart.mp4"] = "audio_too_short"  # a clip is longer here than what the corpus was written for
+    assert {name: rejected[name] for name in broken} == broken
+    assert pq.read_table(tmp_path / "run" / "labels.parquet").num_rows == 40
+
+
+@pytest.mark.parametrize("cache_gib", [0, 1])
+def test_a_video_that_breaks_after_the_scan_costs_only_itself(cache_gib, tmp_path):
+    folder = tmp_path / "videos"
+    make_collection(folder, n=20, classes=4)
+    manifest = seehear.scan(folder)
+    victim = sorted((folder / "clips").iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:300])
+    settings = [*TINY_SETTINGS, f"data.cache_gib={cache_gib}", f"data.cache_folder={tmp_path / 'cache'}"]
+    seehear.pretrain(manifest, tmp_path / "run", settings=settings, quiet=True)
+    failures = [json.loads(line) for line in (tmp_path / "run" / "failures.jsonl").read_text().splitlines()]
+    assert {f["video_id"] for f in failures} == {f"clips/{victim.name}"}
+    assert all(f["reason"] and f["detail"] for f in failures)
+    assert pq.read_table(tmp_path / "run" / "labels.parquet").num_rows == 19
+
+
+def test_too_many_bad_videos_stop_the_run(tmp_path):
+    folder = tmp_path / "videos"
+    make_collection(folder, n=12, classes=4)
+    manifest = seehear.scan(folder)
+    for victim in sorted((folder / "clips").iterdir())[:5]:
+        victim.write_bytes(b"")
+    settings = [*TINY_SETTINGS, f"data.cache_folder={tmp_path / 'cache'}"]
+    with pytest.raises(TrainingError, match=r"5 of 12 videos.*max_failed_share"):
+        seehear.pretrain(manifest, tmp_path / "run", settings=settings, quiet=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(collection, tmp_path):
+    settings = [*TINY_SETTINGS, "optim.base_lr=1e20", "optim.epochs=30", "optim.schedule=step",
+                    "optim.warmup_epochs=0"]  # fmt: skip
+    with pytest.raises(TrainingError, match="not finite"):
+        seehear.pretrain(collection, tmp_path / "run", settings=settings, quiet=True)
+
+
+def test_the_final_stage_trains_longer_clips_on_the_last_labels(collection, tmp_path):
+    settings = [*TINY_SETTINGS, "rounds=1", "final.frames=8", "final.optim.epochs=2", "final.optim.batch_size=4"]
+    model = seehear.pretrain(collection, tmp_path / "run", settings=settings, quiet=True)
+    assert model.config.clip.frames == 8
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    final = [r for r in records if r["kind"] == "epoch" and r["round"] == 1]
+    assert len(final) == 2
+    assert "loss/video<-audio" in final[0]
+    assert "loss/audio<-video" not in final[0]
+    assert [r["round"] for r in records if r["kind"] == "round"] == [0]
+
+
+def test_early_stopping_ends_a_round_after_three_rises():
+    trainer = Trainer.__new__(Trainer)
+    from seehear.engine.schedule import stages
+    from seehear.engine.trainer import TrainState
+
+    trainer.state = TrainState()
+    stage = stages(make_config(settings=["optim.early_stop_rises=3", "data.validation_share=0.1"]))[0]
+    for losses, stops in [([3, 2, 1], False), ([1, 2, 3], False), ([1, 2, 3, 4], True), ([1, 2, 3, 3, 4], False),
+                          ([5, 1, 2, 3, 4], True), ([1, 2, 3, 2, 3, 4], False)]:  # fmt: skip
+        trainer.state.validation_losses = losses
+        assert trainer.should_stop_early(stage) is stops
+
+
+def test_scratch_is_a_run_without_training(collection, tmp_path):
+    model = seehear.pretrain(collection, tmp_path / "run", method="scratch", settings=TINY_SETTINGS, quiet=True)
+    from seehear.tasks.evaluate import untrained_model
+
+    fresh = untrained_model(model).encoders.state_dict()
+    assert all(torch.equal(v, fresh[k]) for k, v in model.encoders.state_dict().items())
+    assert pq.read_table(tmp_path / "run" / "labels.parquet").num_rows == 24
+
+
+def test_streaming_and_caching_lead_to_nearly_the_same_features(collection, tmp_path):
+    """The cache may not change what the encoders see: same frames, and sound up to resampling at the edges."""
+    runs = []
+    for gib in (0, 1):
+        settings = [*TINY_SETTINGS, f"data.cache_gib={gib}", f"data.cache_folder={tmp_path / 'cache'}"]
+        seehear.pretrain(collection, tmp_path / f"run{gib}", method="scratch", settings=settings, quiet=True)
+        runs.append(pq.read_table(tmp_path / f"run{gib}" / "features.parquet").to_pydict())
+    for name, tolerance in (("video", 1e-6), ("audio", 2e-2)):
+        a, b = (np.array(run[name]) for run in runs)
+        assert np.abs(a - b).max() <= tolerance * np.abs(a).max()
+
+
+def test_a_signal_while_nothing_runs_is_not_caught():
+    stop = StopRequest()
+    with stop.listening():
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.name == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_moving_the_videos_does_not_misalign_labels(collection, tmp_path):
+    """Pseudo-labels are keyed by clip: a table in another order gives every video the label it had."""
+    rows = collection.read_text().splitlines()
+    moved = tmp_path / "moved"
+    shutil.copytree(collection.parent, moved)
+    (moved / "labels.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]))
+    found = []
+    for source in (collection, moved / "labels.csv"):
+        run = tmp_path / f"run{len(found)}"
+        seehear.pretrain(source, run, method="scratch", settings=[*TINY_SETTINGS, "cluster.init=random"], quiet=True)
+        table = pq.read_table(run / "features.parquet").to_pydict()
+        found.append(dict(zip(table["video_id"], map(tuple, table["audio"]), strict=True)))
+    assert found[0].keys() == found[1].keys()
+    assert all(np.allclose(found[0][i], found[1][i], atol=1e-6) for i in found[0])

@@ -1,0 +1,386 @@
+"""The report of a miniature run: what is on the page, and that nothing on it can do harm."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from seehear.errors import RunError
+from seehear.report import build_report, figures
+from seehear.report import thumbnails as thumbs
+from seehear.report.gather import gather, read_metrics
+
+EVIL = "<script>alert(1)</script>.mp4"
+VOID = {"meta", "input", "img", "br", "hr", "link"}
+
+
+class Page(HTMLParser):
+    """Every element with its attributes and the text in it; also checks that tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.raw: dict[str, str] = {}
+        self.text = ""
+        self._open: list[str] = []
+        self._at = ""
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {k: v or "" for k, v in attrs}
+        self.elements.append((tag, found))
+        if tag not in VOID:
+            self._open.append(tag)
+        self._at = found.get("id", tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {k: v or "" for k, v in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] in ("script", "style"):
+            self.raw[self._at] = self.raw.get(self._at, "") + data
+        else:
+            self.text += data
+
+    def all(self, tag: str, **attrs: str) -> list[dict[str, str]]:
+        """Elements of a tag whose attributes have these values (a class is one of the classes)."""
+        wanted = {k.rstrip("_").replace("_", "-"): v for k, v in attrs.items()}
+        return [
+            a
+            for t, a in self.elements
+            if t == tag and all(v in a.get(k, "").split() if k == "class" else a.get(k) == v for k, v in wanted.items())
+        ]
+
+    def json(self, name: str) -> Any:
+        return json.loads(self.raw[name])
+
+
+def write_video(path: Path, tone: float, sound: bool = True) -> None:
+    quality = thumbs.Quality(48, 10.0, 34, 24000, 16000)
+    grid = np.linspace(0, 255, 48)
+    frames = np.stack([np.add.outer(grid * tone, grid * i / 20) / 2 for i in range(20)]).clip(0, 255)
+    wave = 0.3 * np.sin(2 * np.pi * (200 + 800 * tone) * np.arange(32000) / 16000) if sound else np.zeros(0)
+    data, _ = thumbs.encode_mp4(np.repeat(frames[..., None], 3, axis=3).astype(np.uint8), wave, quality)
+    path.write_bytes(data)
+
+
+def metrics_lines() -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = [{"kind": "a kind of the future", "x": 1}]
+    for r in range(2):
+        entry = {"k": 3, "sizes": [6, 4, 2], "entropy": 1.0, "empty": 0, "reseeded": 0, "objective": 0.5}
+        lines.append(
+            {"kind": "round", "round": r, "step": r * 5, "seconds_extract": 1.0, "seconds_cluster": 0.5}
+            | {f"clusters/{m}": entry | {"churn_nmi": None if r == 0 else 0.7} for m in ("video", "audio")}
+            | {"effective_rank/video": 4.0 + r, "effective_rank/audio": 5.0}
+        )
+        for s in range(5):
+            heads = ("video<-audio", "audio<-video")
+            lines.append(
+                {"kind": "step", "step": r * 5 + s, "round": r, "epoch": 0, "loss": 2.0 - s / 5}
+                | {f"loss/{h}": 1.0 - s / 10 for h in heads}
+                | {f"accuracy/{h}": 0.4 + s / 10 for h in heads}
+                | {"learning_rate": 0.1, "gradient_norm": math.nan if s == 2 else 1.0, "seconds": float(s)}
+            )
+        lines.append({"kind": "epoch", "round": r, "epoch": 0, "step": r * 5 + 5, "validation_loss": 1.5,
+                      "seconds_data": 1.0, "seconds_compute": 3.0})  # fmt: skip
+    lines.append({"kind": "end", "seconds": 12.0, "steps": 10, "rounds": 2, "clips_seen": 80})
+    return lines
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("media")
+    # The "/" of a closing tag makes a folder of what stands before it.
+    names = [f"clip{i}.mp4" for i in range(10)] + ["</script><img src=x onerror=alert(1)>&amp;.mp4"]
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(folder / name, i / 10, sound=i != 3)
+    (folder / "junk.mp4").write_bytes(b"not a video")
+    return folder
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, media: Path) -> Callable[..., Path]:
+    def make(labels: bool = True, features: bool = True, lines: list[dict[str, Any]] | None = None) -> Path:
+        run = tmp_path / "a <b>run"
+        run.mkdir()
+        files = [*sorted(media.rglob("*.mp4")), media / "gone.mp4"]
+        ids = [f"id{i}" for i in range(len(files))]
+        rows = [
+            {
+                "video_id": v,
+                "path": str(p),
+                "usable": True,
+                "reason": "",
+                "detail": "",
+                "video_duration_seconds": 2.0,
+            }
+            for v, p in zip(ids, files, strict=True)
+        ]
+        bad = {
+            "usable": False,
+            "reason": "no_audio",
+            "detail": "<i>silent</i>",
+            "video_duration_seconds": 1.0,
+        }
+        rows.append({"video_id": "bad", "path": EVIL} | bad)
+        pq.write_table(pa.Table.from_pylist(rows), run / "manifest.parquet")
+        settings = {"method": "xdc", "recipe": "</code><script>x</script>", "seed": 1, "cluster": {"k": 3}}
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+        env = {
+            "seehear_version": "0.1",
+            "commit": None,
+            "cpu": "some <cpu>",
+            "command": ["seehear", "pretrain", "a b"],
+        }
+        (run / "env.json").write_text(json.dumps(env))
+        written = "\n".join(json.dumps(line) for line in (metrics_lines() if lines is None else lines))
+        (run / "metrics.jsonl").write_text(written + '\n{"kind": "step", "ste')
+        failure = {
+            "video_id": "id0",
+            "path": "x",
+            "reason": "decode_error",
+            "detail": "d",
+            "round": 1,
+            "epoch": 0,
+        }
+        (run / "failures.jsonl").write_text(json.dumps(failure) + "\n")
+        n = len(ids)
+        table: dict[str, Any] = {"video_id": ids, "start_seconds": [0.0] * n, "end_seconds": [2.0] * n}
+        generator = np.random.default_rng(0)
+        if features:
+            columns = dict(table)
+            for m in ("video", "audio"):
+                flat = pa.array(generator.normal(size=n * 6).astype(np.float32))
+                columns[m] = pa.FixedSizeListArray.from_arrays(flat, 6)
+            pq.write_table(pa.table(columns), run / "features.parquet")
+        if labels:
+            for m in ("video", "audio", "both"):
+                table[f"cluster_{m}"] = pa.array([i % 3 for i in range(n)], pa.int32())
+                table[f"confidence_{m}"] = pa.array([0.5 + i / 40 for i in range(n)], pa.float32())
+                table[f"distance_{m}"] = pa.array([1.0 + i for i in range(n)], pa.float32())
+                table[f"rank_{m}"] = pa.array([i // 3 + 1 for i in range(n)], pa.int32())
+            pq.write_table(pa.table(table), run / "labels.parquet")
+        return run
+
+    return make
+
+
+def report(run: Path, **options: Any) -> tuple[Page, str]:
+    text = build_report(run, **options).read_text(encoding="utf-8")
+    return Page(text), text
+
+
+def test_page_of_a_whole_run(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    told: list[str] = []
+    page, text = report(run, exemplars=5, progress=lambda what, done, total: told.append(what))
+    assert sorted({"thumbnails", "maps"}) == sorted(set(told))
+    assert [a["id"] for a in page.all("section")] == [
+        "clusters", "relations", "map", "training", "health", "files", "settings"
+    ]  # fmt: skip
+    assert "healthy" in page.text
+    assert len(page.all("article", class_="card")) == 9
+    places = page.all("button", class_="thumb")
+    assert {len(page.all("video")), len(places)} == {len(places)}
+    videos = page.json("thumbs")
+    assert {p["data-clip"] for p in places} == set(videos)
+    gone = page.all("span", class_="gone")
+    assert gone and any("file is gone" in g["aria-label"] for g in gone)
+    assert any("cannot be read" in g["aria-label"] for g in gone)
+    assert "a half" not in text
+    assert page.json("data")["files"]
+    # The same input gives the same page.
+    assert build_report(run, exemplars=5).read_text(encoding="utf-8") == text
+    assert not list(run.glob(".report*"))
+
+
+def test_thumbnails_are_h264_with_sound(make_run: Callable[..., Path], media: Path) -> None:
+    import base64
+    import io
+
+    page, _ = report(make_run(), exemplars=2)
+    silent = 0
+    for data in page.json("thumbs").values():
+        with av.open(io.BytesIO(base64.b64decode(data))) as container:
+            assert container.streams.video[0].codec_context.name == "h264"
+            assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+            silent += not container.streams.audio
+            assert sum(1 for _ in container.decode(video=0)) >= 10
+    assert silent <= 1
+    still = thumbs.make_thumbnail(thumbs.Source(media / "clip3.mp4", 0.0, 2.0), thumbs.QUALITIES[1])
+    assert still.base64 and not still.has_sound
+
+
+def test_nothing_leaves_the_page_and_names_stay_text(make_run: Callable[..., Path]) -> None:
+    page, text = report(make_run())
+    assert EVIL in page.text
+    assert "<img src=x" not in text and "<b>run" not in text and "<i>silent" not in text
+    assert len(page.all("script")) == 3
+    assert any("</script><img" in name for name in page.json("data")["files"]) or any(
+        "script>" in name for name in page.json("data")["files"]
+    )
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv"))
+    assert "default-src 'none'" in policy and "connect-src" not in policy and "sha256-" in policy
+    outside = [
+        (tag, key, value)
+        for tag, attrs in page.elements
+        for key, value in attrs.items()
+        if key in ("src", "href", "poster", "action", "srcset") and not value.startswith(("#", "data:image/"))
+    ]
+    assert outside == []
+    assert not re.search(r"url\(|@import|https?://", text)
+    assert not any(key.startswith("on") for _, attrs in page.elements for key in attrs)
+
+
+def test_script_hash_is_that_of_the_script(make_run: Callable[..., Path]) -> None:
+    import base64
+    import hashlib
+
+    page, text = report(make_run(labels=False, features=False))
+    script = text.rsplit("<script>", 1)[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert digest in next(a["content"] for a in page.all("meta") if a.get("http-equiv"))
+
+
+def test_keyboard_and_labels(make_run: Callable[..., Path]) -> None:
+    page, _ = report(make_run(), exemplars=1)
+    tabs = page.all("button", role="tab")
+    assert [t["tabindex"] for t in tabs] == ["0", "-1", "-1"]
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    for tab in tabs:
+        assert tab["aria-controls"] in ids
+    assert all("aria-label" in b for b in page.all("button", class_="thumb"))
+    assert all(s.get("aria-label") and s["tabindex"] == "0" for s in page.all("svg") if "data-chart" in s)
+    assert all(i.get("alt") for i in page.all("img"))
+    assert page.all("button", class_="open") and page.all("dialog", aria_labelledby="members-title")
+    assert page.all("html", lang="en")
+
+
+@pytest.mark.parametrize("budget", [150_000, 110_000, 1])
+def test_size_budget(make_run: Callable[..., Path], budget: int) -> None:
+    run = make_run()
+    target = build_report(run, size_budget_bytes=budget)
+    page = Page(target.read_text(encoding="utf-8"))
+    if budget > 1:
+        assert target.stat().st_size <= budget
+        assert "were left out to keep the page under" in page.text
+    else:  # what cannot be left out stays, without pictures
+        assert page.json("thumbs") == {} and page.all("article", class_="card")
+
+
+def test_thumbnails_drop_the_last_first(media: Path) -> None:
+    sources = [(i, thumbs.Source(media / f"clip{i}.mp4", 0.0, 2.0)) for i in range(8)]
+    whole = thumbs.make_thumbnails(sources, 10**9)
+    assert whole.quality == thumbs.QUALITIES[0] and list(whole.items) == list(range(8)) and not whole.dropped
+    smallest = sum(len(thumbs.make_thumbnail(s, thumbs.QUALITIES[-1]).base64) for _, s in sources[:3])
+    some = thumbs.make_thumbnails(sources, smallest)
+    assert list(some.items) == [0, 1, 2] and some.dropped == 5 and some.size <= smallest
+
+
+def test_run_without_labels_shows_curves(make_run: Callable[..., Path]) -> None:
+    page, _ = report(make_run(labels=False, features=False, lines=metrics_lines()[:-1]))
+    assert [a["id"] for a in page.all("section")] == ["training", "health", "files", "settings"]
+    assert "not finished" in page.text
+
+
+def test_run_of_a_method_without_clusters(make_run: Callable[..., Path]) -> None:
+    lines = [{"kind": "step", "step": i, "loss": 3.0 - i / 10, "learning_rate": 0.1} for i in range(9)]
+    page, _ = report(make_run(labels=False, lines=[*lines, {"kind": "end", "seconds": 1.0}]))
+    assert [a["id"] for a in page.all("section")] == ["map", "training", "files", "settings"]
+    assert "cluster_" not in page.text and "healthy" in page.text
+
+
+def test_collapse_is_said_first(make_run: Callable[..., Path]) -> None:
+    warning = {"kind": "warning", "message": "collapse: one <cluster> holds all", "round": 1, "step": 7}
+    page, text = report(make_run(labels=False, features=False, lines=[*metrics_lines(), warning]))
+    assert page.all("p", class_="bad") and "collapse: one <cluster> holds all" in page.text
+    assert "healthy" not in page.text and "<cluster>" not in text
+
+
+def test_truth_gives_purities_and_concepts(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run()
+    rows = [f"{name},{'cat & <dog>' if i % 3 else 'bell'}" for i, name in enumerate(gather(run).paths)]
+    truth = tmp_path / "truth.csv"
+    truth.write_text("\n".join(["video_id,label", *rows[:-1]]) + "\n")
+    page, text = report(run, truth=truth, exemplars=1)
+    assert page.all("article", data_purity="1.0000")
+    assert "cat & <dog> (1.00)" in page.text and "<dog>" not in text
+    assert page.json("data")["classes"] == ["bell", "cat & <dog>"]
+    assert "Classes × video clusters" in page.text
+    assert next(o["value"] for o in page.all("option")) == "purity"
+
+
+def test_stem_filters(make_run: Callable[..., Path]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    run = make_run(labels=False, features=False)
+    (run / "model").mkdir()
+    weights = {
+        "encoders.video.stem.0.weight": torch.rand(5, 3, 1, 7, 7),
+        "encoders.video.stem.3.weight": torch.rand(4, 5, 3, 1, 1),
+        "encoders.audio.conv1.weight": torch.rand(6, 1, 7, 7),
+    }
+    save_file(weights, run / "model" / "model.safetensors")
+    page, _ = report(run)
+    assert [a["alt"].rsplit(": ", 1)[1] for a in page.all("img")] == ["6 tiles", "5 tiles", "4 tiles"]
+
+
+def test_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a folder"):
+        build_report(tmp_path / "none")
+    with pytest.raises(RunError, match="is not a run folder"):
+        build_report(tmp_path)
+    (tmp_path / "config.yaml").write_text("method: xdc\n")
+    with pytest.raises(RunError, match="nothing to show yet"):
+        build_report(tmp_path)
+
+
+def test_metrics_pass_over_a_broken_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "step", "step": 1}\nnonsense\n[1]\n{"kind": "st')
+    assert read_metrics(path).steps == [{"kind": "step", "step": 1}]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 0.0), (3.2, 3.7), (-5.0, 1e6), (1e-7, 2e-7)])
+def test_ticks_span_the_values(low: float, high: float) -> None:
+    found = figures.ticks(low, high)
+    assert found[0] <= low and found[-1] >= high and 2 <= len(found) <= 8
+
+
+def test_thin_keeps_the_ends_and_the_mean() -> None:
+    x, y = figures.thin(range(10_000), np.arange(10_000.0))
+    assert len(x) == figures.MAX_POINTS and np.mean(y) == pytest.approx(4999.5, rel=1e-2)
+
+
+def test_columns_are_matched_to_the_diagonal() -> None:
+    counts = np.array([[0, 9, 1, 0], [8, 0, 0, 1], [0, 1, 7, 5]])
+    assert figures.match_columns(counts).tolist()[:2] == [1, 0]
+
+
+def test_flat_map_is_the_same_each_time_and_takes_what_comes() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    first, name = figures.flat_map(x)
+    assert name == "t-SNE" and (first == figures.flat_map(x)[0]).all()
+    assert first.min() >= 0 and first.max() <= 1000
+    assert figures.flat_map(x, limit=10)[1] == "PCA"
+    assert (figures.flat_map(np.zeros((20, 4)))[0] == 500).all()
+    assert figures.flat_map(np.ones((5, 1)))[0].shape == (5, 2)
