@@ -81,12 +81,17 @@ def label(
 
 
 def evaluate(
-    run: str | Path, labels: str | Path | None = None, *, baselines: bool = False, seed: int = 0
+    run: str | Path,
+    labels: str | Path | None = None,
+    *,
+    k: int | None = None,
+    baselines: bool = False,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Agreement of a run's clusters with known classes: see `seehear.tasks.evaluate.evaluate_clustering`."""
     from seehear.tasks.evaluate import evaluate_clustering
 
-    return evaluate_clustering(run, labels, baselines=baselines, seed=seed)
+    return evaluate_clustering(run, labels, k=k, baselines=baselines, seed=seed)
 
 
 def report(

@@ -255,6 +255,7 @@ def evaluate(
     /,
     labels: str | None = None,
     data: str | None = None,
+    k: int | None = None,
     baselines: bool = False,
     json: bool = False,
 ) -> None:
@@ -268,13 +269,14 @@ def evaluate(
         run: Folder of a finished run.
         labels: clustering: CSV or Parquet with the columns path and label; by default the run's label column.
         data: linear: CSV or Parquet with the columns path, label and split (train, test).
+        k: clustering: cluster the run's features anew into so many clusters.
         baselines: Score an untrained network too (and, for clusters, raw pixels and spectrograms, and chance).
         json: Print JSON.
     """
     from seehear.tasks.evaluate import evaluate_clustering, evaluate_linear
 
     if what == "clustering":
-        result = evaluate_clustering(run, labels, baselines=baselines)
+        result = evaluate_clustering(run, labels, k=k, baselines=baselines)
         text = _clustering_text(result)
     else:
         if data is None:

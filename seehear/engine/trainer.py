@@ -34,6 +34,7 @@ from seehear.errors import DataError, Interrupted, TrainingError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
+from seehear.models import build_encoders
 from seehear.progress import Progress
 from seehear.types import Assignment, ClipRef, Labelling
 
@@ -127,7 +128,7 @@ class Trainer:
                     break
             self.state = TrainState(stage=stage.index + 1, step=self.state.step, clips_seen=self.state.clips_seen)
             self.save()
-        return loader if loader is not None else self.make_loader(self.config)
+        return loader if loader is not None else self.make_loader(stages(self.config)[-1].config)
 
     # -- the parts of a round -----------------------------------------------------------------------------------
 
@@ -197,8 +198,8 @@ class Trainer:
     def begin_round(self, stage: Stage) -> None:
         """New heads, a new optimiser."""
         if stage.from_scratch:
-            fresh = type(self.method)(self.config)  # type: ignore[call-arg]
-            self.method.encoders["video"].load_state_dict(fresh.encoders["video"].state_dict())
+            fresh = build_encoders(self.config.model, self.method.modalities, self.config.seed)
+            self.method.encoders["video"].load_state_dict(fresh["video"].state_dict())
         self.prepare(stage)
         self.state.labelled = True
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seehear.config import Config
 from seehear.features.bank import FeatureBank
-from seehear.models import build_encoder
+from seehear.models import build_encoders
 from seehear.types import Labelling, StepOutput
 
 
@@ -31,10 +31,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.modalities = dict(modalities)
-        self.encoders = nn.ModuleDict()
-        for index, (name, modality) in enumerate(self.modalities.items()):
-            generator = torch.Generator().manual_seed(config.seed * 1009 + index)
-            self.encoders[name] = build_encoder(modality, config.model, generator)
+        self.encoders = nn.ModuleDict(build_encoders(config.model, self.modalities, config.seed))
 
     @abstractmethod
     def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,14 @@ _AUDIO: dict[str, tuple[int, int, int, int]] = {"resnet18": (2, 2, 2, 2), "resne
 VIDEO_ENCODERS: tuple[str, ...] = tuple(_VIDEO)
 AUDIO_ENCODERS: tuple[str, ...] = tuple(_AUDIO)
 
-__all__ = ["AUDIO_ENCODERS", "VIDEO_ENCODERS", "build_audio_encoder", "build_encoder", "build_video_encoder"]
+__all__ = [
+    "AUDIO_ENCODERS",
+    "VIDEO_ENCODERS",
+    "build_audio_encoder",
+    "build_encoder",
+    "build_encoders",
+    "build_video_encoder",
+]
 
 
 def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator) -> VideoEncoder | AudioEncoder:
@@ -44,6 +51,20 @@ def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator)
             **norm,
         )
     return build_audio_encoder(model.audio, width=model.audio_width, generator=generator, **norm)
+
+
+def build_encoders(
+    model: ModelConfig, modalities: Mapping[str, str], seed: int
+) -> dict[str, VideoEncoder | AudioEncoder]:
+    """New encoders by name (`modalities` says what each sees), as a run with this seed starts from."""
+    import torch
+
+    # Each draws from a generator of its own: encoders of one modality differ, and adding one changes no other.
+    generators = (torch.Generator().manual_seed(seed * 1009 + index) for index in range(len(modalities)))
+    return {
+        name: build_encoder(modality, model, generator)
+        for (name, modality), generator in zip(modalities.items(), generators, strict=True)
+    }
 
 
 def build_video_encoder(

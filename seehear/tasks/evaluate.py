@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,50 @@ import torch
 import torch.nn.functional as F
 
 from seehear.cluster.kmeans import kmeans
-from seehear.data.clips import clip_refs, plain_requests
+from seehear.data.cache import MediaCache
+from seehear.data.clips import Video, clip_refs, plain_requests
 from seehear.data.loader import ClipLoader
 from seehear.data.manifest import Manifest
 from seehear.data.views import SpectrogramView
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
-from seehear.features.model import LABELLING_OF, Model, usable_videos
-from seehear.methods.deepcluster import cluster_features, clusters_of
-from seehear.models import build_encoder
+from seehear.features.model import LABELLING_OF, Model, table_bank, usable_videos
+from seehear.methods.deepcluster import cluster_features
+from seehear.models import build_encoders
 from seehear.tasks.clustering import clustering_scores, load_truth, match, purity_table
 from seehear.tasks.label import label_table, open_run, video_labels
 from seehear.tasks.pretrain import media_cache, workers_of
+from seehear.types import ClipRef
 
 RAW_GRID_PX = 16
 
 
 def evaluate_clustering(
-    run: str | Path, labels: str | Path | None = None, *, baselines: bool = False, seed: int = 0, top: int = 5
+    run: str | Path,
+    labels: str | Path | None = None,
+    *,
+    k: int | None = None,
+    baselines: bool = False,
+    seed: int = 0,
+    top: int = 5,
 ) -> dict[str, Any]:
     """Agreement of the run's clusters with known classes.
 
-    `labels` is a CSV or Parquet of videos and labels; without it the run's own `label` column is used.
+    `labels` is a CSV or Parquet of videos and labels; without it the run's own `label` column is used. With
+    `k` the run's features are clustered anew into so many clusters; NMI depends on k, so compare at equal k.
     Returns, for each of video, audio and both, the scores of `clustering_scores` and the purity table, and
     with `baselines` the same scores for an untrained network of the same shape, k-means on raw pixels and
     spectrograms, and for labels dealt out at random (chance), all with the same k.
     """
     folder = open_run(run)
     truth = _truth(folder.manifest, labels)
-    table = pq.read_table(folder.labels)
+    model = Model.load(run)
+    if k is None:
+        table = pq.read_table(folder.labels)
+    else:
+        bank = table_bank(pq.read_table(folder.features))
+        set_clusters(model, bank, k, seed)
+        table = label_table(model, bank)
     modalities = [m for m in LABELLING_OF if f"cluster_{m}" in table.column_names]
     result: dict[str, Any] = {"run": str(folder.path), "scores": {}, "purity": {}}
     for modality in modalities:
@@ -50,7 +66,7 @@ def evaluate_clustering(
         result["scores"][modality] = clustering_scores(matched.y_true, matched.y_pred).as_dict()
         result["purity"][modality] = [row.as_dict() for row in purity_table(matched.y_true, matched.y_pred, top=top)]
     if baselines:
-        result["baselines"] = _baselines(Model.load(run), Manifest.load(folder.manifest), truth, modalities, seed)
+        result["baselines"] = _baselines(model, Manifest.load(folder.manifest), truth, modalities, seed)
     return result
 
 
@@ -63,63 +79,71 @@ def _truth(manifest: Path, labels: str | Path | None) -> Mapping[str, str]:
     return {video_id: value for video_id, value in known.by_id("label").items() if value}
 
 
+def set_clusters(model: Model, bank: FeatureBank, k: Mapping[str, int] | int, seed: int) -> None:
+    """Cluster a bank by every labelling that the model's encoders allow; `k` in all or for each."""
+    names = [n for n in LABELLING_OF.values() if all(part in bank.features for part in n.split("+"))]
+    count = {name: k if isinstance(k, int) else k[name] for name in names}
+    model.set_clusters({n: cluster_features(bank, n, count[n], model.config.cluster, seed) for n in names})
+
+
 def _baselines(
     model: Model, manifest: Manifest, truth: Mapping[str, str], modalities: list[str], seed: int
 ) -> dict[str, dict[str, Any]]:
+    """Scores at the model's numbers of clusters of what needs no training."""
     videos = usable_videos(manifest, tuple(dict.fromkeys(model.modalities.values())))
     refs = clip_refs(videos, model.config.cluster)
-    settings = {"workers": workers_of(model.config), "cache": media_cache(model.config)}
-    found: dict[str, dict[str, Any]] = {"untrained": {}, "raw": {}, "chance": {}}
+    workers, cache = workers_of(model.config), media_cache(model.config)
+    k = {name: len(clusters.centroids) for name, clusters in model.clusters.items()}
     untrained = untrained_model(model)
     calibrate = model.config.cluster.calibrate_batchnorm != "never"
-    bank = untrained.extract(videos, refs, calibrate=calibrate, **settings)  # type: ignore[arg-type]
-    made = {}
+    bank = untrained.extract(videos, refs, workers=workers, cache=cache, calibrate=calibrate)
+    set_clusters(untrained, bank, k, seed)
+    table = label_table(untrained, bank)
+    raw = raw_features(model, videos, refs, workers=workers, cache=cache)
+    rng = np.random.default_rng(seed)
+
+    def scores(predicted: Mapping[str, int]) -> dict[str, Any]:
+        matched = match(truth, predicted)
+        return clustering_scores(matched.y_true, matched.y_pred).as_dict()
+
+    found: dict[str, dict[str, Any]] = {"untrained": {}, "raw": {}, "chance": {}}
     for modality in modalities:
         name = LABELLING_OF[modality]
-        k = clusters_of(name, model.modalities, model.config.cluster)
-        made[name] = cluster_features(bank, name, k, model.config.cluster, seed)
-    untrained.set_clusters(made)
-    table = label_table(untrained, bank)
-    rng = np.random.default_rng(seed)
-    for modality in modalities:
-        matched = match(truth, video_labels(table, modality))
-        found["untrained"][modality] = clustering_scores(matched.y_true, matched.y_pred).as_dict()
-        dealt = rng.integers(len(model.clusters[LABELLING_OF[modality]].centroids), size=len(matched.y_true))
-        found["chance"][modality] = clustering_scores(matched.y_true, dealt).as_dict()
-    raw = raw_features(model, videos, refs, **settings)
-    for modality in (m for m in ("video", "audio") if m in modalities):
-        k = clusters_of(modality, model.modalities, model.config.cluster)
-        clustered = kmeans(torch.from_numpy(raw.features[modality]), k, restarts=4, seed=seed)
-        predicted = {r.video_id: int(c) for r, c in zip(raw.refs, clustered.labels, strict=True)}
-        matched = match(truth, predicted)
-        found["raw"][modality] = clustering_scores(matched.y_true, matched.y_pred).as_dict()
+        by_video = video_labels(table, modality)
+        found["untrained"][modality] = scores(by_video)
+        found["chance"][modality] = scores({video_id: int(rng.integers(k[name])) for video_id in by_video})
+        if modality in raw.features:
+            clustered = kmeans(torch.from_numpy(raw.features[modality]), k[name], restarts=10, seed=seed)
+            found["raw"][modality] = scores(
+                {r.video_id: int(c) for r, c in zip(raw.refs, clustered.labels, strict=True)}
+            )
     return found
 
 
-def untrained_model(model: Model, seed: int | None = None) -> Model:
-    """The same encoders before training: weights as a run with this seed draws them first."""
-    start = model.config.seed if seed is None else seed
-    encoders = {
-        name: build_encoder(modality, model.config.model, torch.Generator().manual_seed(start * 1009 + index))
-        for index, (name, modality) in enumerate(model.modalities.items())
-    }
+def untrained_model(model: Model) -> Model:
+    """The same encoders before training: with the weights that the run started from."""
+    encoders = build_encoders(model.config.model, model.modalities, model.config.seed)
     return Model(model.config, model.modalities, encoders, model.statistics)
 
 
-def raw_features(model: Model, videos: list[Any], refs: list[Any], **settings: Any) -> FeatureBank:
+def raw_features(
+    model: Model, videos: Sequence[Video], refs: Sequence[ClipRef], *, workers: int, cache: MediaCache | None
+) -> FeatureBank:
     """What is there without any network: each clip's mean frame at 16 x 16 pixels and its log-mel spectrogram."""
     config = model.config
-    kept, pixels, sounds = [], [], []
-    with ClipLoader(videos, config, {"video": "video", "audio": "audio"}, model.statistics, **settings) as loader:
-        spectrogram = SpectrogramView(config, model.statistics)
+    views = {modality: modality for modality in model.modalities.values()}
+    spectrogram = SpectrogramView(config, model.statistics)
+    kept: list[ClipRef] = []
+    rows: dict[str, list[torch.Tensor]] = {modality: [] for modality in views}
+    with ClipLoader(videos, config, views, model.statistics, workers=workers, cache=cache) as loader:
         for request, frames, waveform in loader.clips(plain_requests(refs, loader.videos, config.clip)):
-            assert frames is not None
-            assert waveform is not None
-            mean = torch.from_numpy(frames).float().mean(0).permute(2, 0, 1)[None] / 255
-            pixels.append(F.adaptive_avg_pool2d(mean, RAW_GRID_PX).flatten())
-            sounds.append(spectrogram(torch.from_numpy(waveform)[None], config.augment, None).flatten())
+            if frames is not None:
+                mean = torch.from_numpy(frames).float().mean(0).permute(2, 0, 1)[None] / 255
+                rows["video"].append(F.adaptive_avg_pool2d(mean, RAW_GRID_PX).flatten())
+            if waveform is not None:
+                rows["audio"].append(spectrogram(torch.from_numpy(waveform)[None], config.augment, None).flatten())
             kept.append(request.ref)
-    features = {"video": torch.stack(pixels).numpy(), "audio": torch.stack(sounds).numpy()}
+    features = {modality: torch.stack(found).numpy() for modality, found in rows.items()}
     return FeatureBank(kept, features, np.ones(len(kept), dtype=bool))
 
 
@@ -172,8 +196,6 @@ def _video_features(
 ) -> dict[str, dict[str, np.ndarray]]:
     """For video, audio and both the mean feature of each video over `clips` evenly spaced clips."""
     videos = usable_videos(manifest, tuple(dict.fromkeys(model.modalities.values())))
-    from dataclasses import replace
-
     refs = clip_refs(videos, replace(model.config.cluster, clips_per_video=clips))
     bank = model.extract(
         videos, refs, workers=workers_of(model.config), cache=media_cache(model.config), progress=progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -138,6 +139,8 @@ def _run(folder: RunFolder, manifest: Manifest, config: Config, progress: Progre
     if config.method == "supervised":
         classes_of = manifest.by_id(config.data.label_column)
     method = build_method(config, classes_of)
+    if config.final is not None and "video" not in method.modalities:
+        raise UsageError(f"the final stage retrains the video encoder, and {config.method} has none")
     modalities = tuple(dict.fromkeys(method.modalities.values()))
     videos = usable_videos(manifest, modalities)
     if classes_of is not None:
@@ -154,8 +157,17 @@ def _run(folder: RunFolder, manifest: Manifest, config: Config, progress: Progre
             failures=failures,
         )  # fmt: skip
         loaders.append(loader)
-        _fill_cache(loader, progress, stop)
+        started = time.monotonic()
+        counts = _fill_cache(loader, progress, stop)
+        decoded = time.monotonic()
         loader.set_statistics(_statistics(folder, loader, stage_config))
+        log.record(
+            "prepare",
+            trainer.state.step,
+            **counts,
+            seconds_decode=decoded - started,
+            seconds_statistics=time.monotonic() - decoded,
+        )
         return loader
 
     trainer = Trainer(
@@ -192,11 +204,11 @@ def _load_weights(method: Method, config: Config, progress: Progress) -> None:
             progress.note(f"{name}: {note}")
 
 
-def _fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> None:
+def _fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> dict[str, int]:
     """Decode once what fits the cache; the first process does it for those of its machine."""
     if not dist.is_main() and dist.local_rank() != 0:
         dist.barrier()
-        return
+        return {}
     shown = False
 
     def show(done: int, total: int) -> None:
@@ -211,6 +223,7 @@ def _fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> No
     counts = loader.fill_cache(show)
     progress.note(f"{counts['cached']} videos decoded once and cached, {counts['streamed']} decoded anew for each clip")
     dist.barrier()
+    return counts
 
 
 def _statistics(folder: RunFolder, loader: ClipLoader, config: Config) -> Statistics:
