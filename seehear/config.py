@@ -109,8 +109,10 @@ class ModelConfig:
     """Video encoder: r2plus1d_18, r3d_18, mc3_18 or a small member of these families (r2plus1d_10 ...)."""
     video_width: int = 64
     """Channels of the video encoder's first stage (features have 8 times as many)."""
+    video_stem_stride: int = 2
+    """Spatial stride of the stem's first convolution; 4 makes small encoders twice as fast."""
     video_stem_pool: bool = False
-    """Halve the resolution once more after the stem: a cheap option for small encoders."""
+    """Halve the resolution once more after the stem by max-pooling: another cheap option for small encoders."""
     video_mid_planes: Literal["block", "convolution"] = "block"
     """How R(2+1)D chooses its middle channels: per block (torchvision) or per convolution (the XDC release)."""
     audio: str = "resnet18"

@@ -45,6 +45,7 @@ def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator)
         return build_video_encoder(
             model.video,
             width=model.video_width,
+            stem_stride=model.video_stem_stride,
             stem_pool=model.video_stem_pool,
             mid_planes=model.video_mid_planes,
             generator=generator,
@@ -71,6 +72,7 @@ def build_video_encoder(
     name: str,
     *,
     width: int = 64,
+    stem_stride: int = 2,
     stem_pool: bool = False,
     mid_planes: MidPlanes = "block",
     bn_eps: float = 1e-5,
@@ -94,6 +96,7 @@ def build_video_encoder(
         family,
         blocks=blocks,
         width=width,
+        stem_stride=(1, stem_stride, stem_stride),
         stem_pool=stem_pool,
         mid_planes=mid_planes,
         bn_eps=bn_eps,

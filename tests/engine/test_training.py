@@ -245,8 +245,8 @@ def test_scratch_is_a_run_without_training(collection, tmp_path):
     model = seehear.pretrain(collection, tmp_path / "run", method="scratch", settings=TINY_SETTINGS, quiet=True)
     from seehear.tasks.evaluate import untrained_model
 
-    fresh = untrained_model(model).encoders.state_dict()
-    assert all(torch.equal(v, fresh[k]) for k, v in model.encoders.state_dict().items())
+    fresh = dict(untrained_model(model).encoders.named_parameters())
+    assert all(torch.equal(v, fresh[k]) for k, v in model.encoders.named_parameters())
     assert pq.read_table(tmp_path / "run" / "labels.parquet").num_rows == 24
 
 
