@@ -53,7 +53,8 @@ def scan(
     videos: Annotated[Positional[str], arg(metavar="VIDEOS")],
     /,
     out: str | None = None,
-    min_seconds: float = 1.0,
+    modality: Modality = "both",
+    min_seconds: float = 2.0,
     workers: int | None = None,
     strict: bool = False,
     json: bool = False,
@@ -63,7 +64,8 @@ def scan(
     Args:
         videos: A folder (any depth), a glob, a file, or a CSV or Parquet with a `path` column.
         out: Write the manifest to this Parquet file; a second scan into it probes only what changed.
-        min_seconds: Videos shorter than this are rejected.
+        modality: Streams without which a file is of no use.
+        min_seconds: Videos shorter than this are rejected; the recipes' clips have two seconds of sound.
         workers: Processes; one a core by default.
         strict: Fail if a single file cannot be used.
         json: Print the summary as JSON.
@@ -72,7 +74,15 @@ def scan(
 
     with Progress() as progress:
         show = _shown(progress, "scan", "files")
-        manifest = scan_videos(videos, out=out, min_seconds=min_seconds, workers=workers, strict=strict, progress=show)
+        manifest = scan_videos(
+            videos,
+            out=out,
+            need=_streams(modality),
+            min_seconds=min_seconds,
+            workers=workers,
+            strict=strict,
+            progress=show,
+        )
     if json:
         _print_json(manifest.summary())
     else:
@@ -86,7 +96,7 @@ def pretrain(
     /,
     out: str | None = None,
     method: str | None = None,
-    recipe: str = "small",
+    recipe: str | None = None,
     seed: int | None = None,
     set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
     where: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="COLUMN=VALUE")] = (),
@@ -101,7 +111,7 @@ def pretrain(
         videos: A folder, glob, CSV or Parquet with a `path` column, or a manifest of `seehear scan`.
         out: Folder of the new run.
         method: What is learnt; see `seehear methods` (default xdc).
-        recipe: A named configuration; see `seehear recipes`.
+        recipe: A named configuration; see `seehear recipes` (default small).
         seed: Seed of every random choice.
         set: Change a setting; may be given often. `seehear recipes --settings` lists them.
         where: Use only the rows of the table with this value, e.g. split=train; may be given often.
@@ -113,7 +123,9 @@ def pretrain(
     from seehear.api import make_config
 
     if resume is not None:
-        if videos is not None or out is not None or set or where or method or seed is not None:
+        if any(
+            x not in (None, ()) for x in (videos, out, method, recipe, seed, set, where, video_weights, audio_weights)
+        ):
             raise UsageError("--resume takes everything from the run folder", f"seehear pretrain --resume {resume}")
         from seehear.tasks.pretrain import pretrain as run
 
@@ -125,7 +137,7 @@ def pretrain(
     settings = [f"{name}={jsonlib.dumps(value)}" for name, value in weights if value is not None]
     if where:
         settings.append(f"data.where={jsonlib.dumps(list(where))}")
-    config = make_config(method=method, recipe=recipe, seed=seed, settings=[*set, *settings])
+    config = make_config(method=method, recipe=recipe or "small", seed=seed, settings=[*set, *settings])
     from seehear.tasks.pretrain import pretrain as run
 
     run(videos, out, config, quiet=quiet)
@@ -376,9 +388,9 @@ def _streams(modality: Modality) -> tuple[str, ...]:
 
 
 def _workers(workers: int | None) -> int:
-    import os
+    from seehear.media.pool import available_cores
 
-    return (os.cpu_count() or 1) if workers is None else workers
+    return available_cores() if workers is None else workers
 
 
 def _device(name: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from seehear.errors import UsageError
+from seehear.files import write_atomic
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
@@ -255,7 +256,7 @@ class Config:
     threads: int | None = None
     """CPU threads of a process; PyTorch's own choice by default. Another number can change the last bits."""
     checkpoint_minutes: float = 5.0
-    """Save the state this often, besides the end of every epoch."""
+    """Save the state this often within a round, besides its beginning and its end."""
     keep_checkpoints: int = 2
     """Saved states kept."""
     log_steps: int = 10
@@ -291,24 +292,26 @@ class Config:
             )
         if not 0 <= self.data.validation_share < 1:
             raise UsageError("data.validation_share must be at least 0 and below 1")
-        for optim in (self.optim, self.last_round):
-            if optim and optim.early_stop_rises and self.data.validation_share == 0:
+        schedules = {"optim": self.optim, "last_round": self.last_round}
+        if self.final is not None:
+            schedules["final.optim"] = self.final.optim
+        for name, optim in schedules.items():
+            if optim is None:
+                continue
+            for leaf in ("batch_size", "epochs"):
+                if getattr(optim, leaf) < 1:
+                    raise UsageError(f"{name}.{leaf} must be at least 1")
+            if optim.early_stop_rises and self.data.validation_share == 0:
                 raise UsageError(
-                    "optim.early_stop_rises needs a validation part, and data.validation_share is 0",
-                    "set data.validation_share=0.05 or optim.early_stop_rises=0",
+                    f"{name}.early_stop_rises needs a validation part, and data.validation_share is 0",
+                    f"set data.validation_share=0.05 or {name}.early_stop_rises=0",
                 )
         for name, minimum in (("rounds", 1), ("keep_checkpoints", 1), ("log_steps", 1)):
             if getattr(self, name) < minimum:
                 raise UsageError(f"{name} must be at least {minimum}")
-        for section, name in (
-            ("optim", "batch_size"),
-            ("optim", "epochs"),
-            ("clip", "frames"),
-            ("clip", "stride"),
-            ("cluster", "k"),
-        ):
-            if getattr(getattr(self, section), name) < 1:
-                raise UsageError(f"{section}.{name} must be at least 1")
+        for name, value in (("clip.frames", clip.frames), ("clip.stride", clip.stride), ("cluster.k", self.cluster.k)):
+            if value < 1:
+                raise UsageError(f"{name} must be at least 1")
 
 
 def _describe(annotation: Any) -> str:
@@ -403,13 +406,11 @@ def setting_docs() -> dict[str, str]:
                     texts[node.name, before.target.id] = str(after.value.value)
     docs = {}
     for name in setting_names():
-        section: Any = Config
-        for part in name.split(".")[:-1]:
-            hint = typing.get_type_hints(section)[part]
-            section = next(a for a in (*get_args(hint), hint) if dataclasses.is_dataclass(a))
-        leaf = name.rpartition(".")[2]
-        default = getattr(section(), leaf)
-        docs[name] = f"{texts[section.__name__, leaf]} [{default}]"
+        section: Any = Config(last_round=OptimConfig(), final=FinalConfig())
+        *path, leaf = name.split(".")
+        for part in path:
+            section = getattr(section, part)
+        docs[name] = f"{texts[type(section).__name__, leaf]} [{getattr(section, leaf)}]"
     return docs
 
 
@@ -469,7 +470,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 def save(config: Config, path: Path) -> None:
     """Write `config` as YAML."""
-    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_atomic(path, yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
 
 
 def load(path: Path) -> Config:

@@ -119,6 +119,13 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return result
 
 
+def any_of(flag: bool, device: torch.device | str = "cpu") -> bool:
+    """Whether the flag is set on at least one process; the same answer on each."""
+    if world_size() == 1:
+        return flag
+    return bool(all_reduce_sum(torch.tensor(int(flag), device=device)))
+
+
 def all_reduce_mean(tensor: Tensor) -> Tensor:
     """The element-wise mean over the processes of a floating tensor; `tensor` itself may be overwritten."""
     if not tensor.is_floating_point():

@@ -21,7 +21,7 @@ class Progress:
         self._live: Any = None
         self._task: Any = None
         self._description, self._unit, self._total = "", "", 0
-        self._started = self._shown = 0.0
+        self._started, self._shown = 0.0, time.monotonic()
         self._first = 0
         self._done = 0
 
@@ -52,7 +52,7 @@ class Progress:
     def start(self, description: str, total: int, unit: str, done: int = 0) -> None:
         """Begin a task of `total` units; the one before ends."""
         self._description, self._unit, self._total = description, unit, total
-        self._started = self._shown = time.monotonic()
+        self._started = time.monotonic()
         self._first = self._done = done
         if self._live is not None:
             if self._task is not None:
@@ -69,6 +69,7 @@ class Progress:
         text = f"{rate:.1f} {self._unit}/s" if rate else ""
         if self._live is not None:
             self._live.update(self._task, completed=done, total=self._total, rate=text, note=note)
+        # Across tasks, so that many short ones are heard of too.
         elif not self.quiet and now - self._shown >= PLAIN_SECONDS:
             self._shown = now
             left = f", {_duration((self._total - done) / rate)} left" if rate else ""

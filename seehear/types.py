@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seehear.errors import RunError
+from seehear.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ class Assignment:
         columns = {"clip_id": pa.array(self.clip_ids)}
         columns |= {name: pa.array(labels.astype(np.int32)) for name, labels in self.labels.items()}
         metadata = {f"classes.{name}": str(k) for name, k in self.classes.items()}
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink)
+        write_atomic(path, sink.getvalue().to_pybytes())
 
     @classmethod
     def load(cls, path: Path) -> Assignment:

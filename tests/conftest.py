@@ -17,6 +17,7 @@ TINY_SETTINGS = (
     "rounds=2",
     "log_steps=1",
     "clip.frames=4",
+    "clip.stride=1",
     "clip.frame_rate_hz=7.5",
     "clip.short_side_px=36",
     "clip.crop_px=32",

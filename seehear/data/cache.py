@@ -59,7 +59,7 @@ class MediaCache:
 
     def key(self, video: Video, clip: ClipConfig, modalities: tuple[str, ...]) -> str:
         """Name of a video's entry."""
-        span = (round(video.start_seconds, 3), round(video.end_seconds, 3))
+        span = self.window(video, clip, modalities)
         settings = (1, video.fingerprint, span, clip.frame_rate_hz, clip.short_side_px, clip.sample_rate_hz, modalities)
         return hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
 

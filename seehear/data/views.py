@@ -15,7 +15,7 @@ from seehear.media.spectrogram import LogMelSpectrogram
 
 @dataclass(frozen=True)
 class Statistics:
-    """Normalisation of both inputs; measured once on the training part and kept in the run."""
+    """Normalisation of both inputs; measured once on the run's videos and kept in its folder."""
 
     pixel_mean: tuple[float, ...] = KINETICS_MEAN
     """Mean of red, green and blue, in [0, 1]."""

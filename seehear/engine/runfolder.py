@@ -80,8 +80,8 @@ class RunFolder:
         """Whether training came to its end: the labels are written last."""
         return self.labels.exists()
 
-    def create(self, config: Config) -> None:
-        """Make a new run folder; `RunError` if there is one already."""
+    def check_new(self) -> None:
+        """Raise `RunError` if a run, or something else, is there already."""
         if self.config.exists():
             raise RunError(
                 f"{self.path} holds a run already",
@@ -89,6 +89,10 @@ class RunFolder:
             )
         if self.path.exists() and any(self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run", "choose another --out")
+
+    def create(self, config: Config) -> None:
+        """Make a new run folder; `RunError` if there is one already."""
+        self.check_new()
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomic(self.environment, json.dumps(environment(), indent=1))
         configuration.save(config, self.config)

@@ -183,7 +183,7 @@ class Trainer:
             device=self.device,
             bfloat16=self.bfloat16,
             batch_size=config.optim.batch_size,
-            folder=self.folder.path / "features",
+            folder=self.folder.path / "features" / f"process_{dist.rank()}",
             progress=self.watch,
         )
         self.log_failures(loader)
@@ -206,8 +206,8 @@ class Trainer:
     def prepare(self, stage: Stage) -> None:
         """Heads, optimiser and, with several processes, gradient averaging for the labels at hand."""
         generator = torch.Generator().manual_seed(self.config.seed * 104729 + stage.index)
-        self.method.start_round(self.assignment.classes if self.assignment else {}, generator)
         optim = stage.config.optim
+        self.method.start_round(self.assignment.classes if self.assignment else {}, optim, generator)
         self.optimiser = torch.optim.SGD(
             self.method.parameters(),
             lr=0.0,
@@ -387,6 +387,9 @@ class Trainer:
             for message in rank_warnings(name, rank, features.shape[1]):
                 self.warn(message)
         self.log.record("round", self.state.step, round=stage.index, **values)
+        rounds = len(stages(self.config))
+        parts = [f"{name}: {_size_words(values[f'clusters/{name}'])}" for name in labellings]
+        self.progress.note(f"round {stage.index + 1}/{rounds}: {'; '.join(parts)}")
 
     def log_failures(self, loader: ClipLoader) -> None:
         """Write down videos that could not be decoded; stop when they are too many."""
@@ -394,7 +397,7 @@ class Trainer:
         self.log.failures(reports, round=self.state.stage, epoch=self.state.epoch)
         for report in reports:
             self.progress.note(f"left out: {report['path']}: {report['reason']}: {report['detail']}")
-        failed = len(loader.failures.counts)
+        failed = int(dist.all_reduce_sum(torch.tensor(len(loader.failures.counts), device=self.device)))
         if failed > self.config.data.max_failed_share * len(self.videos):
             self.save()
             raise TrainingError(
@@ -405,7 +408,7 @@ class Trainer:
 
     def save_or_stop(self) -> None:
         """After a step: save when it is time, and stop when a signal came."""
-        if self.stop:
+        if dist.any_of(bool(self.stop), self.device):
             self.save()
             raise self.interrupted()
         if time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes:
@@ -449,13 +452,20 @@ class Trainer:
             self.prepare(all_stages[self.state.stage])
         elif self.assignment is not None:
             # Between two rounds the old heads are still part of the method's state.
-            self.method.start_round(self.assignment.classes, torch.Generator())
+            self.method.start_round(self.assignment.classes, self.config.optim, torch.Generator())
         self.method.load_state_dict(state["method"])
         if self.state.labelled and self.optimiser is not None and state["optimiser"] is not None:
             self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         self.log.rewind(state["metrics_offset"], state["seconds"])
         return True
+
+
+def _size_words(health: Mapping[str, Any]) -> str:
+    """A clustering in a line: its number of clusters, the range of their sizes, what has changed."""
+    sizes, churn = health["sizes"], health["churn_nmi"]
+    same = "" if churn is None else f", NMI {churn:.2f} with the round before"
+    return f"{health['k']} clusters of {min(sizes)} to {max(sizes)} clips{same}"
 
 
 def gather_assignment(bank: FeatureBank, labellings: Mapping[str, Labelling]) -> Assignment:
@@ -488,10 +498,8 @@ class Means:
             self.sums[name] = before.to(value.device) + value.detach().float() * clips
 
     def values(self) -> dict[str, float]:
-        """Means over the clips of all processes."""
-        names = sorted(self.sums)
-        if not names:
-            return {}
-        sums = torch.stack([self.sums[n].cpu() for n in names] + [torch.tensor(float(self.count))])
-        sums = dist.all_reduce_sum(sums)
-        return {name: float(value / sums[-1]) for name, value in zip(names, sums[:-1], strict=True)}
+        """Means over the clips of all processes, some of which may have seen none."""
+        shares = dist.all_gather_objects((self.count, {name: float(x) for name, x in self.sums.items()}))
+        count = sum(n for n, _ in shares)
+        names = sorted({name for _, sums in shares for name in sums})
+        return {name: sum(sums.get(name, 0.0) for _, sums in shares) / count for name in names}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from seehear.config import Config
+from seehear.config import Config, OptimConfig
 from seehear.features.bank import FeatureBank
 from seehear.models import build_encoders
 from seehear.types import Labelling, StepOutput
@@ -48,5 +48,5 @@ class Method(nn.Module, ABC):
         """
         return None
 
-    def start_round(self, classes: Mapping[str, int], generator: torch.Generator) -> None:
-        """Make ready for new labels: `classes[labelling]` is the number of classes."""
+    def start_round(self, classes: Mapping[str, int], optim: OptimConfig, generator: torch.Generator) -> None:
+        """Make ready for new labels: `classes[labelling]` is their number; `optim` holds the round's settings."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seehear.cluster.kmeans import kmeans
 from seehear.cluster.preprocess import FeatureTransform
-from seehear.config import ClusterConfig, Config
+from seehear.config import ClusterConfig, Config, OptimConfig
 from seehear.features.bank import FeatureBank
 from seehear.methods.base import Method
 from seehear.types import Labelling, StepOutput
@@ -79,9 +79,11 @@ class SupervisedHeads(Method):
         super().__init__(config, modalities)
         self.supervision = dict(supervision)
         self.heads = nn.ModuleDict()
+        self.label_smoothing = 0.0
 
-    def start_round(self, classes: Mapping[str, int], generator: torch.Generator) -> None:
+    def start_round(self, classes: Mapping[str, int], optim: OptimConfig, generator: torch.Generator) -> None:
         """Replace every head by a new one; encoders carry over (paper, section 3.1)."""
+        self.label_smoothing = optim.label_smoothing
         device = next(self.parameters()).device
         for encoder, labellings in self.supervision.items():
             for labelling in labellings:
@@ -102,7 +104,7 @@ class SupervisedHeads(Method):
                 name = f"{encoder}<-{labelling}"
                 logits = self.heads[name](features).float()
                 target = targets[labelling]
-                smoothing = self.config.optim.label_smoothing if self.training else 0.0
+                smoothing = self.label_smoothing if self.training else 0.0
                 losses.append(F.cross_entropy(logits, target, label_smoothing=smoothing))
                 parts[f"loss/{name}"] = losses[-1].detach()
                 parts[f"accuracy/{name}"] = (logits.argmax(1) == target).float().mean()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -23,20 +23,25 @@ from seehear.data.manifest import Manifest, scan
 from seehear.data.views import Statistics
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
+from seehear.engine.schedule import stages
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
-from seehear.errors import Interrupted, RunError, UsageError
+from seehear.errors import DataError, Interrupted, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import Model, bank_table, usable_videos
 from seehear.files import write_atomic
+from seehear.media.pool import available_cores
 from seehear.methods import build_method, check_method
 from seehear.methods.base import Method
-from seehear.methods.deepcluster import cluster_features, clusters_of
+from seehear.methods.deepcluster import VARIANTS, cluster_features, clusters_of
 from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
 from seehear.models.video import VideoEncoder
 from seehear.progress import Progress
 from seehear.tasks.label import label_table
+
+# Durations are rounded by containers and shortened by codecs' priming.
+SHORT_BY_SECONDS = 0.05
 
 
 def pretrain(
@@ -72,45 +77,45 @@ def pretrain(
     if config.threads:
         torch.set_num_threads(config.threads)
     stop = StopRequest()
-    with (
-        Progress(quiet=quiet or not dist.is_main()) as progress,
-        stop.listening(),
-        _ownership(folder, config, resume),
-    ):
-        if folder.finished:
-            progress.note(f"{folder.path} is finished already")
-            return folder.path
-        manifest = _manifest(folder, source, config, progress, stop)
-        _run(folder, manifest, config, progress, stop)
+    with Progress(quiet=quiet or not dist.is_main()) as progress, stop.listening():
+        if source is not None and not resume and dist.is_main():
+            _begin(folder, source, config, progress, stop)
+        dist.barrier()
+        with folder.lock() if dist.is_main() else contextlib.nullcontext():
+            if folder.finished:
+                progress.note(f"{folder.path} is finished already")
+                return folder.path
+            try:
+                _run(folder, Manifest.load(folder.manifest), config, progress, stop)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise RunError(
+                    f"the disk is full: {error}", f"free some space, then `seehear pretrain --resume {folder.path}`"
+                ) from error
     return folder.path
 
 
-@contextlib.contextmanager
-def _ownership(folder: RunFolder, config: Config, resume: bool) -> Iterator[None]:
-    """The run folder, made if it is new, held by the first process for all."""
-    with contextlib.ExitStack() as stack:
-        if dist.is_main():
-            if not resume:
-                folder.create(config)
-            stack.enter_context(folder.lock())
-        dist.barrier()
-        yield
+def _begin(
+    folder: RunFolder, source: str | Path | Manifest, config: Config, progress: Progress, stop: StopRequest
+) -> None:
+    """Find the videos, then make the run folder: what fails before leaves nothing behind."""
+    folder.check_new()
+    manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
+    for condition in config.data.where:
+        manifest = manifest.where(condition)
+    progress.note(manifest.summary_text())
+    if not manifest.usable_rows():
+        raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")
+    folder.create(config)
+    manifest.save(folder.manifest)
 
 
-def _manifest(
-    folder: RunFolder, source: str | Path | Manifest | None, config: Config, progress: Progress, stop: StopRequest
-) -> Manifest:
-    """The run's own manifest; made by the first process when the run begins."""
-    if dist.is_main() and not folder.manifest.exists():
-        if source is None:
-            raise RunError(f"{folder.path} stopped before its videos were listed", "start it anew with --out")
-        manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
-        for condition in config.data.where:
-            manifest = manifest.where(condition)
-        progress.note(manifest.summary_text())
-        manifest.save(folder.manifest)
-    dist.barrier()
-    return Manifest.load(folder.manifest)
+def needed_streams(method: str) -> tuple[str, ...]:
+    """The streams that a method's encoders see."""
+    if method in VARIANTS:
+        return tuple(dict.fromkeys(VARIANTS[method].modalities.values()))
+    return ("video", "audio")
 
 
 def scan_with_progress(source: str | Path, config: Config, progress: Progress, stop: StopRequest) -> Manifest:
@@ -127,7 +132,8 @@ def scan_with_progress(source: str | Path, config: Config, progress: Progress, s
 
     return scan(
         source,
-        min_seconds=config.data.min_seconds or config.clip.seconds,
+        need=needed_streams(config.method),
+        min_seconds=config.data.min_seconds or max(stage.config.clip.seconds for stage in stages(config)),
         workers=workers_of(config),
         progress=show,
     )
@@ -145,6 +151,15 @@ def _run(folder: RunFolder, manifest: Manifest, config: Config, progress: Progre
     videos = usable_videos(manifest, modalities)
     if classes_of is not None:
         videos = [v for v in videos if classes_of.get(v.video_id)]
+    shortest = max(stage.config.clip.seconds for stage in stages(config))
+    long_enough = [v for v in videos if v.seconds >= shortest - SHORT_BY_SECONDS]
+    if len(long_enough) < len(videos):
+        progress.note(f"{len(videos) - len(long_enough)} videos are shorter than a clip ({shortest:.2f} s): left out")
+    if not long_enough:
+        raise DataError(
+            f"no video is as long as a clip ({shortest:.2f} s)", "shorten clip.audio_seconds or clip.frames"
+        )
+    videos = long_enough
     _load_weights(method, config, progress)
     log = RunLog(folder, write=dist.is_main())
     failures = Failures()
@@ -311,7 +326,7 @@ def use_bfloat16(config: Config, device: torch.device) -> bool:
 
 def workers_of(config: Config) -> int:
     """Decoding processes to start."""
-    return (os.cpu_count() or 1) if config.data.workers is None else config.data.workers
+    return available_cores() if config.data.workers is None else config.data.workers
 
 
 def media_cache(config: Config) -> MediaCache | None:

@@ -56,7 +56,7 @@ EXPECTED = {
 def test_the_loss_is_a_sum_of_cross_entropies_over_the_right_pairs(method):
     model = build_method(tiny(method))
     classes = {name: 3 + i for i, name in enumerate(model.labellings)}
-    model.start_round(classes, torch.Generator().manual_seed(0))
+    model.start_round(classes, model.config.optim, torch.Generator().manual_seed(0))
     model.eval()
     inputs = inputs_for(model)
     targets = {name: torch.arange(6) % k for name, k in classes.items()}
@@ -77,7 +77,7 @@ def test_the_loss_is_a_sum_of_cross_entropies_over_the_right_pairs(method):
 def test_labels_of_one_labelling_move_only_the_encoders_that_learn_it(method):
     model = build_method(tiny(method))
     classes = dict.fromkeys(model.labellings, 3)
-    model.start_round(classes, torch.Generator().manual_seed(0))
+    model.start_round(classes, model.config.optim, torch.Generator().manual_seed(0))
     inputs = inputs_for(model)
     targets = {name: torch.arange(6) % 3 for name in classes}
     for changed in classes:
@@ -97,7 +97,7 @@ def test_mdc_is_sdc_plus_xdc():
     """With equal weights the loss of MDC is that of SDC and that of XDC added up (paper, figure 1)."""
     models = {name: build_method(tiny(name)) for name in ("sdc", "xdc", "mdc")}
     for model in models.values():
-        model.start_round({"video": 4, "audio": 4}, torch.Generator().manual_seed(0))
+        model.start_round({"video": 4, "audio": 4}, model.config.optim, torch.Generator().manual_seed(0))
     mdc = models["mdc"]
     for name in ("sdc", "xdc"):
         models[name].encoders.load_state_dict(mdc.encoders.state_dict())
@@ -111,10 +111,10 @@ def test_mdc_is_sdc_plus_xdc():
 def test_heads_are_new_every_round_and_encoders_carry_over():
     model = build_method(tiny("xdc"))
     before = {k: v.clone() for k, v in model.encoders.state_dict().items()}
-    model.start_round({"video": 3, "audio": 5}, torch.Generator().manual_seed(0))
+    model.start_round({"video": 3, "audio": 5}, model.config.optim, torch.Generator().manual_seed(0))
     first = model.heads["video<-audio"].weight.clone()
     assert first.shape == (5, 32)
-    model.start_round({"video": 3, "audio": 7}, torch.Generator().manual_seed(1))
+    model.start_round({"video": 3, "audio": 7}, model.config.optim, torch.Generator().manual_seed(1))
     assert model.heads["video<-audio"].weight.shape == (7, 32)
     assert all(torch.equal(v, before[k]) for k, v in model.encoders.state_dict().items())
 
@@ -141,7 +141,7 @@ def test_cdc_clusters_the_joined_unit_vectors():
 def test_label_smoothing_is_for_training_alone():
     config = replace(tiny("xdc"), optim=replace(TINY.optim, label_smoothing=0.3))
     model = build_method(config)
-    model.start_round({"video": 3, "audio": 3}, torch.Generator().manual_seed(0))
+    model.start_round({"video": 3, "audio": 3}, model.config.optim, torch.Generator().manual_seed(0))
     inputs, targets = inputs_for(model), {n: torch.arange(6) % 3 for n in ("video", "audio")}
     output = model.eval()(inputs, targets)
     logits = model.heads["video<-audio"](model.encoders["video"](inputs["video"]))
@@ -169,7 +169,7 @@ def test_supervised_learns_the_given_classes():
     labelling = model.assign(bank_for(model), seed=0)["label"]
     assert labelling.k == 3
     assert labelling.labels.tolist() == [i % 3 for i in range(40)]
-    model.start_round({"label": 3}, torch.Generator().manual_seed(0))
+    model.start_round({"label": 3}, model.config.optim, torch.Generator().manual_seed(0))
     output = model(inputs_for(model), {"label": torch.arange(6) % 3})
     assert {n for n in output.parts if n.startswith("loss/")} == {"loss/video<-label", "loss/audio<-label"}
 

@@ -1,0 +1,276 @@
+"""The pages say what the code does: commands and options, settings, links, examples, codes.
+
+`python tests/test_docs.py` writes the tables of docs/settings.md anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import importlib
+import io
+import itertools
+import os
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import seehear
+import seehear.errors
+from seehear.cli import main
+from seehear.config import Config, setting_docs, setting_names, with_settings
+from seehear.data.manifest import REASONS
+from seehear.methods import METHODS
+from seehear.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+NAV = [
+    "index", "quickstart", "concepts", "methods", "commands", "data", "formats", "settings", "python", "multi-gpu",
+    "adding-a-method", "troubleshooting", "architecture", "results",
+]  # fmt: skip
+
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(?<![\w./-])seehear[ \t]+(\S.*)")
+UNQUOTED_END = re.compile(r"""(?:\s\#|[|;<>]|&&)(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""")
+OPTION = re.compile(r"--[a-z][\w-]*")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [body for _, name, body in FENCE.findall(text) if name == language]
+
+
+def code_lines(text: str) -> list[str]:
+    """Lines of code blocks (Python apart) and inline code."""
+    text = FENCE.sub(lambda m: "" if m[2] == "python" else "".join(f"    {x}\n" for x in m[3].splitlines()), text)
+    text = text.replace("\\\n", " ").replace("\\|", "/")  # continued lines; choices within a table
+    indented = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    return indented + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words after `seehear` of every command on a page."""
+    found = []
+    for line in code_lines(text):
+        for match in COMMAND.finditer(line):
+            words = shlex.split(re.split(UNQUOTED_END, match[1])[0])
+            if words and re.match(r"[a-z-]", words[0]):
+                found.append(words)
+    return found
+
+
+@functools.cache
+def help_of(*command: str) -> str:
+    """What `seehear COMMAND --help` prints."""
+    output, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "200"
+    try:
+        with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as end:
+            main([*command, "--help"])
+    finally:
+        os.environ.pop("COLUMNS")
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    assert not end.value.code
+    return re.sub(r"\x1b\[[\d;]*m", "", output.getvalue())
+
+
+def options_of(*command: str) -> set[str]:
+    # Options begin two columns in, behind a frame that is drawn where the terminal can; texts begin farther in.
+    lines = re.findall(r"^[^\w-] (-.*)", help_of(*command), re.MULTILINE)
+    return {name for line in lines for name in OPTION.findall(re.split(r"\s{2,}", line)[0])}
+
+
+def subcommands() -> set[str]:
+    found = re.search(r"\{([a-z,-]+)\}", help_of())
+    assert found
+    return set(found[1].split(","))
+
+
+def test_help_is_read_aright():
+    assert {"scan", "pretrain", "label", "doctor"} <= subcommands()
+    assert {"--out", "--set", "--resume", "--quiet"} <= options_of("pretrain")
+    assert "--settings" not in options_of("pretrain")
+
+
+def test_commands_are_found():
+    text = "`seehear scan X --out y`\n\n    torchrun -m seehear pretrain V \\\n      --out R  # x\n\nseehear learns\n"
+    assert sorted(commands(text)) == [["pretrain", "V", "--out", "R"], ["scan", "X", "--out", "y"]]
+
+
+@every_page
+def test_commands_and_options_exist(page):
+    wrong = []
+    for words in commands(page.read_text()):
+        if words[0].startswith("-"):
+            wrong += [w for w in words[:1] if w not in {"-h", "--help", "--version"}]
+        elif words[0] not in subcommands():
+            wrong.append(" ".join(words))
+        else:
+            given = {w.partition("=")[0] for w in words if OPTION.match(w)}
+            wrong += [f"{words[0]} {o}" for o in sorted(given - options_of(words[0]) - {"--help"})]
+    assert wrong == []
+
+
+@every_page
+def test_values_of_options_exist(page):
+    for words in commands(page.read_text()):
+        for option, value in itertools.pairwise(words):
+            if not re.match(r"[a-z]", value) or value.startswith("section."):
+                continue  # a placeholder
+            if option == "--set" and "..." not in value:
+                with_settings(Config(), [value])
+            elif option == "--method":
+                assert value in METHODS
+            elif option == "--recipe":
+                assert value in RECIPES
+
+
+@pytest.mark.parametrize("command", sorted(subcommands()))
+def test_every_option_is_documented(command):
+    text = (DOCS / "commands.md").read_text()
+    options = {o for o in options_of(command) - {"--help"} if not o.startswith("--no-")}
+    assert [o for o in sorted(options) if not re.search(rf"{o}(?![\w-])", text)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    text = FENCE.sub("", page.read_text())
+    headings = [re.sub(r"[`*]|\]\([^)]*\)|\[", "", h) for h in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", h).strip().lower()) for h in headings}
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text()))
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)[^)]*\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (page.parent / place).resolve() if place else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_navigation_lists_every_page():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = [next(iter(entry.values())) if isinstance(entry, dict) else entry for entry in nav]
+    assert listed == [f"{name}.md" for name in NAV]
+    assert {p.name for p in DOCS.glob("*.md")} == set(listed)
+
+
+def settings_rows() -> dict[str, str]:
+    """A table row for every setting: name, meaning, default."""
+    rows = {}
+    for name, text in setting_docs().items():
+        meaning, _, default = text.rpartition(" [")
+        meaning = " ".join(meaning.split()).replace("|", "\\|")
+        rows[name] = f"| `{name}` | {meaning} | `{default.removesuffix(']')}` |"
+    return rows
+
+
+def test_every_setting_stands_there_with_its_current_text():
+    lines = (DOCS / "settings.md").read_text().splitlines()
+    rows = settings_rows()
+    assert rows.keys() == set(setting_names())
+    written = [line for line in lines if line.startswith("| `")]
+    assert written == list(rows.values()), "run `python tests/test_docs.py`"
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_is_explained(reason):
+    assert f"`{reason}`" in (DOCS / "formats.md").read_text()
+
+
+def exit_codes() -> set[int]:
+    classes = [c for c in vars(seehear.errors).values() if isinstance(c, type)]
+    return {0} | {c.exit_code for c in classes if issubclass(c, seehear.errors.SeehearError)}
+
+
+@pytest.mark.parametrize("code", sorted(exit_codes()))
+def test_every_exit_code_is_explained(code):
+    assert re.search(rf"^[|\s*`-]*{code}\b", (DOCS / "commands.md").read_text(), re.MULTILINE)
+
+
+@every_page
+def test_examples_compile_and_name_what_exists(page):
+    for block in blocks(page.read_text(), "python"):
+        tree = ast.parse(block, filename=str(page))
+        compile(tree, str(page), "exec")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seehear"):
+                module = importlib.import_module(str(node.module))
+                assert [a.name for a in node.names if not hasattr(module, a.name)] == []
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "seehear":
+                assert hasattr(seehear, node.attr), node.attr
+
+
+def test_the_method_shown_can_be_added(finished_run, tmp_path, monkeypatch):
+    """The example of adding-a-method.md trains and labels, given no more than a name."""
+    from tests.conftest import TINY_SETTINGS  # not above: this file is also run as a script
+
+    (source,) = blocks((DOCS / "adding-a-method.md").read_text(), "python")
+    space: dict[str, Any] = {"__name__": "the_example"}
+    exec(compile(source, "adding-a-method.md", "exec"), space)
+    monkeypatch.setitem(METHODS, "audio-teacher", "both encoders learn the audio clusters")
+    monkeypatch.setattr("seehear.tasks.pretrain.build_method", lambda config, classes_of: space["AudioTeacher"](config))
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1"]
+    seehear.pretrain(
+        finished_run / "manifest.parquet", tmp_path / "run", method="audio-teacher", settings=settings, quiet=True
+    )
+    assert (tmp_path / "run" / "labels.parquet").exists()
+
+
+def test_every_method_and_recipe_is_described():
+    text = (DOCS / "methods.md").read_text()
+    assert [name for name in (*METHODS, *RECIPES) if f"`{name}`" not in text] == []
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    names = {re.split(r"[^\w.-]", requirement)[0] for requirement in required}
+    text = (DOCS / "architecture.md").read_text()
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
+
+
+def test_every_room_is_described():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(c["layers"] for c in contracts if c["type"] == "layers")
+    names = {name for layer in layers for name in re.findall(r"\w+", layer)}
+    text = (DOCS / "architecture.md").read_text()
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
+
+
+def write_settings() -> None:
+    """Write every table of docs/settings.md anew; what stands between the tables is kept."""
+    page, rows = DOCS / "settings.md", settings_rows()
+    sections: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        sections.setdefault(name.partition(".")[0] if "." in name else "", []).append(row)
+    lines, section = [], ""
+    for line in page.read_text().splitlines():
+        if line.startswith("## "):
+            found = re.fullmatch(r"## `(\w+)`", line)
+            section = found[1] if found else ""
+        if not line.startswith("| `"):
+            lines.append(line)
+        if line == "|---|---|---|":
+            lines += sections.pop(section)
+    assert not sections, f"docs/settings.md has no section for {', '.join(sections)}"
+    page.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    write_settings()
