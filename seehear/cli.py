@@ -72,6 +72,8 @@ def scan(
     """
     from seehear.data.manifest import scan as scan_videos
 
+    if out is not None:
+        _check_ending(out, ".parquet")
     with Progress() as progress:
         show = _shown(progress, "scan", "files")
         manifest = scan_videos(

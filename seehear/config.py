@@ -34,7 +34,7 @@ class ClipConfig:
     frame_rate_hz: float = 30.0
     """Frames a second after resampling, whatever the source has; clips start on this grid."""
     stride: int = 1
-    """Of these frames a clip takes every so-manieth."""
+    """A clip takes every n-th of these frames."""
     short_side_px: int = 256
     """Frames are scaled while decoding so that the shorter side has this many pixels."""
     crop_px: int = 224
@@ -301,11 +301,17 @@ class Config:
             for leaf in ("batch_size", "epochs"):
                 if getattr(optim, leaf) < 1:
                     raise UsageError(f"{name}.{leaf} must be at least 1")
+            if optim.nesterov and not optim.momentum:
+                raise UsageError(f"{name}.nesterov needs {name}.momentum above 0")
             if optim.early_stop_rises and self.data.validation_share == 0:
                 raise UsageError(
                     f"{name}.early_stop_rises needs a validation part, and data.validation_share is 0",
                     f"set data.validation_share=0.05 or {name}.early_stop_rises=0",
                 )
+        if self.threads is not None and self.threads < 1:
+            raise UsageError("threads must be at least 1")
+        if self.cluster.restarts < 1 or self.cluster.iterations < 1:
+            raise UsageError("cluster.restarts and cluster.iterations must be at least 1")
         for name, minimum in (("rounds", 1), ("keep_checkpoints", 1), ("log_steps", 1)):
             if getattr(self, name) < minimum:
                 raise UsageError(f"{name} must be at least {minimum}")

@@ -125,6 +125,47 @@ def test_a_mistake_is_explained_and_exits_with_2(arguments, words, videos, finis
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model.video=r2plus1d_19", "r2plus1d_18"),
+        ("spectrogram.frames=20", "frames"),
+        ("optim.momentum=0", "nesterov"),
+        ("threads=-1", "threads"),
+        ("cluster.restarts=0", "restarts"),
+        ("cluster.k=99", "12 spans"),
+        ("device=cuda:7", "GPU"),
+        ("device=abacus", "abacus"),
+        ("final.optim.epochs=0", "final.optim.epochs"),
+    ],
+)
+def test_a_setting_that_cannot_work_leaves_no_run_behind(setting, words, videos, tmp_path, capsys):
+    code, _, err = run(capsys, "pretrain", videos, "--out", tmp_path / "r", *SET, "--set", setting)
+    assert code == 2
+    assert words in err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_failed_scan_leaves_no_run_behind(videos, tmp_path, capsys):
+    assert run(capsys, "pretrain", videos / "broken", "--out", tmp_path / "r", *SET)[0] == 3
+    assert run(capsys, "pretrain", videos, "--out", tmp_path / "r", "--method", "scratch", "--quiet", *SET)[0] == 0
+
+
+def test_videos_without_a_needed_stream_are_left_out(videos, tmp_path, capsys):
+    out = tmp_path / "heard.parquet"
+    assert run(capsys, "scan", videos, "--modality", "audio", "--min-seconds", "1", "--out", out)[0] == 0
+    assert sum(r["usable"] for r in pq.read_table(out).to_pylist()) > 12
+    code, _, err = run(capsys, "pretrain", out, "--out", tmp_path / "r", "--method", "scratch", *SET)
+    assert code == 0, err
+    assert pq.read_table(tmp_path / "r" / "labels.parquet").num_rows == 12
+
+
+def test_a_scan_is_written_as_parquet_or_not_at_all(videos, tmp_path, capsys):
+    code, _, err = run(capsys, "scan", videos, "--out", tmp_path / "clips.csv")
+    assert code == 2
+    assert ".parquet" in err
+
+
 def test_missing_videos_exit_with_3(tmp_path, capsys):
     code, _, err = run(capsys, "pretrain", tmp_path / "nowhere", "--out", tmp_path / "r")
     assert code == 3

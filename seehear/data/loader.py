@@ -117,7 +117,8 @@ class ClipLoader:
                 self.cache.put(self.cache.key(video, clip, self.modalities), outcome.value[0])
             if progress:
                 progress(done, len(missing))
-        return {"cached": len(keys), "streamed": len(self.videos) - len(keys)}
+        failed = sum(v.video_id in self.failures.counts for v in missing)
+        return {"cached": len(keys) - failed, "streamed": len(self.videos) - len(keys)}
 
     def _cached(self, video: Video) -> CachedMedia | None:
         return self.cache.get(video, self.config.clip, self.modalities) if self.cache else None

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
@@ -176,7 +177,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": gpu,
         "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(["seehear", *sys.argv[1:]]),
+        "command": shlex.join(["seehear", *sys.argv[1:]]),
     }
 
 

@@ -394,6 +394,7 @@ class Trainer:
     def log_failures(self, loader: ClipLoader) -> None:
         """Write down videos that could not be decoded; stop when they are too many."""
         reports, loader.failures.reports = loader.failures.reports, []
+        reports = [report for share in dist.all_gather_objects(reports) for report in share]
         self.log.failures(reports, round=self.state.stage, epoch=self.state.epoch)
         for report in reports:
             self.progress.note(f"left out: {report['path']}: {report['reason']}: {report['detail']}")
@@ -408,15 +409,16 @@ class Trainer:
 
     def save_or_stop(self) -> None:
         """After a step: save when it is time, and stop when a signal came."""
-        if dist.any_of(bool(self.stop), self.device):
+        if dist.any_of(bool(self.stop)):
             self.save()
             raise self.interrupted()
         if time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes:
             self.save()
 
     def interrupted(self) -> Interrupted:
+        cause = self.stop.name or "a signal to another process"
         return Interrupted(
-            f"stopped by {self.stop.name} after step {self.state.step}; the state is saved",
+            f"stopped by {cause} after step {self.state.step}; the state is saved",
             f"go on with `seehear pretrain --resume {self.folder.path}`",
         )
 

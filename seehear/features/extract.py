@@ -91,6 +91,8 @@ def calibrate_batchnorm(
             encoder.train()
         with torch.no_grad():
             for batch in loader.batches(requests, batch_size):
+                if len(batch) < 2:  # one clip has no variance to measure
+                    continue
                 inputs = loader.to_inputs(batch, device).inputs
                 for name, encoder in encoders.items():
                     encoder(inputs[name])

@@ -203,8 +203,13 @@ class Model:
 
 
 def usable_videos(manifest: Manifest, modalities: Sequence[str]) -> list[Video]:
-    """The manifest's usable rows; `DataError` with the summary if there is none."""
-    videos = [Video.from_row(row, modalities) for row in manifest.usable_rows()]
+    """The manifest's usable rows that have the streams of `modalities`; `DataError` if there is none.
+
+    A manifest that was scanned for one stream may hold videos without the other.
+    """
+    rows = manifest.usable_rows()
+    complete = [row for row in rows if all(row[f"{m}_duration_seconds"] is not None for m in modalities)]
+    videos = [Video.from_row(row, modalities) for row in complete]
     if not videos:
         raise DataError(f"no usable video\n{manifest.summary_text()}", "see the reasons above")
     return videos

@@ -18,6 +18,7 @@ from seehear.data.clips import Video, clip_refs, plain_requests
 from seehear.data.loader import ClipLoader
 from seehear.data.manifest import Manifest
 from seehear.data.views import SpectrogramView
+from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import LABELLING_OF, Model, table_bank, usable_videos
@@ -49,7 +50,7 @@ def evaluate_clustering(
     spectrograms, and for labels dealt out at random (chance), all with the same k.
     """
     folder = open_run(run)
-    truth = _truth(folder.manifest, labels)
+    truth = _truth(folder, labels)
     model = Model.load(run)
     if k is None:
         table = pq.read_table(folder.labels)
@@ -70,13 +71,13 @@ def evaluate_clustering(
     return result
 
 
-def _truth(manifest: Path, labels: str | Path | None) -> Mapping[str, str]:
+def _truth(folder: RunFolder, labels: str | Path | None) -> Mapping[str, str]:
     if labels is not None:
         return load_truth(labels)
-    known = Manifest.load(manifest)
-    if "label" not in known.extra_columns:
+    manifest, column = Manifest.load(folder.manifest), folder.load_config().data.label_column
+    if column not in manifest.extra_columns:
         raise UsageError("no classes to compare with", "give --labels FILE.csv with the columns path and label")
-    return {video_id: value for video_id, value in known.by_id("label").items() if value}
+    return {video_id: value for video_id, value in manifest.by_id(column).items() if value}
 
 
 def set_clusters(model: Model, bank: FeatureBank, k: Mapping[str, int] | int, seed: int) -> None:
@@ -121,7 +122,7 @@ def _baselines(
 
 
 def untrained_model(model: Model) -> Model:
-    """The same encoders before training: with the weights that the run started from."""
+    """Untrained encoders of the same shape, their weights drawn as a run with this seed draws them."""
     encoders = build_encoders(model.config.model, model.modalities, model.config.seed)
     return Model(model.config, model.modalities, encoders, model.statistics)
 
@@ -174,11 +175,12 @@ def evaluate_linear(
     for key, candidate in models.items():
         features = _video_features(candidate, manifest, clips, progress)
         ids = sorted(next(iter(features.values())))
-        train = [i for i in ids if splits[i] == "train"]
-        test = [i for i in ids if splits[i] == "test"]
+        train = [i for i in ids if splits[i] == "train" and labels[i]]
+        test = [i for i in ids if splits[i] == "test" and labels[i]]
         if not train or not test:
             raise DataError(f"{data} has no videos with {split_column} train and test", "add such a column")
-        result |= {"train_videos": len(train), "test_videos": len(test)}
+        unlabelled = sum(not labels[i] for i in ids)
+        result |= {"train_videos": len(train), "test_videos": len(test), "videos_without_label": unlabelled}
         result[key] = {}
         for modality, feature in features.items():
             predicted = fit_linear(

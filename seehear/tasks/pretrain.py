@@ -20,7 +20,7 @@ from seehear.data.cache import MediaCache
 from seehear.data.clips import clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics
 from seehear.data.manifest import Manifest, scan
-from seehear.data.views import Statistics
+from seehear.data.views import SpectrogramView, Statistics
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
 from seehear.engine.schedule import stages
@@ -34,6 +34,7 @@ from seehear.media.pool import available_cores
 from seehear.methods import build_method, check_method
 from seehear.methods.base import Method
 from seehear.methods.deepcluster import VARIANTS, cluster_features, clusters_of
+from seehear.models import build_encoders
 from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
 from seehear.models.video import VideoEncoder
@@ -66,6 +67,7 @@ def pretrain(
         Interrupted: a signal came; the state is saved.
     """
     folder = RunFolder(Path(out))
+    alone = not dist.is_initialized()
     dist.init_from_environment()
     if resume:
         config = folder.load_config()
@@ -93,6 +95,9 @@ def pretrain(
                 raise RunError(
                     f"the disk is full: {error}", f"free some space, then `seehear pretrain --resume {folder.path}`"
                 ) from error
+    if alone and dist.is_initialized():
+        dist.barrier()
+        dist.shutdown()
     return folder.path
 
 
@@ -101,14 +106,33 @@ def _begin(
 ) -> None:
     """Find the videos, then make the run folder: what fails before leaves nothing behind."""
     folder.check_new()
+    _check_buildable(config)
     manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
     for condition in config.data.where:
         manifest = manifest.where(condition)
     progress.note(manifest.summary_text())
     if not manifest.usable_rows():
         raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")
+    spans = len(clip_refs(usable_videos(manifest, needed_streams(config.method)), config.cluster))
+    k = max(k for k in (config.cluster.k, config.cluster.k_video, config.cluster.k_audio) if k)
+    if k > spans and config.method in VARIANTS:
+        raise UsageError(
+            f"{spans} spans of video cannot be sorted into {k} clusters",
+            f"set cluster.k to {max(2, spans // 8)} or so, or raise cluster.clips_per_video",
+        )
     folder.create(config)
     manifest.save(folder.manifest)
+
+
+def _check_buildable(config: Config) -> None:
+    """Raise `UsageError` for settings that only the encoders, the spectrogram or the device can judge."""
+    choose_device(config.device)
+    try:
+        build_encoders(config.model, {"video": "video", "audio": "audio"}, seed=0)
+        silence = torch.zeros(1, round(config.clip.audio_seconds * config.clip.sample_rate_hz))
+        SpectrogramView(config, Statistics())(silence, config.augment, None)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def needed_streams(method: str) -> tuple[str, ...]:
