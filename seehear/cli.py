@@ -270,6 +270,7 @@ def evaluate(
     labels: str | None = None,
     data: str | None = None,
     k: int | None = None,
+    purity: bool = False,
     baselines: bool = False,
     json: bool = False,
 ) -> None:
@@ -284,6 +285,7 @@ def evaluate(
         labels: clustering: CSV or Parquet with the columns path and label; by default the run's label column.
         data: linear: CSV or Parquet with the columns path, label and split (train, test).
         k: clustering: cluster the run's features anew into so many clusters.
+        purity: clustering: list the clusters too, purest first, with their most frequent classes.
         baselines: Score an untrained network too (and, for clusters, raw pixels and spectrograms, and chance).
         json: Print JSON.
     """
@@ -291,7 +293,7 @@ def evaluate(
 
     if what == "clustering":
         result = evaluate_clustering(run, labels, k=k, baselines=baselines)
-        text = _clustering_text(result)
+        text = _clustering_text(result) + (_purity_text(result) if purity else "")
     else:
         if data is None:
             raise UsageError("a linear classifier needs --data", "give a CSV with the columns path, label and split")
@@ -457,6 +459,17 @@ def _clustering_text(result: dict[str, Any]) -> str:
             )
             lines.append(f"{(group + ' ' + modality).strip():<20}{cells}")
     return "\n".join(lines)
+
+
+def _purity_text(result: dict[str, Any]) -> str:
+    """Clusters ranked by purity, as in tables 6, 14 and 15 of the XDC paper."""
+    lines = []
+    for modality, rows in result["purity"].items():
+        lines.append(f"\n{modality} clusters by purity")
+        for row in rows:
+            concepts = ", ".join(f"{name}({share:.2f})" for name, share in row["concepts"])
+            lines.append(f"{row['rank']:>4}  cluster {row['cluster']:<4} {row['size']:>5} videos  {concepts}")
+    return "\n" + "\n".join(lines)
 
 
 def _linear_text(result: dict[str, Any]) -> str:

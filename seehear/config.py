@@ -223,6 +223,8 @@ class DataConfig:
     """Share of the videos held out to measure the pseudo-label validation loss."""
     workers: int | None = None
     """Decoding processes; one a core by default; 0 decodes in the training process."""
+    decoder: Literal["pyav", "torchcodec", "auto"] = "pyav"
+    """What decodes the frames; auto takes torchcodec where it can be imported, else PyAV. Both give the same."""
     decode_timeout_seconds: float = 60.0
     """A decode that takes longer is given up and costs that video, not the run."""
     max_failed_share: float = 0.2

@@ -27,6 +27,7 @@ TINY_SETTINGS = (
     "spectrogram.frames=50",
     "model.video=r2plus1d_10",
     "model.video_width=4",
+    "model.video_stem_stride=2",
     "model.video_stem_pool=true",
     "model.audio=resnet9",
     "model.audio_width=4",

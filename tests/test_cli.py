@@ -69,9 +69,13 @@ def test_the_main_job_from_videos_to_labels_and_scores(videos, tmp_path, capsys)
     assert code == 0
     assert pq.read_table(tmp_path / "features.parquet").column_names == ["video_id", "start_seconds", "end_seconds",
                                                                          "video", "audio"]  # fmt: skip
-    code, text, _ = run(capsys, "evaluate", "clustering", out, "--labels", videos / "labels.csv", "--baselines")
+    code, text, _ = run(
+        capsys, "evaluate", "clustering", out, "--labels", videos / "labels.csv", "--baselines", "--purity"
+    )
     assert code == 0
     assert "NMI" in text
+    assert "video clusters by purity" in text
+    assert "class_0(" in text
     assert "chance audio" in text
     code, text, _ = run(capsys, "evaluate", "linear", out, "--data", videos / "labels.csv", "--json")
     assert code == 0

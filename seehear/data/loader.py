@@ -17,7 +17,7 @@ from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache
 from seehear.data.clips import ClipRequest, Video, plain_requests
 from seehear.data.views import SpectrogramView, Statistics, normalise_frames, video_view
 from seehear.errors import DataError, MediaError
-from seehear.media.decode import Decoded, Window, decode
+from seehear.media.decode import Backend, Decoded, Window, decode
 from seehear.media.pool import WorkerPool
 from seehear.types import Batch, ClipRef
 
@@ -124,7 +124,8 @@ class ClipLoader:
         return self.cache.get(video, self.config.clip, self.modalities) if self.cache else None
 
     def _decode_arguments(self, video: Video, windows: list[Window]) -> tuple[Any, ...]:
-        return video.path, windows, self.config.clip.short_side_px, self.config.clip.sample_rate_hz
+        clip = self.config.clip
+        return video.path, windows, clip.short_side_px, clip.sample_rate_hz, self.config.data.decoder
 
     def clips(
         self, requests: Sequence[ClipRequest]
@@ -238,9 +239,11 @@ class ClipLoader:
         return batch
 
 
-def _decode(path: str, windows: list[Window], short_side_px: int, sample_rate_hz: int) -> list[Decoded]:
+def _decode(
+    path: str, windows: list[Window], short_side_px: int, sample_rate_hz: int, decoder: Backend
+) -> list[Decoded]:
     """What a worker runs."""
-    return decode(path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz)
+    return decode(path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder)
 
 
 def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int = 1000) -> Statistics:

@@ -58,6 +58,9 @@ def truncation_tolerance(stated_seconds: float) -> float:
     return max(0.3, 0.02 * stated_seconds)
 
 
+Backend = Literal["auto", "pyav", "torchcodec"]
+
+
 @dataclass(frozen=True)
 class Window:
     """A stretch of time asked for: `frame_count` frames and `audio_seconds` of sound from `start_seconds`.
@@ -107,7 +110,7 @@ def decode(
     *,
     short_side_px: int | None,
     sample_rate_hz: int,
-    backend: Literal["auto", "pyav", "torchcodec"] = "pyav",
+    backend: Backend = "pyav",
     max_frame_pixels: int = MAX_FRAME_PIXELS,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
 ) -> list[Decoded]:
