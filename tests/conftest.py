@@ -33,6 +33,7 @@ TINY_SETTINGS = (
     "model.audio_width=4",
     "cluster.k=4",
     "cluster.restarts=2",
+    "cluster.averaged_clips=1",
     "optim.schedule=one-cycle",
     "optim.base_lr=0.1",
     "optim.batch_size=8",

@@ -55,10 +55,10 @@ def assert_same_run(one, other):
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_the_loss_falls(method, collection, tmp_path):
-    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=6", "optim.clips_per_epoch=64"]
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=10", "optim.clips_per_epoch=64"]
     seehear.pretrain(collection, tmp_path / "run", method=method, settings=settings, quiet=True)
     epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
-    assert len(epochs) == 6
+    assert len(epochs) == 10
     assert epochs[-1]["train_loss"] < 0.8 * epochs[0]["train_loss"]
 
 
@@ -178,7 +178,6 @@ def test_bad_videos_are_left_out_and_listed(tmp_path):
     rejected = {Path(i).name: r["reason"] for i, r in rows.items() if not r["usable"]}
     assert len(rejected) >= 0.2 * len(rows)
     assert len(set(rejected.values())) >= 10
-    broken["apart.mp4"] = "audio_too_short"  # a clip is longer here than what the corpus was written for
     assert {name: rejected[name] for name in broken} == broken
     assert pq.read_table(tmp_path / "run" / "labels.parquet").num_rows == 40
 
@@ -279,7 +278,9 @@ def test_moving_the_videos_does_not_misalign_labels(collection, tmp_path):
     found = []
     for source in (collection, moved / "labels.csv"):
         run = tmp_path / f"run{len(found)}"
-        seehear.pretrain(source, run, method="scratch", settings=[*TINY_SETTINGS, "cluster.init=random"], quiet=True)
+        # Calibration goes by batches, whose members depend on the order.
+        settings = [*TINY_SETTINGS, "cluster.calibrate_batchnorm=never"]
+        seehear.pretrain(source, run, method="scratch", settings=settings, quiet=True)
         table = pq.read_table(run / "features.parquet").to_pydict()
         found.append(dict(zip(table["video_id"], map(tuple, table["audio"]), strict=True)))
     assert found[0].keys() == found[1].keys()
