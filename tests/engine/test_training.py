@@ -55,10 +55,12 @@ def assert_same_run(one, other):
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_the_loss_falls(method, collection, tmp_path):
-    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=10", "optim.clips_per_epoch=64"]
+    # Without jitter: 24 videos are too few to learn from a hundred steps what holds across crops and starts.
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=12", "optim.clips_per_epoch=128",
+                "augment.temporal_jitter=false", "augment.flip_probability=0"]  # fmt: skip
     seehear.pretrain(collection, tmp_path / "run", method=method, settings=settings, quiet=True)
     epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
-    assert len(epochs) == 10
+    assert len(epochs) == 12
     assert epochs[-1]["train_loss"] < 0.8 * epochs[0]["train_loss"]
 
 
