@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from typing import cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from seehear import dist
@@ -39,7 +37,7 @@ from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
 from seehear.models.video import VideoEncoder
 from seehear.progress import Progress
-from seehear.tasks.label import label_table
+from seehear.tasks.label import label_table, write_table
 
 # Durations are rounded by containers and shortened by codecs' priming.
 SHORT_BY_SECONDS = 0.05
@@ -293,13 +291,13 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     model = Model(config, method.modalities, dict(method.encoders.items()), loader.statistics)
     model.set_clusters(made)
     model.save(folder.model)
-    _write_table(bank_table(bank), folder.features)
+    write_table(bank_table(bank), folder.features)
     state = trainer.state
     log.record(
         "end", state.step, rounds=state.stage, clips_seen=state.clips_seen, steps=state.step,
         failed=len(loader.failures.counts), peak_memory_bytes=_peak_memory_bytes(),
     )  # fmt: skip
-    _write_table(label_table(model, bank), folder.labels)
+    write_table(label_table(model, bank), folder.labels)
     progress.note(f"finished: {folder.path}")
 
 
@@ -312,12 +310,6 @@ def _gather_bank(share: FeatureBank) -> FeatureBank:
         {n: torch.cat([torch.from_numpy(s.features[n]) for s in shares]).numpy() for n in share.features},
         torch.cat([torch.from_numpy(s.present) for s in shares]).numpy(),
     )
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    write_atomic(path, sink.getvalue().to_pybytes())
 
 
 def _peak_memory_bytes() -> int:
