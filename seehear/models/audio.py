@@ -103,6 +103,8 @@ class AudioEncoder(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != 1:
             raise ValueError(f"spectrograms have the shape (B, 1, Q, P), not {tuple(x.shape)}")
+        # Channels last in memory, as in the video encoder: faster convolutions.
+        x = x.contiguous(memory_format=torch.channels_last)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return out

@@ -211,11 +211,12 @@ class VideoEncoder(nn.Module):
         """
         if x.ndim != 5 or x.shape[1] != 3:
             raise ValueError(f"clips have the shape (B, 3, T, H, W), not {tuple(x.shape)}")
-        x = self.stem(x)
+        # Channels last in memory: convolutions are a third faster so, on CPUs and in bfloat16 on GPUs.
+        x = self.stem(x.contiguous(memory_format=torch.channels_last_3d))
         if self.stem_pool:
             # Frame by frame with the 2D operator: the 3D one's backward pass is not deterministic on CUDA.
-            pooled = F.max_pool2d(x.flatten(1, 2), 3, stride=2, padding=1)
-            x = pooled.reshape(x.shape[:3] + pooled.shape[2:])
+            pooled = F.max_pool2d(x.transpose(1, 2).flatten(0, 1), 3, stride=2, padding=1)
+            x = pooled.unflatten(0, (len(x), -1)).transpose(1, 2)
         out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return out
 
