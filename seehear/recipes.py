@@ -36,9 +36,9 @@ def small() -> Config:
         # Pooling after the stem halves the cost of the video encoder; a wider audio encoder costs little.
         model=ModelConfig(video="r2plus1d_10", video_width=16, video_stem_pool=True, audio="resnet9", audio_width=32),
         cluster=ClusterConfig(k=12, restarts=10, averaged_clips=3, max_span_seconds=30.0, calibrate_batchnorm="first"),
-        # Small batches and a high peak: on a few hundred clips the noise keeps encoders from learning labels by heart.
+        # Small batches: on a few hundred clips their noise keeps encoders from learning labels by heart.
         optim=OptimConfig(
-            base_lr=0.2,
+            base_lr=0.1,
             nesterov=True,
             weight_decay=1e-4,
             batch_size=16,
