@@ -111,4 +111,4 @@ class AudioEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features: the map of `feature_map` averaged over both axes, (B, 1, Q, P) to (B, D)."""
-        return self.feature_map(x).mean(dim=(2, 3))
+        return self.feature_map(x).float().mean(dim=(2, 3))
