@@ -252,7 +252,7 @@ class Config:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on a GPU or a CPU that has it, float32 elsewhere."""
+    """auto: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
     compile: bool = False
     """torch.compile the encoders (pays on a GPU)."""
     threads: int | None = None

@@ -336,11 +336,8 @@ def choose_device(name: str) -> torch.device:
 def use_bfloat16(config: Config, device: torch.device) -> bool:
     """Whether to compute in bfloat16."""
     if config.precision == "auto":
-        if device.type == "cuda":
-            return torch.cuda.is_bf16_supported()
-        # A CPU without these instructions emulates bfloat16, and is slower with it. Absent before torch 2.12.
-        able = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+        # Never on a CPU: there gradients of convolutions in bfloat16 came out different from call to call.
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return config.precision == "bfloat16"
 
 
