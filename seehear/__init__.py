@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from seehear.api import evaluate, label, load, pretrain, report, scan
+    from seehear.api import choose_k, cluster_features, evaluate, label, load, pretrain, report, scan
     from seehear.config import Config
 
 _PLACES = {
@@ -29,12 +29,25 @@ _PLACES = {
     "pretrain": "seehear.api",
     "load": "seehear.api",
     "label": "seehear.api",
+    "cluster_features": "seehear.api",
+    "choose_k": "seehear.api",
     "evaluate": "seehear.api",
     "report": "seehear.api",
     "Config": "seehear.config",
 }
 
-__all__ = ["Config", "__version__", "evaluate", "label", "load", "pretrain", "report", "scan"]
+__all__ = [
+    "Config",
+    "__version__",
+    "choose_k",
+    "cluster_features",
+    "evaluate",
+    "label",
+    "load",
+    "pretrain",
+    "report",
+    "scan",
+]
 
 
 def __getattr__(name: str) -> Any:

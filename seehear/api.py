@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seehear.config import Config, with_settings
+from seehear.errors import UsageError
 from seehear.recipes import recipe as named_recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
+    from seehear.cluster.stability import Estimate
     from seehear.data.manifest import Manifest
     from seehear.features.model import Model
 
@@ -31,7 +34,7 @@ def make_config(
 
     changes = [f"method={method}"] if method else []
     changes += [f"seed={seed}"] if seed is not None else []
-    config = with_settings(named_recipe(recipe), [*changes, *settings])
+    config = with_settings(named_recipe(recipe, method), [*changes, *settings])
     check_method(config.method)
     config.check()
     return config
@@ -80,18 +83,69 @@ def label(
     return label_videos(run, source, modality=modality, every_seconds=every_seconds, **options)
 
 
+def cluster_features(
+    features: str | Path | np.ndarray | pa.Table, k: int, *, column: str | None = None, seed: int = 0, **options: Any
+) -> pa.Table:
+    """Cluster, confidence and exemplar rank of every row of any encoder's features.
+
+    `features` is a .npy or .parquet file, an array (N, D) or a table, such as that of `Model.embed`. Options: see
+    `seehear.tasks.posthoc.cluster_features`.
+    """
+    from seehear.tasks.posthoc import cluster_features as cluster
+
+    return cluster(features, k, column=column, seed=seed, **options).table
+
+
+def choose_k(
+    features: str | Path | np.ndarray | pa.Table,
+    ks: Iterable[int],
+    *,
+    column: str | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Estimate:
+    """Estimate, without labels, how many clusters features fall into: see `seehear.tasks.posthoc.choose_k`."""
+    from seehear.tasks.posthoc import choose_k as choose
+
+    return choose(features, list(ks), column=column, seed=seed, **options)
+
+
 def evaluate(
     run: str | Path,
     labels: str | Path | None = None,
     *,
+    protocol: str = "clustering",
+    data: str | Path | None = None,
     k: int | None = None,
     baselines: bool = False,
     seed: int = 0,
+    degrade: Sequence[int] = (),
+    **options: Any,
 ) -> dict[str, Any]:
-    """Agreement of a run's clusters with known classes: see `seehear.tasks.evaluate.evaluate_clustering`."""
-    from seehear.tasks.evaluate import evaluate_clustering
+    """Score a run against known classes.
 
-    return evaluate_clustering(run, labels, k=k, baselines=baselines, seed=seed)
+    Its clusters ("clustering", with `labels`, `k`, `seed` and `degrade`): see
+    `seehear.tasks.evaluate.evaluate_clustering`.
+    Its frozen features on the table `data` ("linear", "retrieval", "knn", "few-shot", "svm"), with the `options`
+    of `seehear.tasks.evaluate.evaluate_linear` and `evaluate_transfer`. Raises `UsageError` for what does not go
+    together.
+    """
+    from seehear.tasks.evaluate import evaluate_clustering, evaluate_linear, evaluate_transfer
+
+    if protocol == "clustering":
+        if data is not None or options:
+            given = ", ".join(["data"] * (data is not None) + sorted(options))
+            raise UsageError(f"clusters are not scored with {given}", "name a protocol, such as protocol='retrieval'")
+        return evaluate_clustering(run, labels, k=k, baselines=baselines, seed=seed, degrade=degrade)
+    if data is None:
+        raise UsageError(f"{protocol} needs data", "give a table with the columns path, label and split")
+    if labels is not None or k is not None or degrade:
+        raise UsageError(
+            f"labels, k and degrade are of clustering, not of {protocol}", "the classes are a column of data"
+        )
+    if protocol == "linear":
+        return evaluate_linear(run, data, baselines=baselines, **options)
+    return evaluate_transfer(run, data, protocol, baselines=baselines, **options)
 
 
 def report(

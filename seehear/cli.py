@@ -12,10 +12,13 @@ from tyro.conf import Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from seehear import __version__
-from seehear.errors import SeehearError, UsageError
+from seehear.errors import DataError, SeehearError, UsageError
 from seehear.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seehear.cluster.stability import Stability
     from seehear.data.loader import Failures
     from seehear.data.manifest import Manifest
 
@@ -99,7 +102,10 @@ def pretrain(
     out: str | None = None,
     method: str | None = None,
     recipe: str | None = None,
+    hypotheses: Annotated[str | None, arg(metavar="SPEC")] = None,
     seed: int | None = None,
+    clusters: int | None = None,
+    heads: int | None = None,
     set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
     where: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="COLUMN=VALUE")] = (),
     video_weights: str | None = None,
@@ -114,7 +120,10 @@ def pretrain(
         out: Folder of the new run.
         method: What is learnt; see `seehear methods` (default xdc).
         recipe: A named configuration; see `seehear recipes` (default small).
+        hypotheses: gdt: what to be distinctive or invariant to; see `seehear hypotheses` (default l).
         seed: Seed of every random choice.
+        clusters: Number of clusters; short for --set cluster.k=N.
+        heads: Clustering heads of selavi; short for --set selavi.heads=N.
         set: Change a setting; may be given often. `seehear recipes --settings` lists them.
         where: Use only the rows of the table with this value, e.g. split=train; may be given often.
         video_weights: Start the video encoder from this file of published or own weights.
@@ -125,9 +134,10 @@ def pretrain(
     from seehear.api import make_config
 
     if resume is not None:
-        if any(
-            x not in (None, ()) for x in (videos, out, method, recipe, seed, set, where, video_weights, audio_weights)
-        ):
+        given = (
+            videos, out, method, recipe, hypotheses, seed, clusters, heads, set, where, video_weights, audio_weights,
+        )  # fmt: skip
+        if any(x not in (None, ()) for x in given):
             raise UsageError("--resume takes everything from the run folder", f"seehear pretrain --resume {resume}")
         from seehear.tasks.pretrain import pretrain as run
 
@@ -137,9 +147,21 @@ def pretrain(
         raise UsageError("pretraining needs videos and --out", "seehear pretrain VIDEOS --out runs/a")
     weights = (("model.video_weights", video_weights), ("model.audio_weights", audio_weights))
     settings = [f"{name}={jsonlib.dumps(value)}" for name, value in weights if value is not None]
+    counts = (("cluster.k", clusters), ("selavi.heads", heads))
+    settings += [f"{name}={value}" for name, value in counts if value is not None]
     if where:
         settings.append(f"data.where={jsonlib.dumps(list(where))}")
+    if hypotheses is not None:
+        settings.append(f"gdt.hypotheses={jsonlib.dumps(hypotheses)}")
     config = make_config(method=method, recipe=recipe or "small", seed=seed, settings=[*set, *settings])
+    if heads is not None and config.method != "selavi":
+        raise UsageError(f"--heads is of selavi, and the method is {config.method}", "add --method selavi")
+    if hypotheses is not None and config.method != "gdt":
+        raise UsageError(f"--hypotheses is of gdt, not of {config.method}", "add --method gdt")
+    if config.method == "gdt":
+        from seehear.hypotheses import parse
+
+        parse(config.gdt.hypotheses)
     from seehear.tasks.pretrain import pretrain as run
 
     run(videos, out, config, quiet=quiet)
@@ -199,6 +221,7 @@ def label(
     out: str,
     modality: Modality = "both",
     every: float | None = None,
+    head: int = 0,
     workers: int | None = None,
     device: str = "auto",
 ) -> None:
@@ -210,6 +233,7 @@ def label(
         out: A .csv or .parquet file: video, start, end, cluster, confidence, exemplar_rank.
         modality: What the labels are computed from.
         every: Length of a segment in seconds; by default a video is one segment.
+        head: The clustering head of a run of selavi that labels.
         workers: Decoding processes; one a core by default.
         device: auto, cpu, cuda or cuda:N.
     """
@@ -225,6 +249,7 @@ def label(
             _scanned(run, videos, _streams(modality), progress),
             modality=modality,
             every_seconds=every,
+            head=head,
             workers=_workers(workers),
             device=_device(device),
             failures=failures,
@@ -234,6 +259,96 @@ def label(
     _print_failures(failures)
     clusters = len(set(table["cluster"].to_pylist()))
     print(f"{table.num_rows} segments in {clusters} clusters: {out}")
+
+
+@app.command
+def cluster(
+    *,
+    features: str,
+    k: Annotated[int | None, arg(aliases=("-k",))] = None,
+    out: str | None = None,
+    algorithm: Literal["kmeans", "sinkhorn"] = "kmeans",
+    marginals: Literal["uniform", "gaussian", "zipf"] | None = None,
+    column: str | None = None,
+    l2: bool = True,
+    pca: int | None = None,
+    whiten: bool = False,
+    seed: int = 0,
+    labels: str | None = None,
+    choose_k: Annotated[str | None, arg(metavar="FROM-TO")] = None,
+    plot: str | None = None,
+    json: bool = False,
+) -> None:
+    """Label the features of any encoder: cluster, confidence and exemplar rank of every row.
+
+    Args:
+        features: A .parquet file (of `seehear embed`, or with a column of lists) or a .npy file of shape (N, D).
+        k: Number of clusters.
+        out: A .csv or .parquet file: video, start, end (or row), cluster, confidence, exemplar_rank.
+        algorithm: kmeans, or sinkhorn: clusters of given shares by optimal transport.
+        marginals: sinkhorn: shares of the clusters (uniform by default).
+        column: Column of the table with the features; a+b joins two.
+        l2: Scale features to length 1 before they are clustered.
+        pca: Reduce features to so many dimensions first.
+        whiten: Give the PCA dimensions unit variance.
+        seed: Seed of every random choice.
+        labels: CSV or Parquet with known classes to compare with (columns path, or row, and label).
+        choose_k: Estimate the number of clusters among these, such as 2-20, from the data alone.
+        plot: choose-k: draw the estimate into this .svg file.
+        json: Print JSON.
+    """
+    from seehear.tasks import posthoc
+    from seehear.tasks.label import write_table
+
+    if (k is None) == (choose_k is None):
+        raise UsageError("give either a number of clusters or numbers to choose from", "-k 10, or --choose-k 2-20")
+    if choose_k is None and plot is not None:
+        raise UsageError("--plot draws what --choose-k found", "--choose-k 2-20 --plot FILE.svg")
+    if out is not None:
+        _check_ending(out, ".csv", ".parquet")
+    elif choose_k is None and labels is None:
+        raise UsageError("nothing to do with the labels", "write them with --out labels.csv, or compare: --labels FILE")
+    if plot is not None:
+        _check_ending(plot, ".svg")
+    ks = None if choose_k is None else _span(choose_k)
+    read = posthoc.read_features(features, column)
+    options: dict[str, Any] = {
+        "algorithm": algorithm, "marginals": marginals, "seed": seed,
+        "preparation": posthoc.Preparation(l2, pca, whiten),
+    }  # fmt: skip
+    result: dict[str, Any] = {}
+    lines: list[str] = []
+    if ks is not None:
+        from seehear.files import write_atomic
+        from seehear.tasks.stability_picture import stability_svg
+
+        with Progress() as progress:
+            estimate = posthoc.choose_k(read, ks, progress=_shown(progress, "compare", "labellings"), **options)
+        k, result["estimate"] = estimate.k, estimate.as_dict()
+        lines += [_estimate_text(estimate.table), estimate.as_text()]
+        if plot is not None:
+            write_atomic(Path(plot), stability_svg(estimate))
+            lines.append(plot)
+    if k is not None and (out is not None or labels is not None):
+        found = posthoc.cluster_features(read, k, **options)
+        result |= found.facts
+        sizes = sorted(found.facts["sizes"])
+        lines.append(f"{len(read.x)} rows in {k} clusters of {sizes[0]} to {sizes[-1]}" + (f": {out}" if out else ""))
+        if not found.facts.get("converged", True):
+            lines.append("the labels had not come to rest when the iterations ended")
+        if out is not None:
+            write_table(found.table, Path(out))
+            result["out"] = out
+        if labels is not None:
+            scored = posthoc.score_labels(found.table, labels)
+            result |= scored
+            lines.append(_clustering_text(scored))
+    if json:
+        _print_json(result)
+    else:
+        print("\n".join(lines))
+    if k is None and (out is not None or labels is not None):
+        raise DataError("no number of clusters could be estimated, so there are no labels", "choose one: -k 10")
 
 
 @app.command
@@ -264,42 +379,80 @@ def report(
 
 @app.command
 def evaluate(
-    what: Annotated[Positional[Literal["clustering", "linear"]], arg(metavar="{clustering,linear}")],
+    what: Annotated[
+        Positional[Literal["clustering", "linear", "retrieval", "knn", "few-shot", "svm"]],
+        arg(metavar="{clustering,linear,retrieval,knn,few-shot,svm}"),
+    ],
     run: Run,
     /,
     labels: str | None = None,
     data: str | None = None,
+    label_column: str = "label",
+    split_column: str = "split",
     k: int | None = None,
     purity: bool = False,
+    degrade: Annotated[str | None, arg(metavar="FACTOR,FACTOR")] = None,
+    clips: int | None = None,
+    pooling: Literal["mean", "max"] = "mean",
+    shots: str | None = None,
+    seeds: int | None = None,
+    device: str = "cpu",
     baselines: bool = False,
     json: bool = False,
 ) -> None:
     """Score a finished run against known classes.
 
-    `clustering` compares the run's clusters with classes. `linear` trains a linear classifier on frozen
-    features of the training split of --data and tests it on the test split.
+    `clustering` compares the run's clusters with classes. The others put frozen features to the test: they
+    learn from the training split of --data and are tested on the test split.
 
     Args:
-        what: clustering or linear.
+        what: clustering; linear (logistic regression); retrieval (R@k); knn; few-shot; svm.
         run: Folder of a finished run.
         labels: clustering: CSV or Parquet with the columns path and label; by default the run's label column.
-        data: linear: CSV or Parquet with the columns path, label and split (train, test).
+        data: the others: CSV or Parquet with the columns path, label and split (train, test), or a manifest.
+        label_column: Column of --data with the classes.
+        split_column: Column of --data with train or test.
         k: clustering: cluster the run's features anew into so many clusters.
         purity: clustering: list the clusters too, purest first, with their most frequent classes.
-        baselines: Score an untrained network too (and, for clusters, raw pixels and spectrograms, and chance).
+        degrade: clustering: label frames of less resolution too, by these factors, such as 1,4,8,16.
+        clips: Clips of a video whose features are averaged; 10 by default (linear: 3 parts).
+        pooling: mean: the encoders' own features; max: the maximum of their last maps.
+        shots: few-shot: numbers of training videos a class (default 1,5,20).
+        seeds: few-shot: how often they are drawn (default 10).
+        device: auto, cpu, cuda or cuda:N.
+        baselines: Score an untrained network and chance too (and, for clusters, raw pixels and spectrograms).
         json: Print JSON.
     """
-    from seehear.tasks.evaluate import evaluate_clustering, evaluate_linear
+    from seehear.tasks.evaluate import evaluate_clustering, evaluate_linear, evaluate_transfer
 
+    if what != "few-shot" and (shots, seeds) != (None, None):
+        raise UsageError(f"--shots and --seeds are of few-shot, not of {what}")
+    if what != "clustering" and (labels, k, purity, degrade) != (None, None, False, None):
+        raise UsageError(f"--labels, --k, --purity and --degrade are of clustering, not of {what}")
     if what == "clustering":
-        result = evaluate_clustering(run, labels, k=k, baselines=baselines)
+        with Progress() as progress:
+            result = evaluate_clustering(
+                run,
+                labels,
+                k=k,
+                baselines=baselines,
+                degrade=() if degrade is None else _numbers(degrade),
+                device=_device(device),
+                progress=_shown(progress, "embed", "clips"),
+            )
         text = _clustering_text(result) + (_purity_text(result) if purity else "")
     else:
         if data is None:
-            raise UsageError("a linear classifier needs --data", "give a CSV with the columns path, label and split")
+            raise UsageError(f"{what} needs --data", "give a CSV with the columns path, label and split")
+        options: dict[str, Any] = {"label_column": label_column, "split_column": split_column, "baselines": baselines}
         with Progress() as progress:
-            result = evaluate_linear(run, data, baselines=baselines, progress=_shown(progress, "embed", "clips"))
-        text = _linear_text(result)
+            options |= {"device": _device(device), "progress": _shown(progress, "embed", "clips")}
+            if what == "linear":
+                result = evaluate_linear(run, data, clips=3 if clips is None else clips, pooling=pooling, **options)
+            else:
+                options |= {"shots": _numbers(shots or "1,5,20"), "seeds": 10 if seeds is None else seeds}
+                result = evaluate_transfer(run, data, what, clips=clips, pooling=pooling, **options)
+        text = _transfer_text(result)
     if json:
         _print_json(result)
     else:
@@ -348,6 +501,114 @@ def recipes(
         _print_table(configuration.setting_docs(), json)
     else:
         _print_table({n: (f.__doc__ or "").strip() for n, f in RECIPES.items()}, json)
+
+
+@app.command
+def hypotheses(
+    what: Annotated[Positional[Literal["list", "show"]], arg(metavar="[show]")] = "list",
+    specification: Annotated[Positional[str | None], arg(metavar="[SPEC]")] = None,
+    /,
+    svg: str | None = None,
+    json: bool = False,
+) -> None:
+    """List the named specifications of gdt, or show what one samples and compares.
+
+    Args:
+        what: list, or show with a specification.
+        specification: A name from the list, or "factor=hypothesis, ...".
+        svg: show: write the sampling tree and the pairs as a picture to this .svg file too.
+        json: Print JSON.
+    """
+    from seehear import hypotheses_picture as picture
+    from seehear.hypotheses import NAMED, parse
+
+    if what == "list":
+        if (specification, svg) != (None, None):
+            raise UsageError("the list takes no specification and no --svg", "seehear hypotheses show SPEC")
+        specs = {name: parse(name) for name in NAMED}
+        if json:
+            _print_json({name: picture.summary(spec, NAMED[name]) for name, spec in specs.items()})
+        else:
+            print(picture.listed({name: (spec, NAMED[name]) for name, spec in specs.items()}))
+        return
+    if specification is None:
+        raise UsageError("show needs a specification", 'seehear hypotheses show l, or "sample=distinct, ..."')
+    if svg is not None:
+        _check_ending(svg, ".svg")
+    spec, named = parse(specification), NAMED.get(specification.strip())
+    if svg is not None:
+        from seehear.files import write_atomic
+
+        Path(svg).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(Path(svg), picture.as_svg(spec, named))
+    if json:
+        _print_json(picture.as_data(spec, named))
+    else:
+        print(picture.as_text(spec, named))
+
+
+@app.command(name="search-hypotheses")
+def search_hypotheses(
+    videos: Annotated[Positional[str], arg(metavar="VIDEOS")],
+    /,
+    *,
+    out: str,
+    criterion: Literal["retrieval", "labels"],
+    factors: str = "time_shift,reversal",
+    sampler: Literal["grid", "tpe", "halving"] = "grid",
+    budget: int | None = None,
+    epochs: int | None = None,
+    recipe: str = "small",
+    seed: int | None = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
+    where: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="COLUMN=VALUE")] = (),
+    label_column: str = "label",
+    split_column: str = "split",
+    quiet: bool = False,
+    json: bool = False,
+) -> None:
+    """Try short pretrainings of gdt over every valid combination of some factors, and rank them.
+
+    Started again with the same options it goes on where it stood.
+
+    Args:
+        videos: As for pretrain.
+        out: Folder of the search; its runs lie in runs/.
+        criterion: retrieval: how often held-out sound finds its frames first; labels: a linear classifier.
+        factors: Which to state as distinct, invariant or ignore, or leave out.
+        sampler: grid tries all; tpe proposes what looks best (Optuna); halving stops the worse half early.
+        budget: How many specifications at most; by default all that differ.
+        epochs: Of each pretraining; warm-up and decay shrink with it. The recipe's by default.
+        recipe: A named configuration of gdt.
+        seed: Seed of every random choice, the same for each pretraining.
+        set: Change a setting; may be given often.
+        where: Use only the rows of the table with this value, e.g. split=train; may be given often.
+        label_column: labels: column with the classes.
+        split_column: labels: only rows with train in this column are looked at, if there is one.
+        quiet: Print nothing but the result.
+        json: Print the result as JSON.
+    """
+    from seehear.tasks.search_hypotheses import as_text, make_search_config
+    from seehear.tasks.search_hypotheses import search_hypotheses as search
+
+    config = make_search_config(recipe=recipe, seed=seed, epochs=epochs, settings=set, where=where)
+    result = search(
+        videos,
+        out,
+        config,
+        factors=tuple(part.strip() for part in factors.split(",") if part.strip()),
+        criterion=criterion,
+        sampler=sampler,
+        budget=budget,
+        label_column=label_column,
+        split_column=split_column,
+        quiet=quiet,
+    )
+    if json:
+        _print_json(result)
+    else:
+        print(as_text(result))
+        print(f"picture: {Path(out) / 'results.html'}")
 
 
 @app.command
@@ -423,6 +684,24 @@ def _shown(progress: Progress, description: str, unit: str) -> Any:
     return show
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers parted by commas."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is no list of numbers", "write it like 1,5,20") from None
+
+
+def _span(text: str) -> list[int]:
+    """The numbers of clusters of "2-20" or "2,4,8"."""
+    first, dash, last = text.partition("-")
+    if dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last):
+        return list(range(int(first), int(last) + 1))
+    if dash:
+        raise UsageError(f"{text!r} is no range of numbers", "write it like 2-20 or 2,4,8")
+    return list(_numbers(text))
+
+
 def _print_failures(failures: Failures) -> None:
     for failure in failures.reports:
         print(f"left out: {failure['path']}: {failure['reason']}: {failure['detail']}", file=sys.stderr)
@@ -452,12 +731,23 @@ def _clustering_text(result: dict[str, Any]) -> str:
         lines[0] += f" ({unmatched['truth']} classes without a video, {unmatched['run']} videos without a class)"
     lines.append(f"{'':<20}" + "".join(f"{title:>10}" for _, title in _COLUMNS))
     groups = {"": result["scores"], **result.get("baselines", {})}
+    degraded = result.get("degraded", {"scores": {}, "failures": []})
+    groups |= {f"1/{factor}": scores for factor, scores in degraded["scores"].items()}
     for group, scores in groups.items():
         for modality, score in scores.items():
             cells = "".join(
                 f"{score[key]:>10}" if isinstance(score[key], int) else f"{score[key]:>10.3f}" for key, _ in _COLUMNS
             )
             lines.append(f"{(group + ' ' + modality).strip():<20}{cells}")
+    lines += [f"left out: {f['path']}: {f['reason']}: {f['detail']}" for f in degraded["failures"]]
+    return "\n".join(lines)
+
+
+def _estimate_text(table: Sequence[Stability]) -> str:
+    lines = [f"{'clusters':>8}{'stability':>11}{'without clusters':>18}{'steadier':>10}{'p':>7}"]
+    for s in table:
+        reference = f"{s.reference:.3f} ± {s.reference_sd:.3f}"
+        lines.append(f"{s.k:>8}{s.stability:>11.3f}{reference:>18}{s.steadier:>9.1f}x{s.p_value:>7.2f}")
     return "\n".join(lines)
 
 
@@ -472,15 +762,43 @@ def _purity_text(result: dict[str, Any]) -> str:
     return "\n" + "\n".join(lines)
 
 
-def _linear_text(result: dict[str, Any]) -> str:
+def _transfer_text(result: dict[str, Any]) -> str:
+    """What was done with which videos, then a table: a row a modality and setting, a column what was scored."""
+    clips = f"{result['clips']}" + (f" x {result['averaged_clips']}" if result["averaged_clips"] > 1 else "")
     lines = [
-        f"linear classifier on frozen features: {result['train_videos']} training videos, {result['test_videos']} "
-        f"test videos, {result['clips']} clips a video"
+        f"{result['protocol']}: {result['description']}",
+        f"frozen features: {clips} clips a video, {result['pooling']} pooling; "
+        f"{result['train_videos']} training videos, {result['test_videos']} test videos",
     ]
-    lines.append(f"{'':<20}{'accuracy':>10}" + (f"{'untrained':>12}" if "untrained" in result else ""))
-    for modality, accuracy in result["accuracy"].items():
-        untrained = f"{result['untrained'][modality]:>12.3f}" if "untrained" in result else ""
-        lines.append(f"{modality:<20}{accuracy:>10.3f}{untrained}")
+    for part, counts in result["missing"].items():
+        if any(counts.values()):
+            lines.append(f"left out of {part}: " + ", ".join(f"{n} {why}" for why, n in counts.items() if n))
+    if result["videos_of_other_splits"]:
+        lines.append(f"of other splits: {result['videos_of_other_splits']}")
+    groups = result.get("baselines", {})
+    deviates = any("sd" in score for scores in result["scores"].values() for score in scores.values())
+    head = f"{'':<20}{'score':>8}" + (f"{'sd':>8}" if deviates else "") + f"{'95 % interval':>16}"
+    lines.append(head + "".join(f"{group:>11}" for group in groups))
+    for modality, scores in result["scores"].items():
+        for setting, score in scores.items():
+            cells = f"{score['value']:>8.3f}"
+            if deviates:
+                cells += f"{score['sd']:>8.3f}" if "sd" in score else f"{'':>8}"
+            cells += f"{score['low']:>10.3f}-{score['high']:.3f}"
+            cells += "".join(f"{group[modality][setting]['value']:>11.3f}" for group in groups.values())
+            lines.append(f"{modality + ' ' + setting:<20}{cells}")
+    chosen = (f"{modality} " + " ".join(f"{k}={v}" for k, v in c.items()) for modality, c in result["chosen"].items())
+    if result["chosen"]:
+        lines.append("within the training split: " + "; ".join(chosen))
+    if "cross_modal" in result:
+        lines.append(f"{'across modalities':<36}{'own clip':>8}{'chance':>8}{'its class':>12}{'chance':>8}")
+        for direction, found in result["cross_modal"].items():
+            for setting, own in found["recall"].items():
+                cells = f"{direction + ' ' + setting:<36}{own['value']:>8.3f}{own['chance']:>8.3f}"
+                if of_class := result["cross_modal_classes"][direction].get(setting):
+                    cells += f"{of_class['value']:>12.3f}{of_class['chance']:>8.3f}"
+                lines.append(cells)
+    lines += [f"left out: {f['path']}: {f['reason']}: {f['detail']}" for f in result["failures"]]
     return "\n".join(lines)
 
 

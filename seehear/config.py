@@ -212,6 +212,67 @@ class FinalConfig:
 
 
 @dataclass(frozen=True)
+class ContrastConfig:
+    """GDT: what is compared, and in which space."""
+
+    hypotheses: str = "l"
+    """The specification: a name that `seehear hypotheses` lists, or factor=hypothesis, ... (paper: row l)."""
+    temperature: float = 0.07
+    """Similarities are divided by this (the paper's 1/0.07 multiplies them)."""
+    dimensions: int = 256
+    """Of the space in which transformations are compared."""
+    dropout: float = 0.0
+    """Before each linear layer of the heads (0.3 in the published code, none in the paper)."""
+
+
+@dataclass(frozen=True)
+class LabellingConfig:
+    """SeLaVi: labels by optimal transport; the number of clusters K is `cluster.k`."""
+
+    variant: Literal["multimodal", "frames", "concatenation"] = "multimodal"
+    """What is clustered: either modality as a view of the clip; frames alone (SeLa; table 3, a); both features
+    joined (table 3, b)."""
+    heads: int = 10
+    """Clustering functions that are learnt side by side; labels are those of the first."""
+    marginals: Literal["gaussian", "uniform", "zipf"] = "gaussian"
+    """How large clusters may be: drawn from N(1, 0.1) N/K, all alike, or as 1, 1/2, 1/3 ..."""
+    alignment: Literal["hungarian", "greedy", "none"] = "hungarian"
+    """How the audio heads are matched to the video heads before the first clustering (paper: greedy)."""
+    decorrelated: bool = True
+    """Two augmentations of each clip; at a clustering a random half of the heads sees the first, the others the
+    second."""
+    strength: float = 20.0
+    """Lambda of Eq. 3: the larger, the nearer to unregularised transport."""
+    clusterings: int = 100
+    """M: clusterings after the first one, at E (j/M)^power epochs of E."""
+    power: float = 2.0
+    """Of the schedule of clusterings; 2 makes most of them early."""
+    tolerance: float = 1e-3
+    """Sinkhorn's iterations end when no cluster's share is farther from its marginal than this, relatively."""
+    labels_from: Literal["training", "pass"] = "training"
+    """Features that are clustered: the latest that training made of each clip, or a pass over all clips each time.
+    With several processes it is always a pass."""
+    dropout: float = 0.0
+    """Before each linear layer of the heads (0.3 in the published code, none in the paper)."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What has its own heads: encoders by name, or `video+audio` for the two joined."""
+        by_variant = {"multimodal": ("video", "audio"), "frames": ("video",), "concatenation": ("video+audio",)}
+        return by_variant[self.variant]
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The encoders that are learnt."""
+        return ("video",) if self.variant == "frames" else ("video", "audio")
+
+    @property
+    def views(self) -> int:
+        """Augmentations of each clip that a step sees; one head has no half."""
+        return 2 if self.decorrelated and self.heads > 1 else 1
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which videos are used and how they reach the encoders."""
 
@@ -273,6 +334,8 @@ class Config:
     """Another schedule for the last round (XDC on the IG sets trains it three times longer)."""
     final: FinalConfig | None = None
     """Retraining with longer clips after the last round."""
+    gdt: ContrastConfig = field(default_factory=ContrastConfig)
+    selavi: LabellingConfig = field(default_factory=LabellingConfig)
     data: DataConfig = field(default_factory=DataConfig)
 
     def check(self) -> None:
@@ -310,6 +373,18 @@ class Config:
                     f"{name}.early_stop_rises needs a validation part, and data.validation_share is 0",
                     f"set data.validation_share=0.05 or {name}.early_stop_rises=0",
                 )
+        if self.method == "gdt" and self.final is not None:
+            raise UsageError(
+                "the final stage retrains the video encoder on pseudo-labels, and gdt has none",
+                "leave out final, or take longer clips from the start: clip.frames",
+            )
+        if self.gdt.temperature <= 0 or self.gdt.dimensions < 4:
+            raise UsageError("gdt.temperature must be above 0 and gdt.dimensions at least 4")
+        labelling = self.selavi
+        if labelling.heads < 1 or labelling.clusterings < 1:
+            raise UsageError("selavi.heads and selavi.clusterings must be at least 1")
+        if labelling.strength <= 0 or labelling.power <= 0 or labelling.tolerance <= 0:
+            raise UsageError("selavi.strength, selavi.power and selavi.tolerance must be above 0")
         if self.threads is not None and self.threads < 1:
             raise UsageError("threads must be at least 1")
         if self.cluster.restarts < 1 or self.cluster.iterations < 1:

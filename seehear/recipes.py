@@ -17,6 +17,7 @@ from seehear.config import (
     Config,
     DataConfig,
     FinalConfig,
+    LabellingConfig,
     ModelConfig,
     OptimConfig,
     SpectrogramConfig,
@@ -46,6 +47,35 @@ def small() -> Config:
             schedule="one-cycle",
             warmup_epochs=3,
         ),
+    )
+
+
+def small_gdt() -> Config:
+    """What `small` is for GDT: one second of sound, larger batches, one long schedule."""
+    base = small()
+    return replace(
+        base,
+        recipe="small-gdt",
+        method="gdt",
+        rounds=1,
+        clip=replace(base.clip, audio_seconds=1.0),
+        spectrogram=SpectrogramConfig(hop_seconds=0.01, window_seconds=0.025),
+        augment=AugmentConfig(volume_jitter=0.1, time_mask_frames=6, frequency_mask_bins=3),
+        optim=replace(base.optim, base_lr=0.1, batch_size=32, epochs=40, warmup_epochs=5),
+    )
+
+
+def small_selavi() -> Config:
+    """What `small` is for SeLaVi: one second of sound, two views a clip, clusterings mostly in the first epochs."""
+    base = small_gdt()
+    return replace(
+        base,
+        recipe="small-selavi",
+        method="selavi",
+        augment=AugmentConfig(volume_jitter=0.1),
+        # A clip is a fiftieth of a cluster: finer shares are lost in rounding.
+        selavi=LabellingConfig(clusterings=40, tolerance=0.02),
+        optim=replace(base.optim, batch_size=16),
     )
 
 
@@ -106,14 +136,106 @@ def supervised_audioset() -> Config:
     return replace(_xdc(256, optim), method="supervised", rounds=1)
 
 
+def _gdt(epochs: int, warmup_epochs: float = 10.0) -> Config:
+    """What all GDT pretrainings share (paper, appendices A.5 and A.6); the batch is 12 clips on each of 64 GPUs."""
+    return Config(
+        recipe="",
+        method="gdt",
+        rounds=1,
+        clip=ClipConfig(
+            frames=30, short_side_px=160, crop_px=112, audio_seconds=1.0, pixel_statistics="measured"
+        ),
+        spectrogram=SpectrogramConfig(mel_bins=257, frames=99, hop_seconds=0.01, window_seconds=0.025),
+        augment=AugmentConfig(
+            short_side_range_px=(128, 160), volume_jitter=0.1, time_mask_frames=6, frequency_mask_bins=3
+        ),
+        model=ModelConfig(video="r2plus1d_18", audio="resnet9"),
+        # 0.01 for every 12 clips; the paper names no decay after the warm-up.
+        optim=OptimConfig(
+            base_lr=0.01 * 32 / 12, batch_size=12, epochs=epochs, warmup_epochs=warmup_epochs, step_epochs=epochs,
+            weight_decay=1e-5,
+        ),
+        data=DataConfig(cache_gib=0.0),
+    )  # fmt: skip
+
+
+def gdt_kinetics() -> Config:
+    """GDT on Kinetics-400: 200 epochs of 1-second clips of 112 pixels, row (l) of table 1 (appendix A.6)."""
+    return _gdt(200)
+
+
+def gdt_vggsound() -> Config:
+    """GDT on VGG-Sound: 200 epochs (appendix A.6)."""
+    return _gdt(200)
+
+
+def gdt_audioset() -> Config:
+    """GDT on AudioSet: 50 epochs (appendix A.6)."""
+    return _gdt(50)
+
+
+def gdt_ig65m() -> Config:
+    """GDT on IG65M: 2 epochs (appendix A.6); a warm-up of a tenth of an epoch is ours."""
+    return _gdt(2, warmup_epochs=0.1)
+
+
+def _selavi(k: int) -> Config:
+    """What all SeLaVi trainings share (appendix A.2); the batch is 16 clips on each of 64 GPUs."""
+    return Config(
+        recipe="",
+        method="selavi",
+        rounds=1,
+        clip=ClipConfig(frames=30, short_side_px=128, crop_px=112, audio_seconds=1.0, pixel_statistics="measured"),
+        spectrogram=SpectrogramConfig(mel_bins=257, frames=199, hop_seconds=0.005, window_seconds=0.025),
+        augment=AugmentConfig(volume_jitter=0.1),
+        model=ModelConfig(video="r2plus1d_18", audio="resnet9"),
+        cluster=ClusterConfig(k=k),
+        # 0.01 for every 16 clips; the paper names no decay after the warm-up. It holds no videos out.
+        optim=OptimConfig(
+            base_lr=0.02, batch_size=16, epochs=200, warmup_epochs=10, step_epochs=200, weight_decay=1e-5
+        ),
+        selavi=LabellingConfig(),
+        data=DataConfig(cache_gib=0.0, validation_share=0.0),
+    )
+
+
+def selavi_vggsound() -> Config:
+    """SeLaVi on VGG-Sound: 309 clusters, 200 epochs of 1-second clips of 112 pixels (appendix A.2)."""
+    return _selavi(309)
+
+
+def selavi_kinetics() -> Config:
+    """SeLaVi on Kinetics-400: 400 clusters (appendix A.2)."""
+    return _selavi(400)
+
+
+def selavi_ave() -> Config:
+    """SeLaVi on AVE: 28 clusters; give the encoders of a run on VGG-Sound as weights (appendix A.2)."""
+    return _selavi(28)
+
+
+def selavi_kinetics_sound() -> Config:
+    """SeLaVi on Kinetics-Sound: 32 clusters; give the encoders of a run on VGG-Sound as weights (appendix A.2)."""
+    return _selavi(32)
+
+
 RECIPES: dict[str, Callable[[], Config]] = {
     f.__name__.replace("_", "-"): f
-    for f in (small, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, supervised_kinetics, supervised_audioset)
-}
+    for f in (
+        small, small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, supervised_kinetics, supervised_audioset,
+        gdt_kinetics, gdt_audioset, gdt_vggsound, gdt_ig65m, small_selavi, selavi_vggsound, selavi_kinetics,
+        selavi_ave, selavi_kinetics_sound,
+    )
+}  # fmt: skip
 
 
-def recipe(name: str) -> Config:
-    """The configuration of that name; `UsageError` with the likeliest names if there is none."""
+def recipe(name: str, method: str | None = None) -> Config:
+    """The configuration of that name, or its own form for a method if there is one (`small` is `small-gdt` for gdt).
+
+    Raises `UsageError` with the likeliest names if there is none.
+    """
+    if f"{name}-{method}" in RECIPES:
+        name = f"{name}-{method}"
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4)
         remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(RECIPES)}"

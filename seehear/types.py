@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,13 +38,17 @@ class Batch:
     clip_ids: list[str]
     inputs: dict[str, Tensor]
     """For each encoder its input: (B, 3, T, H, W) for video, (B, 1, Q, P) for audio."""
+    codes: dict[str, Tensor] = field(default_factory=dict)
+    """With generalised transformations: for each modality the values of the factors of each row of its input,
+    (rows, factors) int64. Each clip then has several rows."""
 
     def __len__(self) -> int:
         return len(self.clip_ids)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(self.clip_ids, {k: v.to(device, non_blocking=True) for k, v in self.inputs.items()})
+        inputs = {k: v.to(device, non_blocking=True) for k, v in self.inputs.items()}
+        return Batch(self.clip_ids, inputs, {k: v.to(device, non_blocking=True) for k, v in self.codes.items()})
 
 
 @dataclass
@@ -54,6 +59,9 @@ class StepOutput:
     """Scalar to be minimised."""
     parts: dict[str, Tensor] = field(default_factory=dict)
     """Scalars for the log, e.g. `loss/video<-audio`, `accuracy/video<-audio`."""
+    features: dict[str, Tensor] = field(default_factory=dict)
+    """Features (B, D) of the batch's clips that the engine may keep for the next labels: by encoder, and as
+    `encoder@1` those of a second view. Empty where none are wanted."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,10 @@ class Labelling:
     objective: float
     reseeded: int
     """Clusters that ran empty and were seeded anew."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else is to be logged of it, by name."""
+    watched: bool = True
+    """Whether it is logged and watched for collapse; False for the further ones of many alike."""
 
     @property
     def k(self) -> int:
@@ -107,6 +119,14 @@ class Assignment:
     def of(self, labelling: str, clip_ids: Iterable[str]) -> np.ndarray:
         """Labels of the given clips, (len(clip_ids),) int64; `KeyError` for a clip that has none."""
         return self.labels[labelling][[self._row[c] for c in clip_ids]]
+
+    def over(self, before: Assignment) -> Assignment:
+        """The clips of `before` with these labels where they have any; others keep theirs."""
+        new = [i for i, clip_id in enumerate(before.clip_ids) if clip_id in self]
+        labels = {name: before.labels[name].copy() for name in self.labels}
+        for name, values in labels.items():
+            values[new] = self.of(name, [before.clip_ids[i] for i in new])
+        return Assignment(before.clip_ids, labels, self.classes)
 
     def targets(self, clip_ids: Sequence[str], device: torch.device) -> dict[str, Tensor]:
         """Every labelling of the given clips as tensors of shape (B,)."""

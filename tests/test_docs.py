@@ -33,8 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
-    "index", "quickstart", "concepts", "methods", "commands", "data", "formats", "settings", "python", "multi-gpu",
-    "adding-a-method", "troubleshooting", "architecture", "results",
+    "index", "quickstart", "concepts", "methods", "gdt", "selavi", "commands", "transfer", "cluster",
+    "search-hypotheses", "data", "formats", "settings", "python", "multi-gpu", "adding-a-method", "adding-a-factor",
+    "troubleshooting", "architecture", "results",
 ]  # fmt: skip
 
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
@@ -230,6 +231,74 @@ def test_the_method_shown_can_be_added(finished_run, tmp_path, monkeypatch):
         finished_run / "manifest.parquet", tmp_path / "run", method="audio-teacher", settings=settings, quiet=True
     )
     assert (tmp_path / "run" / "labels.parquet").exists()
+
+
+def test_the_factor_shown_can_be_added(collection, monkeypatch):
+    """The example of adding-a-factor.md is sampled, checked, drawn and trained on once it is listed where it says."""
+    import numpy as np
+    import torch
+
+    from seehear import hypotheses
+    from seehear.data.clips import clip_refs, transformation_requests
+    from seehear.data.loader import ClipLoader
+    from seehear.data.views import Statistics
+    from seehear.features.model import usable_videos
+    from seehear.methods import build_method
+    from tests.conftest import TINY_SETTINGS
+
+    page = (DOCS / "adding-a-factor.md").read_text()
+    (source,) = blocks(page, "python")
+    space: dict[str, Any] = {"__name__": "the_example"}
+    exec(compile(source, "adding-a-factor.md", "exec"), space)
+    (order,) = re.findall(r"^    \((\w+(?:, \w+)+)\)$", page, re.MULTILINE)
+    kinds = [space.get(name) or getattr(hypotheses, name) for name in order.split(", ")]
+    monkeypatch.setattr(hypotheses, "FACTORS", {kind.name: kind for kind in kinds})
+    monkeypatch.setattr("seehear.data.loader.FACTORS", hypotheses.FACTORS)
+
+    shown, refused = [words[2] for words in commands(page) if words[:2] == ["hypotheses", "show"]]
+    main(["hypotheses", "show", shown])
+    with pytest.raises(seehear.errors.UsageError, match="mirror does not change audio"):
+        hypotheses.parse(refused)
+    (text,) = [words[words.index("--hypotheses") + 1] for words in commands(page) if "--hypotheses" in words]
+    spec = hypotheses.parse(text)
+    settings = [*TINY_SETTINGS, "gdt.dimensions=8", "augment.flip_probability=0", "clip.crop_px=36"]
+    config = seehear.api.make_config(method="gdt", settings=[*settings, f"gdt.hypotheses={text}"])
+    videos = usable_videos(seehear.scan(collection, workers=0), ("video",))[:4]
+    refs = clip_refs(videos, config.cluster)
+    with ClipLoader(videos, config, {"video": "video"}, Statistics(), workers=0, cache=None) as loader:
+        requests = transformation_requests(refs, np.arange(4), loader.videos, config.clip, spec, (0,))
+        for request, media in loader.media(requests):
+            frames = media["video", request.start_seconds, 1]
+            assert np.array_equal(space["Mirror"].act(frames, None, 1)[0], frames[:, :, ::-1])
+        batch = loader.to_inputs(next(iter(loader.batches(requests, 4))), torch.device("cpu"))
+    assert batch.codes["video"][:, spec.column("mirror")].tolist() == [0, 1] * 4
+    build_method(config)(batch.inputs, batch.codes).loss.backward()
+
+
+def test_the_rows_of_gdt_stand_there_as_the_code_has_them():
+    from seehear.hypotheses import NAMED, parse, rows
+    from seehear.hypotheses_picture import as_svg
+
+    page = (DOCS / "gdt.md").read_text()
+    letters = {"distinct": "v", "invariant": "i"}
+    for name in rows():
+        spec, named = parse(name), NAMED[name]
+        stated = [letters[spec[f].hypothesis] if f in spec else "·" for f in ("sample", "reversal", "time_shift")]
+        cells = [f"`{name}`", *stated, ", ".join(spec.modalities), spec.transformations_per_sample, named.accuracy,
+                 named.recall5]  # fmt: skip
+        assert f"| {' | '.join(map(str, cells))} |" in page
+    assert [name for name in NAMED if f"`{name}`" not in page] == []
+    picture = (DOCS / "images" / "gdt-m.svg").read_text(encoding="utf-8")
+    assert picture == as_svg(parse("m"), NAMED["m"]), "seehear hypotheses show m --svg docs/images/gdt-m.svg"
+    for block in blocks(page, "python"):
+        exec(compile(block, "gdt.md", "exec"), {})
+
+
+def test_every_factor_is_described():
+    from seehear.hypotheses import FACTORS
+
+    page = (DOCS / "gdt.md").read_text()
+    assert [n for n, f in FACTORS.items() if not re.search(rf"^\| `{n}` \| {f.letter} \|", page, re.MULTILINE)] == []
 
 
 def test_every_method_and_recipe_is_described():

@@ -47,6 +47,8 @@ class CachedMedia:
             first = round((audio_start_seconds - self.origin_seconds) * clip.sample_rate_hz)
             first = max(0, min(first, len(self.sound) - count))
             sound = self.sound[first : first + count].astype(np.float32) / 32767
+            # A window played fast may reach past the end by as much as `decode` fills with silence.
+            sound = np.pad(sound, (0, count - len(sound)))
         return frames, sound
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seehear.config import AugmentConfig, ClipConfig, ClusterConfig
+from seehear.hypotheses import Hypotheses, Span, View
 from seehear.types import ClipRef
 
 # A sampler's and an augmentation's draws must differ though they share seed, round and epoch.
@@ -64,6 +65,8 @@ class ClipRequest:
     """Where its sound starts."""
     seed: tuple[int, ...] | None
     """Seeds this clip's augmentation; None: the plain centre view."""
+    views: tuple[View, ...] = ()
+    """Generalised transformations of this clip; without any, each encoder gets one view of it."""
 
 
 def clip_refs(videos: Sequence[Video], cluster: ClusterConfig) -> list[ClipRef]:
@@ -112,11 +115,16 @@ def first_grid_index(video: Video, clip: ClipConfig) -> int:
 
 def random_start(ref: ClipRef, video: Video, seconds: float, clip: ClipConfig, rng: np.random.Generator) -> float:
     """Start of a window of `seconds` drawn uniformly from a span (temporal jittering), on the frame grid."""
+    first, last = _start_limits(ref, video, seconds, clip)
+    return int(rng.integers(first, last + 1)) / clip.frame_rate_hz
+
+
+def _start_limits(ref: ClipRef, video: Video, seconds: float, clip: ClipConfig) -> tuple[int, int]:
+    """First and last grid index at which a window of `seconds` of a span may start."""
     first, last = _grid_limits(ref.start_seconds, ref.end_seconds, seconds, clip)
     # A span shorter than the window borrows from its neighbours within the video.
     limits = _grid_limits(video.start_seconds, video.end_seconds, seconds, clip)
-    first, last = min(max(first, limits[0]), limits[1]), min(max(last, limits[0]), limits[1])
-    return int(rng.integers(first, last + 1)) / clip.frame_rate_hz
+    return min(max(first, limits[0]), limits[1]), min(max(last, limits[0]), limits[1])
 
 
 def epoch_order(
@@ -164,6 +172,28 @@ def training_requests(
         else:
             start = audio_start = random_start(ref, video, clip.seconds, clip, rng)
         requests.append(ClipRequest(ref, start, audio_start, sample_seed))
+    return requests
+
+
+def transformation_requests(
+    refs: Sequence[ClipRef],
+    order: np.ndarray,
+    videos: Mapping[str, Video],
+    clip: ClipConfig,
+    hypotheses: Hypotheses,
+    seed: Sequence[int],
+) -> list[ClipRequest]:
+    """Requests for the clips of an epoch with the transformations that a specification samples below each."""
+    requests = []
+    for position, index in enumerate(order):
+        ref = refs[index]
+        sample_seed = (*seed, _SAMPLE_STREAM, position)
+        rng = np.random.default_rng([*sample_seed, 0])
+        first, last = _start_limits(ref, videos[ref.video_id], clip.seconds * hypotheses.fastest, clip)
+        start = int(rng.integers(first, last + 1))
+        views = hypotheses.views(ref.clip_id, start, Span(first, last, clip.frame_rate_hz), rng)
+        seconds = start / clip.frame_rate_hz
+        requests.append(ClipRequest(ref, seconds, seconds, sample_seed, tuple(views)))
     return requests
 
 

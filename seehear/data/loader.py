@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from scipy.signal import resample_poly
 from torch import Tensor
 
-from seehear.config import Config
+from seehear.config import ClipConfig, Config
 from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache
 from seehear.data.clips import ClipRequest, Video, plain_requests
-from seehear.data.views import SpectrogramView, Statistics, normalise_frames, video_view
+from seehear.data.views import SpectrogramView, Statistics, degraded, normalise_frames, to_modality, video_view
 from seehear.errors import DataError, MediaError
+from seehear.hypotheses import FACTORS, View
 from seehear.media.decode import Backend, Decoded, Window, decode
 from seehear.media.pool import WorkerPool
+from seehear.modalities import MODALITIES, streams_of
 from seehear.types import Batch, ClipRef
 
 T = TypeVar("T")
+Part = tuple[str, float, int]
+"""Something to decode: the stream, where it starts in seconds, and the playback speed."""
 BATCHES_AHEAD = 2
 
 
@@ -46,9 +52,10 @@ class Failures:
 class ClipLoader:
     """Turns clip requests into batches.
 
-    `modalities` names what must be decoded ("video", "audio"); `views` maps each encoder's name to the
-    modality that it sees, and every encoder gets a view drawn independently. A context manager: leaving it
-    ends the decoding processes.
+    `modalities` names the streams that must be decoded ("video", "audio"); `views` maps each encoder's name to
+    the modality that it sees, and every encoder gets a view drawn independently, or the transformations of it
+    that a request asks for. With a `degradation` above 1 frames lose detail after they are augmented
+    (`seehear.data.views.degraded`). A context manager: leaving it ends the decoding processes.
     """
 
     def __init__(
@@ -61,13 +68,15 @@ class ClipLoader:
         workers: int,
         cache: MediaCache | None,
         failures: Failures | None = None,
+        degradation: int = 1,
     ) -> None:
         self.videos = {v.video_id: v for v in videos}
         self.config = config
         self.views = dict(views)
-        self.modalities = tuple(m for m in ("video", "audio") if m in self.views.values())
+        self.modalities = streams_of(tuple(self.views.values()))
         self.cache = cache
         self.failures = failures if failures is not None else Failures()
+        self.degradation = degradation
         self.pool = WorkerPool(workers, timeout_seconds=config.data.decode_timeout_seconds)
         self._workers = max(1, workers)
         self.set_statistics(statistics)
@@ -134,7 +143,18 @@ class ClipLoader:
 
         A clip whose video cannot be decoded is left out, and its failure recorded.
         """
-        clip = self.config.clip
+        for request, media in self.media(requests):
+            yield (
+                request,
+                media.get(("video", request.start_seconds, 1)),
+                media.get(("audio", request.audio_start_seconds, 1)),
+            )
+
+    def media(self, requests: Sequence[ClipRequest]) -> Iterator[tuple[ClipRequest, dict[Part, np.ndarray]]]:
+        """Yield each request with all that its views need, decoded in one opening of the file, in order.
+
+        A clip whose video cannot be decoded is left out, and its failure recorded.
+        """
         wanted = [r for r in requests if not self.failures.given_up(r.ref.video_id)]
         cached = {}
         for request in wanted:
@@ -145,7 +165,8 @@ class ClipLoader:
         def streamed() -> Iterator[tuple[str, tuple[Any, ...]]]:
             for request in wanted:
                 if not cached[request.ref.video_id]:
-                    yield request.ref.clip_id, self._decode_arguments(*self._clip_windows(request))
+                    windows = [self._window(parts) for parts in self._parts(request)]
+                    yield request.ref.clip_id, self._decode_arguments(self.videos[request.ref.video_id], windows)
 
         outcomes = self.pool.imap(
             _decode, streamed(), ordered=True, ahead=max(2 * self._workers, self.config.optim.batch_size)
@@ -153,13 +174,16 @@ class ClipLoader:
         failed: set[str] = set()
         for request in wanted:
             video = self.videos[request.ref.video_id]
+            found: dict[Part, np.ndarray | None] = {}
             if cached[video.video_id]:
                 media = self._cached(video)
                 if media is None:
                     error = MediaError(video.path, "decode_error", "its cache entry vanished while it was in use")
                     self.failures.add(video.video_id, error)
                     continue
-                frames, waveform = media.clip(request.start_seconds, request.audio_start_seconds, clip)
+                for part in itertools.chain.from_iterable(self._parts(request)):
+                    stream, start, speed = part
+                    found[part] = media.clip(start, start, self._clip_at(speed))[0 if stream == "video" else 1]
             else:
                 outcome = next(outcomes)
                 if outcome.error is not None:
@@ -167,25 +191,41 @@ class ClipLoader:
                         failed.add(video.video_id)
                         self.failures.add(video.video_id, outcome.error)
                     continue
-                parts: list[Decoded] = outcome.value
-                frames, waveform = parts[0].frames, parts[-1].waveform
-            yield request, frames, waveform
+                decoded: list[Decoded] = outcome.value
+                for parts, one in zip(self._parts(request), decoded, strict=True):
+                    found |= {p: one.frames if p[0] == "video" else one.waveform for p in parts}
+            yield request, {part: array for part, array in found.items() if array is not None}
 
-    def _clip_windows(self, request: ClipRequest) -> tuple[Video, list[Window]]:
-        """What must be decoded for a clip: one window, or one for each stream if they start apart."""
-        clip = self.config.clip
-        frames = clip.frames if "video" in self.modalities else 0
-        seconds = clip.audio_seconds if "audio" in self.modalities else 0.0
-        rate = clip.frame_rate_hz / clip.stride
-        if frames and seconds and request.audio_start_seconds != request.start_seconds:
-            windows = [
-                Window(request.start_seconds, frames, rate, 0.0),
-                Window(request.audio_start_seconds, 0, rate, seconds),
-            ]
+    def _parts(self, request: ClipRequest) -> list[list[Part]]:
+        """What must be decoded for a clip, grouped by time window."""
+        if request.views:
+            rate = self.config.clip.frame_rate_hz
+            streams = ((MODALITIES[v.modality].stream, v) for v in request.views)
+            parts = [(stream, v.start / rate, v.speed) for stream, v in streams if stream in self.modalities]
         else:
-            start = request.start_seconds if frames else request.audio_start_seconds
-            windows = [Window(start, frames, rate, seconds)]
-        return self.videos[request.ref.video_id], windows
+            starts = {"video": request.start_seconds, "audio": request.audio_start_seconds}
+            parts = [(stream, starts[stream], 1) for stream in self.modalities]
+        windows: dict[tuple[float, int], list[Part]] = {}
+        for part in dict.fromkeys(parts):
+            windows.setdefault(part[1:], []).append(part)
+        return list(windows.values())
+
+    def _clip_at(self, speed: int) -> ClipConfig:
+        """What a clip is when it is played so many times as fast."""
+        clip = self.config.clip
+        # In whole samples, so that the sound of every speed has as many of them once it is played.
+        samples = speed * round(clip.audio_seconds * clip.sample_rate_hz)
+        return replace(clip, stride=clip.stride * speed, audio_seconds=samples / clip.sample_rate_hz)
+
+    def _window(self, parts: list[Part]) -> Window:
+        _, start, speed = parts[0]
+        clip, streams = self._clip_at(speed), [stream for stream, _, _ in parts]
+        return Window(
+            start,
+            clip.frames if "video" in streams else 0,
+            clip.frame_rate_hz / clip.stride,
+            clip.audio_seconds if "audio" in streams else 0.0,
+        )
 
     # -- batches ----------------------------------------------------------------------------------------------
 
@@ -197,12 +237,12 @@ class ClipLoader:
         return prefetch(self._make_batches(requests, batch_size), BATCHES_AHEAD)
 
     def _make_batches(self, requests: Sequence[ClipRequest], batch_size: int) -> Iterator[Batch]:
-        clips = self.clips(requests)
+        clips = self.media(requests)
         # Groups are cut by request and not by what could be decoded: one bad video must not shift all batches.
         groups = [requests[i : i + batch_size] for i in range(0, len(requests), batch_size)]
         pending = next(clips, None)
         for group in groups:
-            rows: list[tuple[ClipRequest, np.ndarray | None, np.ndarray | None]] = []
+            rows: list[tuple[ClipRequest, dict[Part, np.ndarray]]] = []
             members = {id(r) for r in group}
             while pending is not None and id(pending[0]) in members:
                 rows.append(pending)
@@ -210,33 +250,68 @@ class ClipLoader:
             if rows:
                 yield self._stack(rows)
 
-    def _stack(self, rows: list[tuple[ClipRequest, np.ndarray | None, np.ndarray | None]]) -> Batch:
-        config = self.config
+    def _stack(self, rows: list[tuple[ClipRequest, dict[Part, np.ndarray]]]) -> Batch:
+        ids = [request.ref.clip_id for request, _ in rows]
+        if rows[0][0].views:
+            return self._stack_transformed(ids, rows)
         inputs: dict[str, Tensor] = {}
         for view, (name, modality) in enumerate(self.views.items(), start=1):
-            rngs = [None if r.seed is None else np.random.default_rng([*r.seed, view]) for r, _, _ in rows]
-            if modality == "video":
-                inputs[name] = torch.stack(
-                    [
-                        video_view(frames, config.clip, config.augment, rng)
-                        for (_, frames, _), rng in zip(rows, rngs, strict=True)
-                        if frames is not None
-                    ]
-                )
+            rngs = [None if r.seed is None else np.random.default_rng([*r.seed, view]) for r, _ in rows]
+            if MODALITIES[modality].stream == "video":
+                arrays = [media["video", r.start_seconds, 1] for r, media in rows]
             else:
-                assert self._spectrogram is not None
-                waveforms = torch.from_numpy(np.stack([waveform for _, _, waveform in rows if waveform is not None]))
-                drawn = [rng for rng in rngs if rng is not None]
-                inputs[name] = self._spectrogram(waveforms, config.augment, drawn or None)
-        return Batch([r.ref.clip_id for r, _, _ in rows], inputs)
+                arrays = [media["audio", r.audio_start_seconds, 1] for r, media in rows]
+            inputs[name] = self._input(modality, arrays, rngs)
+        return Batch(ids, inputs)
+
+    def _stack_transformed(self, ids: list[str], rows: list[tuple[ClipRequest, dict[Part, np.ndarray]]]) -> Batch:
+        """One row for each transformation of each clip, in the input of the modality that it projects to."""
+        rate = self.config.clip.frame_rate_hz
+        codes: dict[str, list[tuple[int, ...]]] = {}
+        arrays: dict[str, list[np.ndarray]] = {name: [] for name in self.views}
+        rngs: dict[str, list[np.random.Generator | None]] = {name: [] for name in self.views}
+        for request, media in rows:
+            assert request.seed is not None
+            for leaf, view in enumerate(request.views, start=1):
+                codes.setdefault(view.modality, []).append(view.codes)
+                stream = MODALITIES[view.modality].stream
+                if stream is not None:
+                    array = media[stream, view.start / rate, view.speed]
+                    arrays[view.modality].append(_transformed(array, stream, view))
+                    rngs[view.modality].append(np.random.default_rng([*request.seed, leaf]))
+        inputs = {name: self._input(name, arrays[name], rngs[name]) for name in self.views}
+        return Batch(ids, inputs, {name: torch.tensor(values) for name, values in codes.items()})
+
+    def _input(self, modality: str, arrays: Sequence[np.ndarray], rngs: Sequence[np.random.Generator | None]) -> Tensor:
+        """Augmented frames (B, T, H, W, 3) uint8 or spectrograms (B, 1, Q, P)."""
+        config = self.config
+        if MODALITIES[modality].stream == "video":
+            views = (video_view(a, config.clip, config.augment, rng) for a, rng in zip(arrays, rngs, strict=True))
+            return torch.stack([degraded(view, self.degradation) for view in views])
+        assert self._spectrogram is not None
+        drawn = [rng for rng in rngs if rng is not None]
+        return self._spectrogram(torch.from_numpy(np.stack(arrays)), config.augment, drawn or None)
 
     def to_inputs(self, batch: Batch, device: torch.device) -> Batch:
         """Move a batch to the device and make normalised floats of its frames."""
         batch = batch.to(device)
         for name, modality in self.views.items():
-            if modality == "video":
-                batch.inputs[name] = normalise_frames(batch.inputs[name], self.statistics)
+            if MODALITIES[modality].stream == "video":
+                batch.inputs[name] = to_modality(modality, normalise_frames(batch.inputs[name], self.statistics))
         return batch
+
+
+def _transformed(array: np.ndarray, stream: str, view: View) -> np.ndarray:
+    """Frames (T, H, W, 3) or sound (S x speed,) with the view's factors carried out."""
+    if stream == "audio" and view.speed > 1:
+        # Played faster, the sound has fewer samples and a higher pitch.
+        array = resample_poly(array, 1, view.speed).astype(np.float32)
+    pair: tuple[np.ndarray | None, np.ndarray | None] = (array, None) if stream == "video" else (None, array)
+    for factor, value in view.acts:
+        pair = FACTORS[factor].act(*pair, value)
+    changed = pair[0] if stream == "video" else pair[1]
+    assert changed is not None
+    return np.ascontiguousarray(changed)
 
 
 def _decode(

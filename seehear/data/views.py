@@ -62,6 +62,24 @@ def video_view(frames: np.ndarray, clip: ClipConfig, augment: AugmentConfig, rng
     return view
 
 
+def degraded(view: Tensor, factor: int) -> Tensor:
+    """Frames (T, H, W, 3) with less to see: scaled down by `factor` and up again, by nearest neighbour.
+
+    As in the SeLaVi paper, Appendix A.5. 1 leaves them as they are; no side gets smaller than one pixel.
+    """
+    if factor <= 1:
+        return view
+    rows, columns = (_nearest_of_nearest(size, factor) for size in view.shape[1:3])
+    return view[:, rows][:, :, columns]
+
+
+def _nearest_of_nearest(size: int, factor: int) -> Tensor:
+    """For each of `size` places the one whose value it has after down- and up-sampling."""
+    small = max(1, round(size / factor))
+    down = torch.arange(small) * size // small
+    return down[torch.arange(size) * small // size]
+
+
 def _colour_jitter(view: Tensor, amount: float, rng: np.random.Generator) -> Tensor:
     brightness, contrast, saturation = (float(f) for f in rng.uniform(1 - amount, 1 + amount, 3))
     x = view.float() * brightness
@@ -122,3 +140,11 @@ def normalise_frames(frames: Tensor, statistics: Statistics) -> Tensor:
     mean = torch.tensor(statistics.pixel_mean, device=frames.device) * 255
     std = torch.tensor(statistics.pixel_std, device=frames.device) * 255
     return ((frames - mean) / std).permute(0, 4, 1, 2, 3)
+
+
+def to_modality(modality: str, clips: Tensor) -> Tensor:
+    """Normalised clips (B, 3, T, H, W) as a modality of the video stream shows them, of the same shape."""
+    if modality == "motion":
+        # The last difference is repeated, so that every modality has as many frames.
+        return torch.cat([clips[:, :, 1:] - clips[:, :, :-1], clips[:, :, -1:] - clips[:, :, -2:-1]], dim=2)
+    return clips

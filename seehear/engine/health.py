@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from sklearn.metrics import normalized_mutual_info_score
 
 from seehear.types import Assignment, Labelling
@@ -26,6 +28,28 @@ def size_entropy(sizes: np.ndarray) -> float:
     """Entropy of the distribution of clips over clusters, in nats; log(k) when all are equally large."""
     p = sizes[sizes > 0] / sizes.sum()
     return float(-(p * np.log(p)).sum())
+
+
+def mean_pairwise_nmi(labellings: Sequence[np.ndarray]) -> float:
+    """Mean over all pairs of labellings (N,) of the mutual information over the mean of the two entropies."""
+    clips = len(labellings[0])
+    sizes = [int(labels.max()) + 1 for labels in labellings]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    # A row of ones at a clip's clusters: the product with itself counts every pair of clusters at once.
+    columns = np.stack([labels + start for labels, start in zip(labellings, starts[:-1], strict=True)], 1)
+    ones = csr_array(
+        (np.ones(columns.size), columns.ravel(), np.arange(clips + 1) * len(labellings)), shape=(clips, int(starts[-1]))
+    )
+    p = (ones.T @ ones / clips).tocoo()
+    marginal = np.asarray(ones.sum(0)).ravel() / clips
+    of = np.repeat(np.arange(len(labellings)), sizes)
+    entropies = -np.bincount(of, marginal * np.log(np.where(marginal > 0, marginal, 1)), minlength=len(labellings))
+    terms = p.data * np.log(p.data / (marginal[p.row] * marginal[p.col]))
+    information = np.zeros((len(labellings),) * 2)
+    np.add.at(information, (of[p.row], of[p.col]), terms)
+    a, b = np.triu_indices(len(labellings), 1)
+    mean = (entropies[a] + entropies[b]) / 2
+    return float(np.where(mean > 0, information[a, b] / np.where(mean > 0, mean, 1), 1.0).mean())
 
 
 def labelling_health(labelling: Labelling, now: Assignment, before: Assignment | None, name: str) -> dict[str, Any]:

@@ -22,10 +22,17 @@ from seehear.data.clips import (
     held_out,
     plain_requests,
     training_requests,
+    transformation_requests,
 )
 from seehear.data.loader import ClipLoader
 from seehear.engine import checkpoint
-from seehear.engine.health import collapse_warnings, effective_rank, labelling_health, rank_warnings
+from seehear.engine.health import (
+    collapse_warnings,
+    effective_rank,
+    labelling_health,
+    mean_pairwise_nmi,
+    rank_warnings,
+)
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
 from seehear.engine.schedule import Stage, learning_rate, stages
@@ -36,9 +43,11 @@ from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
 from seehear.models import build_encoders
 from seehear.progress import Progress
-from seehear.types import Assignment, ClipRef, Labelling
+from seehear.types import Assignment, Batch, ClipRef, Labelling, StepOutput
 
 NON_FINITE_LIMIT = 10
+# Clips that are looked at to make labels are drawn apart from those that are trained on.
+_LABELLING_STREAM = 2
 CALIBRATION_CLIPS = 1024
 
 
@@ -52,6 +61,8 @@ class TrainState:
     epoch: int = 0
     batch: int = 0
     """Batches of this epoch that are done."""
+    relabelled: int = 0
+    """Times within this stage at which new labels were made, or are past."""
     step: int = 0
     clips_seen: int = 0
     seconds_data: float = 0.0
@@ -90,6 +101,8 @@ class Trainer:
         self.device, self.bfloat16 = device, bfloat16
         self.state = TrainState()
         self.assignment: Assignment | None = None
+        self.bank: FeatureBank | None = None
+        """The latest features of every clip, for a method that takes its labels from training."""
         self.optimiser: torch.optim.SGD | None = None
         self.means = Means()
         """Of the epoch under way."""
@@ -117,7 +130,7 @@ class Trainer:
                 self.begin_round(stage)
                 self.save()
             while self.state.epoch < stage.config.optim.epochs:
-                record = self.train_epoch(stage, loader, train)
+                record = self.train_epoch(stage, loader, train, train + validation)
                 record |= self.validate(stage, loader, validation)
                 self.log.record("epoch", self.state.step, round=stage.index, epoch=self.state.epoch, **record)
                 self.state.epoch += 1
@@ -126,6 +139,9 @@ class Trainer:
                 self.means = Means()
                 if self.should_stop_early(stage):
                     break
+            # The last clustering lies at the end, also at an early one.
+            if self.state.relabelled < len(self.relabel_times(stage)):
+                self.relabel_within(stage, loader, train + validation, float("inf"))
             self.state = TrainState(stage=stage.index + 1, step=self.state.step, clips_seen=self.state.clips_seen)
             self.save()
         return loader if loader is not None else self.make_loader(stages(self.config)[-1].config)
@@ -146,7 +162,7 @@ class Trainer:
         """Features of every clip with the current encoders, then new pseudo-labels."""
         started = time.monotonic()
         if self.method.needs_features:
-            bank = self.features(loader, refs, f"round {stage.index + 1}: features")
+            bank = self.labelling_features(stage, loader, refs, f"round {stage.index + 1}: features")
         else:
             bank = _bank_without_features(refs)
         extracted = time.monotonic()
@@ -159,22 +175,80 @@ class Trainer:
             "seconds_cluster": time.monotonic() - extracted,
         }
         self.report_round(stage, bank, labellings, previous, seconds)
-        if dist.is_main():
+        self.save_assignment(stage)
+        if self.method.labels_from_training:
+            self.bank = bank
+
+    def save_assignment(self, stage: Stage) -> None:
+        """Keep the stage's latest labels in the run folder."""
+        if dist.is_main() and self.assignment is not None:
             self.folder.assignments.mkdir(exist_ok=True)
             self.assignment.save(self.folder.assignments / f"round_{stage.index:03d}.parquet")
 
-    def features(self, loader: ClipLoader, refs: Sequence[ClipRef], title: str) -> FeatureBank:
-        """This process's share of the features of all clips."""
+    def relabel_times(self, stage: Stage) -> Sequence[float]:
+        """When within a stage labels are made anew, in epochs."""
+        return self.method.relabel_epochs(stage.config.optim.epochs) if stage.relabels else ()
+
+    def relabel_within(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef], now: float) -> None:
+        """New labels in the midst of a stage, heads and optimiser staying: all times up to `now` at once."""
+        times = self.relabel_times(stage)
+        due = sum(t <= now for t in times)
+        started = time.monotonic()
+        bank = self.bank
+        if bank is None:
+            try:
+                bank = self.labelling_features(stage, loader, refs, f"labels {due}/{len(times)}: features", due)
+            except Interrupted:
+                self.save()
+                raise
+        self.state.relabelled = due
+        extracted = time.monotonic()
+        seed = (self.config.seed * 7919 + stage.index) * 1009 + self.state.relabelled
+        labellings = self.method.assign(bank, seed=seed)
+        if labellings is None:
+            return
+        previous, made = self.assignment, gather_assignment(bank, labellings)
+        # A clip that cannot be decoded any more keeps its labels: the order of clips must not change in an epoch.
+        self.assignment = made if previous is None else made.over(previous)
+        seconds = {"seconds_extract": extracted - started, "seconds_cluster": time.monotonic() - extracted}
+        self.report_round(stage, bank, labellings, previous, seconds)
+        self.save_assignment(stage)
+
+    def labelling_features(
+        self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef], title: str, count: int = 0
+    ) -> FeatureBank:
+        """Features to make labels from: of plain clips, or of the transformations that the method asks for.
+
+        `count` is how many times of the stage are past; each draws its own transformations.
+        """
+        spec = self.method.hypotheses
+        if spec is None:
+            return self.features(loader, refs, title)
+        seed = (self.config.seed, stage.index, count, _LABELLING_STREAM)
+        requests = transformation_requests(refs, np.arange(len(refs)), self.videos, loader.config.clip, spec, seed)
+        views = spec.transformations_per_sample // len(spec.modalities)
+        return self.features(loader, refs, title, dist.share(requests), views)
+
+    def features(
+        self,
+        loader: ClipLoader,
+        refs: Sequence[ClipRef],
+        title: str,
+        requests: Sequence[ClipRequest] | None = None,
+        views: int = 1,
+    ) -> FeatureBank:
+        """This process's share of the features of all clips, or those of its `requests` with so many views each."""
         config = loader.config
         encoders = dict(self.method.encoders.items())
-        mine = dist.share(refs)
-        requests = plain_requests(mine, self.videos, config.clip, config.cluster.averaged_clips)
+        if requests is None:
+            mine = dist.share(refs)
+            requests = plain_requests(mine, self.videos, config.clip, config.cluster.averaged_clips)
         when = config.cluster.calibrate_batchnorm
         if when == "always" or (when == "first" and self.state.step == 0):
             chosen = requests[:: max(1, len(requests) // CALIBRATION_CLIPS)]
             calibrate_batchnorm(encoders, loader, chosen, device=self.device, batch_size=config.optim.batch_size)
         # Batch normalisation counts each process's own clips; features must come from one network.
-        dist.average_buffers(self.method.encoders)
+        dist.average_buffers(self.method)
         self.progress.start(title, len(requests), "clips")
         bank = extract(
             encoders,
@@ -184,6 +258,7 @@ class Trainer:
             bfloat16=self.bfloat16,
             batch_size=config.optim.batch_size,
             folder=self.folder.path / "features" / f"process_{dist.rank()}",
+            views=views,
             progress=self.watch,
         )
         self.log_failures(loader)
@@ -218,8 +293,13 @@ class Trainer:
         # Encoders that a stage leaves out have no gradients.
         self._model = dist.average_gradients(self.method, self.device, find_unused=stage.encoders is not None)
 
-    def train_epoch(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> dict[str, Any]:
-        """One epoch of a round, from the batch where the state stands. Returns its means and times."""
+    def train_epoch(
+        self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef], all_refs: Sequence[ClipRef]
+    ) -> dict[str, Any]:
+        """One epoch of a round on `refs`, from the batch where the state stands. Returns its means and times.
+
+        Where new labels are due within it they are made before the next step, for `all_refs`.
+        """
         optim, state, method = stage.config.optim, self.state, self.method
         assert self.optimiser is not None
         requests = self.epoch_requests(stage, [r for r in refs if self.has_labels(r)])
@@ -227,46 +307,58 @@ class Trainer:
         steps = -(-len(per_rank) // optim.batch_size)
         method.train()
         clips_per_step = optim.batch_size * dist.world_size()
-        mark = time.monotonic()
-        self.progress.start(
-            f"round {stage.index + 1}/{len(stages(self.config))}, epoch {state.epoch + 1}/{optim.epochs}",
-            len(per_rank), "clips", done=state.batch * optim.batch_size,
-        )  # fmt: skip
-        batches = loader.batches(per_rank[state.batch * optim.batch_size :], optim.batch_size)
-        try:
-            for batch in batches:
-                ready = time.monotonic()
-                state.seconds_data += ready - mark
-                lr = learning_rate(optim, state.epoch + state.batch / steps, clips_per_step)
-                for group in self.optimiser.param_groups:
-                    group["lr"] = lr
+        times = self.relabel_times(stage)
+        while state.batch < steps:
+            now = state.epoch + state.batch / steps
+            if state.relabelled < len(times) and times[state.relabelled] <= now:
+                self.relabel_within(stage, loader, all_refs, now)
+            # Up to the next clustering: no batch is made ready that a change of labels would find on its way.
+            later = times[state.relabelled] if state.relabelled < len(times) else float("inf")
+            last = next((b for b in range(state.batch + 1, steps) if state.epoch + b / steps >= later), steps)
+            mark = time.monotonic()
+            self.progress.start(
+                f"round {stage.index + 1}/{len(stages(self.config))}, epoch {state.epoch + 1}/{optim.epochs}",
+                len(per_rank), "clips", done=state.batch * optim.batch_size,
+            )  # fmt: skip
+            chosen = per_rank[state.batch * optim.batch_size : last * optim.batch_size]
+            batches = loader.batches(chosen, optim.batch_size)
+            try:
+                for batch in batches:
+                    ready = time.monotonic()
+                    state.seconds_data += ready - mark
+                    lr = learning_rate(optim, state.epoch + state.batch / steps, clips_per_step)
+                    for group in self.optimiser.param_groups:
+                        group["lr"] = lr
 
-                batch = loader.to_inputs(batch, self.device)
-                inputs = batch.inputs
-                if stage.encoders is not None:
-                    inputs = {name: x for name, x in inputs.items() if name in stage.encoders}
-                targets = self.assignment.targets(batch.clip_ids, self.device) if self.assignment else {}
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                    output = self._model(inputs, targets)
-                self.optimiser.zero_grad(set_to_none=True)
-                output.loss.backward()
-                limit = optim.clip_gradient_norm or float("inf")
-                norm = nn.utils.clip_grad_norm_(method.parameters(), limit)
-                if self.is_finite(norm):
-                    self.optimiser.step()
+                    batch = loader.to_inputs(batch, self.device)
+                    inputs = batch.inputs
+                    if stage.encoders is not None:
+                        inputs = {name: x for name, x in inputs.items() if name in stage.encoders}
+                    targets = self.targets(batch)
+                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                        output = self._model(inputs, targets)
+                    self.optimiser.zero_grad(set_to_none=True)
+                    output.loss.backward()
+                    limit = optim.clip_gradient_norm or float("inf")
+                    norm = nn.utils.clip_grad_norm_(method.parameters(), limit)
+                    if self.is_finite(norm):
+                        self.optimiser.step()
+                        self.keep_features(batch, output)
 
-                state.step += 1
-                state.batch += 1
-                state.clips_seen += len(batch) * dist.world_size()
-                self.means.add({"train_loss": output.loss.detach(), **output.parts}, len(batch))
-                mark = time.monotonic()
-                state.seconds_compute += mark - ready
-                if state.step % self.config.log_steps == 0:
-                    self.log_step(stage, output.loss, output.parts, lr, norm)
-                self.progress.update(state.batch * optim.batch_size, note=f"loss {float(output.loss.detach()):.3f}")
-                self.save_or_stop()
-        finally:
-            batches.close()  # type: ignore[attr-defined]
+                    state.step += 1
+                    state.batch += 1
+                    state.clips_seen += len(batch) * dist.world_size()
+                    self.means.add({"train_loss": output.loss.detach(), **output.parts}, len(batch))
+                    mark = time.monotonic()
+                    state.seconds_compute += mark - ready
+                    if state.step % self.config.log_steps == 0:
+                        self.log_step(stage, output.loss, output.parts, lr, norm)
+                    self.progress.update(state.batch * optim.batch_size, note=f"loss {float(output.loss.detach()):.3f}")
+                    self.save_or_stop()
+            finally:
+                batches.close()  # type: ignore[attr-defined]
+            # Short of it where not one clip of a batch could be decoded.
+            state.batch = last
         self.log_failures(loader)
         return {
             **self.means.values(),
@@ -276,6 +368,11 @@ class Trainer:
             "seconds_data": state.seconds_data,
             "seconds_compute": state.seconds_compute,
         }
+
+    def keep_features(self, batch: Batch, output: StepOutput) -> None:
+        """Remember the features of a batch for the next labels, if they are made from these."""
+        if self.bank is not None and output.features:
+            self.bank.update(batch.clip_ids, {n: x.float().cpu().numpy() for n, x in output.features.items()})
 
     def epoch_requests(self, stage: Stage, refs: Sequence[ClipRef]) -> list[list[ClipRequest]]:
         """The requests of an epoch for every process; only whole steps, but at least one."""
@@ -290,10 +387,32 @@ class Trainer:
         per_step = optim.batch_size * world
         # A last, small step would weigh its clips more; they come again in the next epoch's order.
         order = order[: max(length // per_step * per_step, min(length, per_step) // world * world)]
-        requests = training_requests(refs, order, self.videos, stage.config.clip, stage.config.augment, seed)
+        clip, spec = stage.config.clip, self.method.hypotheses
+        if spec is not None:
+            requests = transformation_requests(refs, order, self.videos, clip, spec, seed)
+        else:
+            requests = training_requests(refs, order, self.videos, clip, stage.config.augment, seed)
         size = optim.batch_size if len(order) >= per_step else max(1, len(order) // world)
         steps = [requests[i : i + size * world] for i in range(0, len(requests), size * world)]
         return [[r for step in steps for r in step[rank * size : (rank + 1) * size]] for rank in range(world)]
+
+    def validation_requests(self, stage: Stage, refs: Sequence[ClipRef]) -> list[ClipRequest]:
+        """The middle clip of each held-out span, or the same transformations of it in every epoch."""
+        clip, spec = stage.config.clip, self.method.hypotheses
+        if spec is None:
+            return plain_requests(refs, self.videos, clip)
+        order = np.arange(len(refs))
+        if self.assignment is None:
+            # A contrastive loss depends on the number of clips a batch: only whole batches, if there is one.
+            size = stage.config.optim.batch_size
+            order = order[: len(refs) // size * size or len(refs)]
+        return transformation_requests(refs, order, self.videos, clip, spec, (self.config.seed,))
+
+    def targets(self, batch: Batch) -> Mapping[str, Tensor]:
+        """What a method's loss compares a batch with: pseudo-labels of its clips, or the codes of its views."""
+        if self.assignment is None:
+            return batch.codes
+        return self.assignment.targets(batch.clip_ids, self.device)
 
     def has_labels(self, ref: ClipRef) -> bool:
         """Whether a clip has pseudo-labels; one that could not be decoded has none this round."""
@@ -306,12 +425,12 @@ class Trainer:
         totals = Means()
         self.method.eval()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            requests = plain_requests(mine, self.videos, stage.config.clip)
+            requests = self.validation_requests(stage, mine)
             for batch in loader.batches(requests, stage.config.optim.batch_size):
                 batch = loader.to_inputs(batch, self.device)
                 inputs = {n: x for n, x in batch.inputs.items() if stage.encoders is None or n in stage.encoders}
-                targets = self.assignment.targets(batch.clip_ids, self.device) if self.assignment else {}
-                output = self.method(inputs, targets)
+                output = self.method(inputs, self.targets(batch))
+                self.keep_features(batch, output)
                 totals.add({"loss": output.loss, **output.parts}, len(batch))
         values = {f"validation_{name}": value for name, value in totals.values().items()}
         if values:
@@ -376,20 +495,31 @@ class Trainer:
         """Health of the features and of the new clusters."""
         assert self.assignment is not None
         values: dict[str, Any] = dict(seconds)
-        for name, labelling in labellings.items():
+        watched = {name: labelling for name, labelling in labellings.items() if labelling.watched}
+        for name, labelling in watched.items():
             health = labelling_health(labelling, self.assignment, previous, name)
-            values[f"clusters/{name}"] = health
+            values[f"clusters/{name}"] = {**health, **labelling.facts}
             for message in collapse_warnings(name, health):
                 self.warn(message)
-        for name, features in bank.features.items():
+        if len(watched) < len(labellings):
+            values["nmi_between_heads"] = mean_pairwise_nmi(list(self.assignment.labels.values()))
+        for name in self.method.encoders:
+            if name not in bank.features:
+                continue
+            features = bank.features[name]
             rank = effective_rank(features)
             values[f"effective_rank/{name}"] = rank
             for message in rank_warnings(name, rank, features.shape[1]):
                 self.warn(message)
+        times = len(self.relabel_times(stage))
+        if times:
+            values["clustering"] = self.state.relabelled
+            values["epoch"] = self.state.epoch
         self.log.record("round", self.state.step, round=stage.index, **values)
         rounds = len(stages(self.config))
-        parts = [f"{name}: {_size_words(values[f'clusters/{name}'])}" for name in labellings]
-        self.progress.note(f"round {stage.index + 1}/{rounds}: {'; '.join(parts)}")
+        parts = [f"{name}: {_size_words(values[f'clusters/{name}'])}" for name in watched]
+        if self.state.relabelled in (0, times):
+            self.progress.note(f"round {stage.index + 1}/{rounds}: {'; '.join(parts)}")
 
     def log_failures(self, loader: ClipLoader) -> None:
         """Write down videos that could not be decoded; stop when they are too many."""
@@ -435,10 +565,29 @@ class Trainer:
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict() if self.optimiser else None,
             "random": torch.get_rng_state(),
+            "bank": self.bank_state(),
             "metrics_offset": self.log.offset(),
             "seconds": self.log.seconds,
         }
         checkpoint.save(self.folder.checkpoints, self.state.step, state, self.assignment, self.config.keep_checkpoints)
+
+    def bank_state(self) -> dict[str, Any] | None:
+        """The kept features as a checkpoint holds them."""
+        if self.bank is None:
+            return None
+        return {
+            "clip_ids": self.bank.clip_ids,
+            "features": {name: torch.from_numpy(np.asarray(x)) for name, x in self.bank.features.items()},
+        }
+
+    def restore_bank(self, state: dict[str, Any] | None) -> None:
+        """Inverse of `bank_state`."""
+        if state is None:
+            return
+        by_id = {r.clip_id: r for r in clip_refs(list(self.videos.values()), self.config.cluster)}
+        refs = [by_id[clip_id] for clip_id in state["clip_ids"]]
+        features = {name: x.numpy() for name, x in state["features"].items()}
+        self.bank = FeatureBank(refs, features, np.ones(len(refs), dtype=bool))
 
     def restore(self) -> bool:
         """Go back to the newest saved state; False if there is none."""
@@ -449,6 +598,7 @@ class Trainer:
         state, self.assignment = found
         self.state = TrainState(**state["progress"])
         self.means = Means(**state["means"])
+        self.restore_bank(state.get("bank"))
         all_stages = stages(self.config)
         if self.state.labelled:
             self.prepare(all_stages[self.state.stage])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,24 @@ from seehear.types import ClipRef
 IN_MEMORY_BYTES = 2 << 30
 
 
+def view_name(encoder: str, view: int) -> str:
+    """The name under which a bank keeps the features of so many-th augmentation of each clip."""
+    return f"{encoder}@{view}" if view else encoder
+
+
 @dataclass
 class FeatureBank:
     """Features of the clips `refs` (this process's share of the collection), one array for each encoder.
 
     `features[encoder]` has shape (len(refs), D), float32. `present` (len(refs),) is False for clips that
-    could not be decoded; their rows are zero and `drop_absent` removes them.
+    could not be decoded; their rows are zero and `drop_absent` removes them. Features of further
+    augmentations of the same clips stand under `view_name`.
     """
 
     refs: list[ClipRef]
     features: dict[str, np.ndarray]
     present: np.ndarray
+    _row: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def empty(cls, refs: Sequence[ClipRef], dims: dict[str, int], folder: Path | None = None) -> FeatureBank:
@@ -48,6 +55,15 @@ class FeatureBank:
     @property
     def clip_ids(self) -> list[str]:
         return [r.clip_id for r in self.refs]
+
+    def update(self, clip_ids: Sequence[str], features: Mapping[str, np.ndarray]) -> None:
+        """Replace the features of these clips; those that the bank does not hold are passed over."""
+        if not self._row:
+            self._row = {ref.clip_id: row for row, ref in enumerate(self.refs)}
+        known = [i for i, clip_id in enumerate(clip_ids) if clip_id in self._row]
+        rows = [self._row[clip_ids[i]] for i in known]
+        for name, x in features.items():
+            self.features[name][rows] = x[known]
 
     def joined(self, labelling: str) -> np.ndarray:
         """The features that a labelling clusters, (N, D).

@@ -12,7 +12,7 @@ from torch import nn
 
 from seehear.data.clips import ClipRequest
 from seehear.data.loader import ClipLoader
-from seehear.features.bank import FeatureBank
+from seehear.features.bank import FeatureBank, view_name
 
 
 @contextlib.contextmanager
@@ -38,14 +38,20 @@ def extract(
     bfloat16: bool = False,
     batch_size: int = 32,
     folder: Path | None = None,
+    views: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureBank:
     """Features of the requested spans, in the order of their first clips; several clips of a span are averaged.
 
     `encoders` maps names to modules; the loader's views must hold an input for each. `progress(done, total)`
-    is called after every batch and may raise to stop. A span of which no clip can be decoded is absent.
+    is called after every batch and may raise to stop. A span of which no clip can be decoded is absent. With
+    `views` the requests ask for so many augmentations of each clip, which the bank keeps apart (`view_name`).
     """
-    dims = {name: int(encoder.feature_dim) for name, encoder in encoders.items()}  # type: ignore[arg-type]
+    dims = {
+        view_name(name, view): int(encoder.feature_dim)  # type: ignore[arg-type]
+        for name, encoder in encoders.items()
+        for view in range(views)
+    }
     refs = list({r.ref.clip_id: r.ref for r in requests}.values())
     bank = FeatureBank.empty(refs, dims, folder)
     row_of = {ref.clip_id: row for row, ref in enumerate(refs)}
@@ -56,7 +62,9 @@ def extract(
             rows = [row_of[c] for c in batch.clip_ids]
             inputs = loader.to_inputs(batch, device).inputs
             for name, encoder in encoders.items():
-                np.add.at(bank.features[name], rows, encoder(inputs[name]).float().cpu().numpy())
+                found = encoder(inputs[name]).float().cpu().numpy()
+                for view in range(views):
+                    np.add.at(bank.features[view_name(name, view)], rows, found[view::views])
             np.add.at(clips_of, rows, 1)
             done += len(batch)
             if progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,9 @@ from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.files import write_atomic
+from seehear.modalities import streams_of
 from seehear.models import build_encoder
+from seehear.models.heads import ClusterHeads, MLPHead, cluster_heads
 from seehear.types import ClipRef, Labelling
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -67,17 +70,26 @@ class Model:
         encoders: Mapping[str, nn.Module],
         statistics: Statistics,
         clusters: Mapping[str, Clusters] | None = None,
+        projections: Mapping[str, nn.Module] | None = None,
+        heads: ClusterHeads | None = None,
     ) -> None:
         self.config = config
         self.modalities = dict(modalities)
         self.encoders = nn.ModuleDict(encoders).eval()
         self.statistics = statistics
         self.clusters = dict(clusters or {})
+        self.projections = nn.ModuleDict(projections or {}).eval()
+        """Heads into the space that the encoders share (GDT); empty where there is none."""
+        self.heads = heads.eval() if heads is not None else None
+        """Heads that label clips themselves (SeLaVi)."""
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`; each appears whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"encoders.{k}": v.detach().cpu().contiguous() for k, v in self.encoders.state_dict().items()}
+        tensors |= {f"projections.{k}": v.detach().cpu().contiguous() for k, v in self.projections.state_dict().items()}
+        if self.heads is not None:
+            tensors |= {f"heads.{k}": v.detach().cpu().contiguous() for k, v in self.heads.state_dict().items()}
         for name, clusters in self.clusters.items():
             tensors[f"clusters.{name}.centroids"] = clusters.centroids.contiguous()
             tensors |= {f"clusters.{name}.transform.{k}": v.contiguous() for k, v in clusters.transform.items()}
@@ -108,19 +120,73 @@ class Model:
             raise RunError(f"{path} holds no trained model ({Path(error.filename).name} is missing)", remedy) from error
         except (ValueError, KeyError, SafetensorError) as error:
             raise RunError(f"the model in {folder} is damaged: {error}") from error
-        encoders = {}
+        encoders, projections = {}, {}
         for name, modality in description["modalities"].items():
             encoder = build_encoder(modality, config.model, torch.Generator())
-            prefix = f"encoders.{name}."
-            encoder.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+            encoder.load_state_dict(_under(f"encoders.{name}.", tensors))
             encoders[name] = encoder
+            if projected := _under(f"projections.{name}.", tensors):
+                head = MLPHead(int(encoder.feature_dim), config.gdt.dimensions, unit=True)
+                head.load_state_dict(projected)
+                projections[name] = head
+        heads = None
+        if of_heads := _under("heads.", tensors):
+            heads = cluster_heads(config, {name: int(encoder.feature_dim) for name, encoder in encoders.items()})
+            heads.load_state_dict(of_heads)
         return cls(
             config,
             description["modalities"],
             encoders,
             Statistics.from_dict(description["statistics"]),
             _clusters_from(tensors),
+            projections,
+            heads,
         )
+
+    @property
+    def cluster_counts(self) -> dict[str, int]:
+        """Clusters of each labelling that the encoders allow."""
+        if self.heads is None or self.clusters:
+            return {name: len(clusters.centroids) for name, clusters in self.clusters.items()}
+        names = [n for n in LABELLING_OF.values() if all(part in self.encoders for part in n.split("+"))]
+        return dict.fromkeys(names, self.heads.clusters)
+
+    def labels(self, bank: FeatureBank, labelling: str, head: int = 0) -> dict[str, np.ndarray] | None:
+        """Labels of every row of a bank by one labelling; None if the model has none of this name.
+
+        By the nearest centroid (`cluster_rows`), or by a head (`head_rows`) where the model has heads. Raises
+        `UsageError` for a head that there is not.
+        """
+        names = labelling.split("+")
+        if not all(name in bank.features for name in names):
+            return None
+        if head and (self.heads is None or not 0 <= head < self.heads.count):
+            heads = self.heads.count if self.heads is not None else 0
+            there = f"this model has {heads}, from 0 on" if heads else "only --method selavi trains heads that label"
+            raise UsageError(f"there is no head {head}", there)
+        if labelling in self.clusters:
+            return cluster_rows(bank, labelling, self.clusters[labelling])
+        if self.heads is None:
+            return None
+        inputs = self.heads.inputs({name: torch.from_numpy(np.asarray(bank.features[name])) for name in names})
+        return head_rows(self.heads, inputs, head) if inputs else None
+
+    def project(self, bank: FeatureBank) -> dict[str, np.ndarray]:
+        """Features of a bank in the space that the encoders share: for each encoder (N, dimensions), of unit length.
+
+        Raises `UsageError` if the model has no such space.
+        """
+        if not self.projections:
+            raise UsageError(
+                f"a model trained by {self.config.method} has no space that its encoders share",
+                "sight and sound can be compared after --method gdt",
+            )
+        with torch.inference_mode():
+            return {
+                name: self.projections[name](torch.from_numpy(np.asarray(features))).numpy()
+                for name, features in bank.features.items()
+                if name in self.projections
+            }
 
     def set_clusters(self, labellings: Mapping[str, Labelling]) -> None:
         """Keep the centroids of these labellings, so that new videos can be labelled."""
@@ -202,14 +268,18 @@ class Model:
             )
 
 
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def usable_videos(manifest: Manifest, modalities: Sequence[str]) -> list[Video]:
     """The manifest's usable rows that have the streams of `modalities`; `DataError` if there is none.
 
     A manifest that was scanned for one stream may hold videos without the other.
     """
-    rows = manifest.usable_rows()
-    complete = [row for row in rows if all(row[f"{m}_duration_seconds"] is not None for m in modalities)]
-    videos = [Video.from_row(row, modalities) for row in complete]
+    rows, streams = manifest.usable_rows(), streams_of(tuple(modalities))
+    complete = [row for row in rows if all(row[f"{s}_duration_seconds"] is not None for s in streams)]
+    videos = [Video.from_row(row, streams) for row in complete]
     if not videos:
         raise DataError(f"no usable video\n{manifest.summary_text()}", "see the reasons above")
     return videos
@@ -252,11 +322,46 @@ def table_bank(table: pa.Table) -> FeatureBank:
 def cluster_rows(bank: FeatureBank, labelling: str, clusters: Clusters) -> dict[str, np.ndarray]:
     """Cluster, distance, confidence and exemplar rank (1: closest to its centroid) of every row of a bank."""
     labels, distances, confidence = clusters.assign(bank.joined(labelling))
+    ranks = _ranks(labels, distances)
+    return {"cluster": labels.astype(np.int32), "distance": distances, "confidence": confidence, "rank": ranks}
+
+
+def head_rows(heads: ClusterHeads, inputs: Mapping[str, Tensor], head: int = 0) -> dict[str, np.ndarray]:
+    """Cluster, distance, confidence, rank and agreement of every row (N, D) of the heads' inputs.
+
+    The cluster is the largest entry of log P, averaged over the inputs (SeLaVi, Eq. 6). The distance is −log p of
+    it, in nats, p being softmax of log P. The confidence is 1 − H(p)/log K: 1 if one cluster is certain, 0 if
+    all are equally likely. The agreement is the share of the other heads that give the row to the cluster which
+    most of that cluster's rows, among these, have by this head; 1 where there is no other head.
+    """
+    device = next(heads.parameters()).device
+    inputs = {name: x.to(device) for name, x in inputs.items()}
+    with torch.inference_mode():
+        labels = np.stack([heads.log_p(inputs, h).argmax(1).cpu().numpy() for h in range(heads.count)])
+        log_p = heads.log_p(inputs, head).log_softmax(1).cpu()
+        entropy = -(log_p.exp() * log_p).sum(1)
+        confidence = (1 - entropy / max(math.log(heads.clusters), 1e-12)).clamp(0, 1).numpy()
+        chosen = labels[head]
+        distances = -log_p.gather(1, torch.from_numpy(chosen)[:, None])[:, 0].numpy()
+    agreeing = []
+    for other in np.delete(labels, head, axis=0):
+        counts = np.zeros((heads.clusters, heads.clusters), dtype=np.int64)
+        np.add.at(counts, (other, chosen), 1)
+        agreeing.append(counts.argmax(1)[other] == chosen)
+    agreement = np.mean(agreeing, axis=0) if agreeing else np.ones(len(chosen))
+    return {
+        "cluster": chosen.astype(np.int32), "distance": distances, "confidence": confidence,
+        "rank": _ranks(chosen, distances), "agreement": agreement.astype(np.float32),
+    }  # fmt: skip
+
+
+def _ranks(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """1 for the row of the least distance in its cluster, 2 for the next; (N,) int32."""
     ranks = np.empty(len(labels), dtype=np.int32)
     for cluster in np.unique(labels):
         members = np.flatnonzero(labels == cluster)
         ranks[members[np.argsort(distances[members], kind="stable")]] = np.arange(1, len(members) + 1)
-    return {"cluster": labels.astype(np.int32), "distance": distances, "confidence": confidence, "rank": ranks}
+    return ranks
 
 
 def _clusters_from(tensors: Mapping[str, Tensor]) -> dict[str, Clusters]:

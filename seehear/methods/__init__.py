@@ -20,6 +20,8 @@ METHODS: dict[str, str] = {
     "same-modality": "XDC between two encoders of one modality, for video and for sound side by side",
     "same-modality-video": "the same with two video encoders alone",
     "same-modality-audio": "the same with two audio encoders alone",
+    "gdt": "contrastive learning over generalised transformations: state what to be invariant or distinctive to",
+    "selavi": "self-labelling by optimal transport: one clustering that can be read off sight, sound or both",
     "supervised": "baseline: learn the classes given in a column of the table of videos",
     "scratch": "baseline: untrained encoders",
 }
@@ -45,6 +47,14 @@ def build_method(config: Config, classes_of: Mapping[str, str] | None = None) ->
         from seehear.methods.supervised import Scratch
 
         return Scratch(config)
+    if config.method == "gdt":
+        from seehear.methods.gdt import GDT
+
+        return GDT(config)
+    if config.method == "selavi":
+        from seehear.methods.selavi import SeLaVi
+
+        return SeLaVi(config)
     from seehear.methods.deepcluster import DeepClustering
 
     return DeepClustering(config)

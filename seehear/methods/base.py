@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from seehear.config import Config, OptimConfig
 from seehear.features.bank import FeatureBank
+from seehear.hypotheses import Hypotheses
 from seehear.models import build_encoders
+from seehear.models.heads import ClusterHeads
 from seehear.types import Labelling, StepOutput
 
 
@@ -26,19 +28,28 @@ class Method(nn.Module, ABC):
     """Whether there is anything to train; False for the untrained baseline."""
     needs_features = True
     """Whether `assign` looks at features."""
+    hypotheses: Hypotheses | None = None
+    """Which transformations of each clip a step needs; None: one view for each encoder."""
+    labels_from_training = False
+    """Whether the labels within a round are made from the features that training leaves in `StepOutput`."""
 
     def __init__(self, config: Config, modalities: Mapping[str, str]) -> None:
         super().__init__()
         self.config = config
         self.modalities = dict(modalities)
         self.encoders = nn.ModuleDict(build_encoders(config.model, self.modalities, config.seed))
+        self.projections = nn.ModuleDict()
+        """Heads into a space that modalities share, if the method has one; kept in the trained model."""
+        self.cluster_heads: ClusterHeads | None = None
+        """Heads that label clips themselves, if the method has them; kept in the trained model."""
 
     @abstractmethod
     def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
         """Loss on one batch.
 
         `inputs[encoder]` is that encoder's input; encoders without an input are left out of the loss.
-        `targets[labelling]` holds class numbers of shape (B,).
+        `targets[labelling]` holds class numbers of shape (B,), or with `hypotheses` `targets[modality]` the
+        codes of the transformations in `inputs[modality]`, (rows, factors).
         """
 
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling] | None:
@@ -47,6 +58,13 @@ class Method(nn.Module, ABC):
         Returns None when the method needs none.
         """
         return None
+
+    def relabel_epochs(self, epochs: int) -> Sequence[float]:
+        """When within a round of so many epochs `assign` is asked again, in fractional epochs, ascending.
+
+        Heads and optimiser carry over. A time equal to `epochs` is after the last step.
+        """
+        return ()
 
     def start_round(self, classes: Mapping[str, int], optim: OptimConfig, generator: torch.Generator) -> None:
         """Make ready for new labels: `classes[labelling]` is their number; `optim` holds the round's settings."""

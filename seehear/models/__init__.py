@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from seehear.modalities import MODALITIES
+
 if TYPE_CHECKING:
     import torch
 
@@ -39,9 +41,9 @@ __all__ = [
 
 
 def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator) -> VideoEncoder | AudioEncoder:
-    """A new encoder of "video" or "audio" as a run's settings say, its weights drawn from `generator`."""
+    """A new encoder of a modality as a run's settings say, its weights drawn from `generator`."""
     norm = {"bn_eps": model.bn_eps, "bn_momentum": model.bn_momentum}
-    if modality == "video":
+    if MODALITIES[modality].encoder == "video":
         return build_video_encoder(
             model.video,
             width=model.video_width,

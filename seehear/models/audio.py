@@ -111,4 +111,6 @@ class AudioEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features: the map of `feature_map` averaged over both axes, (B, 1, Q, P) to (B, D)."""
-        return self.feature_map(x).float().mean(dim=(2, 3))
+        x = self.feature_map(x)
+        # Half precision would round features; float64 stays.
+        return x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))

@@ -223,4 +223,6 @@ class VideoEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features: the map of `feature_map` averaged over time and space, (B, 3, T, H, W) to (B, D)."""
         # A mean and not AdaptiveAvgPool3d, whose backward pass is not deterministic on CUDA.
-        return self.feature_map(x).float().mean(dim=(2, 3, 4))
+        x = self.feature_map(x)
+        # Half precision would round features; float64 stays.
+        return x.mean(dim=(2, 3, 4), dtype=torch.promote_types(x.dtype, torch.float32))

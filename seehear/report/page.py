@@ -7,6 +7,7 @@ Each section is a function that returns "" when the run has nothing for it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import math
@@ -22,6 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from seehear.errors import UsageError
+from seehear.hypotheses import FACTORS, NAMED, parse
+from seehear.hypotheses_picture import as_svg
 from seehear.report import figures
 from seehear.report.figures import Chart, Series, duration
 from seehear.report.gather import Clip, Labelling, Run, heads, number
@@ -34,6 +38,18 @@ MEANS = {
     "audio": "what the sound encoder groups: clips that sound alike to it",
     "both": "clustered on picture and sound features joined",
 }
+ASKS = {
+    "distinct": "is told apart",
+    "invariant": "makes no difference",
+    "ignore": "is left open: what differs in it is not compared",
+}
+"""What each hypothesis about a factor asks of a representation."""
+MEANS_OF_HEADS = {
+    "video": "the labels as read off the picture alone",
+    "audio": "the same clusters as read off the sound alone",
+    "both": "the same clusters as read off picture and sound together",
+}
+"""For a method whose labels are its heads'."""
 LISTED_FILES = 300
 """Rejected files that are listed by name; the counts are always whole."""
 
@@ -80,6 +96,8 @@ def render(content: Content) -> str:
         "clusters": ("Clusters", clusters(content)),
         "relations": ("How they relate", relations(content)),
         "map": ("Map", feature_maps(content)),
+        "hypotheses": ("Hypotheses", hypotheses(content.run)),
+        "retrieval": ("Across modalities", retrieval(content.run)),
         "training": ("Training", training(content.run)),
         "health": ("Health", health(content.run)),
         "filters": ("First layers", filters(content.run)),
@@ -256,8 +274,9 @@ def clusters(content: Content) -> str:
         f"{_panel(content, labellings[n])}</div>"
         for n in names
     )
+    closest = "that are surest of it" if _labelled_by_heads(content.run) else "closest to its centre"
     return (
-        f'<p class="intro">Each card is a cluster, shown by the videos closest to its centre. '
+        f'<p class="intro">Each card is a cluster, shown by the videos {closest}. '
         f"Click a picture (or press Enter on it) to hear it; open a card for all of its videos. "
         f'{_thumbnail_note(content)}</p><div role="tablist" aria-label="Labelling">{buttons}</div>{tools}{panels}'
     )
@@ -305,7 +324,7 @@ def _panel(content: Content, labelling: Labelling) -> str:
             "<thead><tr><th>#</th><th>cluster</th><th>clips</th><th>purity</th><th>concepts (share)</th></tr></thead>"
             f"<tbody>{body}</tbody></table></div></details>"
         )
-    means = MEANS.get(labelling.name, "")
+    means = (MEANS_OF_HEADS if _labelled_by_heads(content.run) else MEANS).get(labelling.name, "")
     head = f'<p class="note">{escape(means[:1].upper() + means[1:])}.</p>' if means else ""
     return f'{head}<div class="cards">{cards}</div><p class="none" hidden>No cluster fits.</p>{table}'
 
@@ -447,11 +466,72 @@ def _heat(
     return figures.heat_map(title, counts[rows][:, columns], *names, row_word, column_word)
 
 
+# ------------------------------------------------------------------------------------------ hypotheses
+
+
+def hypotheses(run: Run) -> str:
+    """A GDT run's specification in words: a row for each factor."""
+    text = run.setting("gdt", "hypotheses")
+    if run.setting("method") != "gdt" or not isinstance(text, str):
+        return ""
+    try:
+        spec = parse(text)
+    except UsageError:  # of another version of seehear
+        return f'<p class="intro">Learnt by the specification <code>{escape(text)}</code>.</p>'
+    rows = "".join(
+        f"<tr><th>{escape(f.name.replace('_', ' '))}</th><td>{escape(FACTORS[f.name].meaning)}</td>"
+        f"<td><b>{escape(f.hypothesis)}</b>: {escape(ASKS[f.hypothesis])}</td></tr>"
+        for f in spec.factors
+    )
+    names, count = " and ".join(spec.modalities), spec.transformations_per_sample
+    compared = {"cross": "of different modalities", "within": "of one modality", "all": "of any modality"}[spec.pairs]
+    if len(spec.modalities) == 1:
+        compared = f"of {names}"
+    named = f"Specification <b>{escape(text)}</b>: " if "=" not in text else ""
+    picture = ""
+    # More transformations than can be drawn leave the picture out.
+    with contextlib.suppress(UsageError):
+        svg = as_svg(spec, NAMED.get(text), int(number(run.setting("optim", "batch_size")) or 32))
+        # As an image: the picture's styles are its own and must not reach the page's figures.
+        uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+        picture = (
+            f'<figure class="specification scroll"><img src="{uri}" alt="Which pairs of transformations of two clips '
+            'attract (1), repel (0) or are not compared, with the tree that they are sampled from"></figure>'
+        )
+    return (
+        f'<p class="intro">{named}<code>{escape(str(spec))}</code>. Each clip was seen as {count} '
+        f"transformation{_s(count)} ({escape(names)}), and pairs {escape(compared)} were compared.</p>"
+        f'<div class="scroll"><table><thead><tr><th>factor</th><th>what differs</th><th>hypothesis</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>{picture}"
+    )
+
+
+def retrieval(run: Run) -> str:
+    """How often a held-out clip's sound finds its frames and the other way, at the last validation."""
+    last = run.metrics.epochs[-1] if run.metrics.epochs else {}
+    pairs = [pair for pair in heads([last], "validation_accuracy") if "->" in pair]
+    if not pairs or not heads([last], "alignment"):
+        return ""
+    rows = "".join(
+        f"<tr><th>{escape(_head(pair))}</th><td>{_percent(number(last.get(f'validation_accuracy/{pair}')))}</td></tr>"
+        for pair in pairs
+    )
+    return (
+        '<p class="intro">How often a held-out clip finds its counterpart first, within a batch, after the last epoch. '
+        "Batches differ in size between runs, and with them what chance gives.</p>"
+        f"<table><thead><tr><th>query → answer</th><th>found first</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
 # -------------------------------------------------------------------------------------------- training
 
 
 def training(run: Run) -> str:
-    """Curves over steps: losses, accuracies, validation, learning rate."""
+    """Curves: losses, accuracies and validation, learning rate. A contrastive method's are over epochs."""
     steps, epochs = run.metrics.steps, run.metrics.epochs
     marks = _round_marks(run)
     many = len(marks) > 1
@@ -461,13 +541,17 @@ def training(run: Run) -> str:
         names = heads(records, prefix)
         return [_series(records, f"{prefix}/{h}", _head(h) + suffix, _tone(h, names), dashed) for h in names]
 
-    loss = curves(steps, "loss") or [_series(steps, "loss", "loss", "tone-0")]
-    marked = "lines mark where a round starts" if many else ""
-    charts.append(Chart("Loss", loss, marks=marks, note=marked))
-    accuracy = curves(steps, "accuracy") + curves(epochs, "validation_accuracy", True, ", held out")
-    charts.append(Chart("Accuracy at the pseudo-labels", accuracy, marks=marks, from_zero=True, top=1.0))
-    held_out = curves(epochs, "validation_loss") or [_series(epochs, "validation_loss", "validation", "tone-0")]
-    charts.append(Chart("Validation loss", held_out, marks=marks, note="on videos not trained on, after each epoch"))
+    if heads(epochs, "alignment"):
+        charts += contrast_charts(epochs)
+    else:
+        loss = curves(steps, "loss") or [_series(steps, "loss", "loss", "tone-0")]
+        marked = "lines mark where a round starts" if many else ""
+        charts.append(Chart("Loss", loss, marks=marks, note=marked))
+        accuracy = curves(steps, "accuracy") + curves(epochs, "validation_accuracy", True, ", held out")
+        charts.append(Chart("Accuracy at the pseudo-labels", accuracy, marks=marks, from_zero=True, top=1.0))
+        held_out = curves(epochs, "validation_loss") or [_series(epochs, "validation_loss", "validation", "tone-0")]
+        note = "on videos not trained on, after each epoch"
+        charts.append(Chart("Validation loss", held_out, marks=marks, note=note))
     charts.append(
         Chart(
             "Learning rate",
@@ -492,9 +576,37 @@ def training(run: Run) -> str:
     return f'<div class="charts">{drawn}</div>{bar}' if drawn or bar else ""
 
 
+def contrast_charts(epochs: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """A contrastive method's curves over epochs, one for each pair of modalities, in training and held out."""
+    records = [{**record, "nth": n} for n, record in enumerate(epochs, 1)]
+    wanted = (
+        (
+            "loss",
+            "Loss by pair of modalities",
+            "dashed: on videos not trained on; its batches may be smaller",
+            False,
+            None,
+        ),
+        ("accuracy", "Found first", "how often the closest answer of a batch is a right one", True, 1.0),
+        ("alignment", "Alignment", "mean squared distance of what should agree: 0 is the same point", True, None),
+        ("uniformity", "Uniformity", "lower is more evenly spread; 0 is a collapse to one point", False, None),
+    )
+    charts = []
+    for prefix, title, note, from_zero, top in wanted:
+        names = heads(records, prefix)
+        series = [
+            _series(records, f"{part}{prefix}/{name}", _head(name) + suffix, _tone(name, names), dashed, "nth")
+            for part, suffix, dashed in (("", "", False), ("validation_", ", held out", True))
+            for name in names
+        ]
+        charts.append(Chart(title, series, "epoch", note, from_zero, top, True))
+    return charts
+
+
 def health(run: Run) -> str:
-    """What would show a collapse, for each round."""
+    """What would show a collapse, for each round, or each clustering of a method with many a round."""
     rounds = run.metrics.rounds
+    times = "clustering" if any("clustering" in record for record in rounds) else "round"
     names = heads(rounds, "clusters")
 
     def series(key: str) -> list[Series]:
@@ -512,7 +624,7 @@ def health(run: Run) -> str:
                 if value is not None:
                     pairs.append(
                         (
-                            number(record.get("round")) if number(record.get("round")) is not None else index,
+                            number(record.get(times)) if number(record.get(times)) is not None else index,
                             value,
                         )
                     )
@@ -524,36 +636,38 @@ def health(run: Run) -> str:
         Chart(
             "Evenness of cluster sizes",
             series("entropy"),
-            "round",
+            times,
             "entropy ÷ ln k: 1 is all alike, 0 is one cluster",
             True,
             1.0,
             True,
         ),
         Chart(
-            "Agreement with the round before",
+            f"Agreement with the {times} before",
             series("churn_nmi"),
-            "round",
+            times,
             "NMI: rises as the clusters settle",
             True,
             1.0,
             True,
         ),
-        Chart("Empty clusters", series("empty"), "round", "", True, None, True),
+        Chart("Empty clusters", series("empty"), times, "", True, None, True),
         Chart(
             "Effective rank of the features",
-            [_series(rounds, f"effective_rank/{n}", n, _tone(n, ranks), x="round") for n in ranks],
-            "round",
+            [_series(rounds, f"effective_rank/{n}", n, _tone(n, ranks), x=times) for n in ranks],
+            times,
             "how many directions are in use: near 1 is a collapse",
             True,
             None,
             True,
         ),
         Chart(
-            "k-means objective",
+            "k-means objective" if times == "round" else "Energy of the labels",
             series("objective"),
-            "round",
-            "mean squared distance, within a round's features",
+            times,
+            "mean squared distance, within a round's features"
+            if times == "round"
+            else "mean −log p of the labels, in nats",
             True,
             None,
             True,
@@ -580,14 +694,22 @@ def _series(
     return Series(name, xs, ys, tone, dashed)
 
 
+def _labelled_by_heads(run: Run) -> bool:
+    return run.setting("method") == "selavi"
+
+
 def _head(name: str) -> str:
     return name.replace("<-", " ← ").replace("->", " → ")
 
 
 def _tone(name: str, names: Sequence[str]) -> str:
-    """Colour by the encoder that learns, as everywhere on the page; by position when that is not unique."""
-    learner = name.split("<-")[0]
-    rivals = [n for n in names if n.split("<-")[0] == learner]
+    """Colour by the encoder that learns or asks, as everywhere on the page; by position when that is not unique."""
+
+    def first(pair: str) -> str:
+        return pair.split("<-")[0].split("->")[0]
+
+    learner = first(name)
+    rivals = [n for n in names if first(n) == learner]
     if learner in NAMES and len(rivals) == 1:
         return f"tone-{learner}"
     return f"tone-{list(names).index(name) % 6}"

@@ -198,6 +198,34 @@ def load_truth(
     return truth
 
 
+def load_truth_of_rows(path: str | Path, rows: int, *, label_column: str = "label") -> dict[str, str]:
+    """Labels by number of row ("0", "1", ...) for features that have no ids.
+
+    The table names its rows in a column `row`, or it has exactly as many lines as there are rows, in their order.
+
+    Raises:
+        DataError: neither is so, or what `load_truth` raises.
+    """
+    path = Path(path)
+    columns = _read_columns(path)
+    if "row" in columns:
+        return load_truth(path, label_column=label_column, id_columns=("row",))
+    if label_column not in columns:
+        raise DataError(
+            f"{path}: no column {label_column}; there are: {', '.join(columns) or 'none'}",
+            "name the columns in the first line, e.g. `row,label`",
+        )
+    if len(columns[label_column]) != rows:
+        raise DataError(
+            f"{path}: {len(columns[label_column])} lines for {rows} rows of features that have no ids",
+            "give one line for each row in their order, or a column `row` with their numbers from 0",
+        )
+    truth = {str(row): str(label) for row, label in enumerate(columns[label_column]) if label not in (None, "")}
+    if not truth:
+        raise DataError(f"{path}: no row has a {label_column}", "fill in the labels")
+    return truth
+
+
 @dataclass(frozen=True)
 class Match:
     """Predictions and truth of the videos that both sides know."""

@@ -1,9 +1,8 @@
-"""Scores of a finished run: its clusters against known classes, and a linear classifier on its features."""
+"""Scores of a finished run: its clusters against known classes, and its frozen features on other tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,47 @@ import torch.nn.functional as F
 from seehear.cluster.kmeans import kmeans
 from seehear.data.cache import MediaCache
 from seehear.data.clips import Video, clip_refs, plain_requests
-from seehear.data.loader import ClipLoader
+from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
 from seehear.data.views import SpectrogramView
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
+from seehear.features.extract import extract
 from seehear.features.model import LABELLING_OF, Model, table_bank, usable_videos
 from seehear.methods.deepcluster import cluster_features
+from seehear.modalities import streams_of
 from seehear.models import build_encoders
 from seehear.tasks.clustering import clustering_scores, load_truth, match, purity_table
 from seehear.tasks.label import label_table, open_run, video_labels
 from seehear.tasks.pretrain import media_cache, workers_of
+from seehear.tasks.retrieval import (
+    RECALL_AT,
+    class_chance,
+    cross_modal_class_recall,
+    cross_modal_neighbours,
+    cross_modal_recall,
+    retrieve,
+)
+from seehear.tasks.transfer import (
+    TEST,
+    Answers,
+    FewShot,
+    Pooling,
+    Predictor,
+    Sampling,
+    Split,
+    answer,
+    chance_accuracy,
+    classes_of,
+    clip_features,
+    linear_svm,
+    logistic_regression,
+    make_split,
+    score,
+    video_features,
+    vote_of_neighbours,
+)
 from seehear.types import ClipRef
 
 RAW_GRID_PX = 16
@@ -40,6 +68,9 @@ def evaluate_clustering(
     baselines: bool = False,
     seed: int = 0,
     top: int = 5,
+    degrade: Sequence[int] = (),
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Agreement of the run's clusters with known classes.
 
@@ -48,7 +79,13 @@ def evaluate_clustering(
     Returns, for each of video, audio and both, the scores of `clustering_scores` and the purity table, and
     with `baselines` the same scores for an untrained network of the same shape, k-means on raw pixels and
     spectrograms, and for labels dealt out at random (chance), all with the same k.
+
+    `degrade` names factors by which the frames lose resolution before they are embedded anew on `device`
+    (`progress` counts these clips): `degraded` then holds for each factor the scores of the labels that the same
+    clusters give them, by video and by both; sound stays as it is.
     """
+    if degrade and min(degrade) < 1:
+        raise UsageError(f"frames lose resolution by whole factors from 1 on, not {min(degrade)}", "--degrade 1,4,8,16")
     folder = open_run(run)
     truth = _truth(folder, labels)
     model = Model.load(run)
@@ -66,9 +103,74 @@ def evaluate_clustering(
         result["unmatched"] = {"truth": len(matched.unmatched_truth), "run": len(matched.unmatched_predictions)}
         result["scores"][modality] = clustering_scores(matched.y_true, matched.y_pred).as_dict()
         result["purity"][modality] = [row.as_dict() for row in purity_table(matched.y_true, matched.y_pred, top=top)]
+    if degrade:
+        seen = set(matched.ids) if modalities else set()
+        result["degraded"] = _degraded(folder, model, truth, seen, degrade, device, progress)
     if baselines:
         result["baselines"] = _baselines(model, Manifest.load(folder.manifest), truth, modalities, seed)
     return result
+
+
+def _degraded(
+    folder: RunFolder,
+    model: Model,
+    truth: Mapping[str, str],
+    seen: Collection[str],
+    factors: Sequence[int],
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Scores by factor of the model's clusters on frames of less resolution (SeLaVi, Fig. 2 and Appendix A.5).
+
+    The spans are those that the run embedded, of the videos `seen`; their sound's features are the stored ones.
+    """
+    sees = {n: encoder for n, encoder in model.encoders.items() if streams_of((model.modalities[n],)) == ("video",)}
+    if not sees:
+        raise UsageError("no encoder of this run sees frames", "leave out --degrade")
+    stored = table_bank(pq.read_table(folder.features))
+    row_of = {ref.clip_id: row for row, ref in enumerate(stored.refs)}
+    videos = usable_videos(Manifest.load(folder.manifest), tuple(dict.fromkeys(model.modalities.values())))
+    videos = [v for v in videos if v.video_id in seen]
+    there = {v.video_id for v in videos}
+    refs = [ref for ref in stored.refs if ref.video_id in there]
+    config, failures = model.config, Failures()
+    done, scores = 0, {}
+    for factor in dict.fromkeys(factors):
+        # The views are those of training, so that what it left in the media cache serves here too.
+        with ClipLoader(
+            videos, config, model.modalities, model.statistics, workers=workers_of(config),
+            cache=media_cache(config), failures=failures, degradation=factor,
+        ) as loader:  # fmt: skip
+            if len(factors) > 1:
+                loader.fill_cache()
+            requests = plain_requests(refs, loader.videos, config.clip, config.cluster.averaged_clips)
+            show = None if progress is None else _part_of(progress, done, len(requests) * len(set(factors)))
+            bank = extract(
+                {name: encoder.to(device) for name, encoder in sees.items()}, loader, requests,
+                device=torch.device(device), batch_size=config.optim.batch_size, progress=show,
+            )  # fmt: skip
+            done += len(requests)
+        if not len(bank):
+            raise DataError("not one clip could be decoded", "are the videos still where the run's manifest says?")
+        rows = [row_of[clip_id] for clip_id in bank.clip_ids]
+        bank.features |= {n: np.asarray(x)[rows] for n, x in stored.features.items() if n not in bank.features}
+        table = label_table(model, bank)
+        scores[str(factor)] = {
+            modality: _scores(truth, video_labels(table, modality))
+            for modality in LABELLING_OF
+            if f"cluster_{modality}" in table.column_names and modality != "audio"
+        }
+    return {"scores": scores, "failures": failures.reports}
+
+
+def _part_of(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
+    """The progress of a part of a longer task."""
+    return lambda done, _: progress(before + done, total)
+
+
+def _scores(truth: Mapping[str, str], predicted: Mapping[str, int]) -> dict[str, Any]:
+    matched = match(truth, predicted)
+    return clustering_scores(matched.y_true, matched.y_pred).as_dict()
 
 
 def _truth(folder: RunFolder, labels: str | Path | None) -> Mapping[str, str]:
@@ -94,7 +196,7 @@ def _baselines(
     videos = usable_videos(manifest, tuple(dict.fromkeys(model.modalities.values())))
     refs = clip_refs(videos, model.config.cluster)
     workers, cache = workers_of(model.config), media_cache(model.config)
-    k = {name: len(clusters.centroids) for name, clusters in model.clusters.items()}
+    k = model.cluster_counts
     untrained = untrained_model(model)
     calibrate = model.config.cluster.calibrate_batchnorm != "never"
     bank = untrained.extract(videos, refs, workers=workers, cache=cache, calibrate=calibrate)
@@ -103,20 +205,16 @@ def _baselines(
     raw = raw_features(model, videos, refs, workers=workers, cache=cache)
     rng = np.random.default_rng(seed)
 
-    def scores(predicted: Mapping[str, int]) -> dict[str, Any]:
-        matched = match(truth, predicted)
-        return clustering_scores(matched.y_true, matched.y_pred).as_dict()
-
     found: dict[str, dict[str, Any]] = {"untrained": {}, "raw": {}, "chance": {}}
     for modality in modalities:
         name = LABELLING_OF[modality]
         by_video = video_labels(table, modality)
-        found["untrained"][modality] = scores(by_video)
-        found["chance"][modality] = scores({video_id: int(rng.integers(k[name])) for video_id in by_video})
+        found["untrained"][modality] = _scores(truth, by_video)
+        found["chance"][modality] = _scores(truth, {video_id: int(rng.integers(k[name])) for video_id in by_video})
         if modality in raw.features:
             clustered = kmeans(torch.from_numpy(raw.features[modality]), k[name], restarts=10, seed=seed)
-            found["raw"][modality] = scores(
-                {r.video_id: int(c) for r, c in zip(raw.refs, clustered.labels, strict=True)}
+            found["raw"][modality] = _scores(
+                truth, {r.video_id: int(c) for r, c in zip(raw.refs, clustered.labels, strict=True)}
             )
     return found
 
@@ -156,73 +254,190 @@ def evaluate_linear(
     split_column: str = "split",
     baselines: bool = False,
     clips: int = 3,
+    pooling: Pooling = "mean",
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Accuracy of a linear classifier on frozen features: trained on the training split, tested once on the test split.
 
     `data` is a table of videos with a class and a split ("train", "test") each. A video's feature is the mean
-    over `clips` evenly spaced clips, each dimension standardised on the training split; the classifier is
+    over `clips` evenly spaced parts of it, each dimension standardised on the training split; the classifier is
     logistic regression whose strength of regularisation is chosen by 5-fold cross-validation within the
-    training split. Test labels are read after the predictions are made.
+    training split. Test labels are read after the predictions are made. Returns what `evaluate_transfer` does,
+    and the bare numbers as `accuracy` and, with `baselines`, `untrained`.
     """
-    from seehear.data.manifest import scan
-
-    model = Model.load(run)
-    manifest = scan(data, min_seconds=model.config.clip.seconds, workers=workers_of(model.config))
-    splits, labels = manifest.by_id(split_column), manifest.by_id(label_column)
-    result: dict[str, Any] = {"run": str(run), "data": str(data), "clips": clips, "accuracy": {}}
-    models = {"accuracy": model, **({"untrained": untrained_model(model)} if baselines else {})}
-    for key, candidate in models.items():
-        features = _video_features(candidate, manifest, clips, progress)
-        ids = sorted(next(iter(features.values())))
-        train = [i for i in ids if splits[i] == "train" and labels[i]]
-        test = [i for i in ids if splits[i] == "test" and labels[i]]
-        if not train or not test:
-            raise DataError(f"{data} has no videos with {split_column} train and test", "add such a column")
-        unlabelled = sum(not labels[i] for i in ids)
-        result |= {"train_videos": len(train), "test_videos": len(test), "videos_without_label": unlabelled}
-        result[key] = {}
-        for modality, feature in features.items():
-            predicted = fit_linear(
-                np.stack([feature[i] for i in train]),
-                [labels[i] for i in train],
-                np.stack([feature[i] for i in test]),
-            )
-            correct = [p == labels[i] for p, i in zip(predicted, test, strict=True)]
-            result[key][modality] = float(np.mean(correct))
+    result = evaluate_transfer(
+        run, data, "linear", label_column=label_column, split_column=split_column, baselines=baselines, clips=clips,
+        pooling=pooling, device=device, progress=progress,
+    )  # fmt: skip
+    result["accuracy"] = {modality: scores["accuracy"]["value"] for modality, scores in result["scores"].items()}
+    if baselines:
+        untrained = result["baselines"]["untrained"]
+        result["untrained"] = {modality: scores["accuracy"]["value"] for modality, scores in untrained.items()}
     return result
 
 
-def _video_features(
-    model: Model, manifest: Manifest, clips: int, progress: Callable[[int, int], None] | None
-) -> dict[str, dict[str, np.ndarray]]:
-    """For video, audio and both the mean feature of each video over `clips` evenly spaced clips."""
-    videos = usable_videos(manifest, tuple(dict.fromkeys(model.modalities.values())))
-    refs = clip_refs(videos, replace(model.config.cluster, clips_per_video=clips))
-    bank = model.extract(
-        videos, refs, workers=workers_of(model.config), cache=media_cache(model.config), progress=progress
+PROTOCOLS: dict[str, str] = {
+    "linear": "logistic regression, strength cross-validated within the training split",
+    "retrieval": "test videos query the training videos by cosine similarity: a right class among the k nearest",
+    "knn": "vote of the k nearest training videos by cosine similarity, k cross-validated within the training split",
+    "few-shot": "n training videos a class: 1-NN by cosine similarity, and a linear SVM with C = 1",
+    "svm": "linear SVM, C cross-validated within the training split",
+}
+"""What `evaluate_transfer` can do, and how."""
+
+
+def evaluate_transfer(
+    run: str | Path,
+    data: str | Path,
+    protocol: str,
+    *,
+    label_column: str = "label",
+    split_column: str = "split",
+    baselines: bool = False,
+    clips: int | None = None,
+    pooling: Pooling = "mean",
+    shots: Sequence[int] = (1, 5, 20),
+    seeds: int = 10,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score frozen features by one of `PROTOCOLS`: learn from the training split, answer for the test split once.
+
+    `data` is a table of videos with a class and a split ("train", "test") each, or a manifest of `seehear scan`.
+    A video's feature is the mean over `clips` evenly spaced clips (10; for "linear" 3 parts, of each of which the
+    run's `cluster.averaged_clips` clips are averaged). `pooling` is "mean", the encoder's own, or "max" of its
+    last map. `shots` and `seeds` are those of "few-shot". Features are kept in the run's folder `features/`.
+
+    Returns `scores`: for each of video, audio and both and each setting a `value` with the ends `low` and `high`
+    of a 95 % bootstrap interval over test videos, for few-shot with the deviation `sd` over seeds; `chosen`, what
+    was chosen within the training split; `train_videos`, `test_videos`, `missing` and `failures`; with
+    `baselines` also the scores of an untrained network of the same shape, and of chance.
+    Raises `UsageError` for a protocol, column or option that there is not, `DataError` for a table without both
+    splits or classes.
+    """
+    from seehear.data.manifest import scan
+
+    predictor = make_predictor(protocol, shots, seeds)
+    model = Model.load(run)
+    if protocol == "linear":
+        spans = model.config.cluster
+        sampling = Sampling(3 if clips is None else clips, spans.averaged_clips, spans.max_span_seconds, pooling)
+    else:
+        sampling = Sampling(10 if clips is None else clips, pooling=pooling)
+    sampling.check()
+    if Manifest.is_manifest(data):
+        manifest = Manifest.load(data)
+    else:
+        need, workers = streams_of(tuple(model.modalities.values())), workers_of(model.config)
+        manifest = scan(data, need=need, min_seconds=model.config.clip.seconds, workers=workers)
+    make_split(manifest, label_column, split_column)  # what is wrong with the table shows before hours of decoding
+    cache = Path(run) / "features" if RunFolder(Path(run)).config.exists() else None
+    models = {"trained": model, **({"untrained": untrained_model(model)} if baselines else {})}
+    extracted = {
+        name: clip_features(candidate, manifest, sampling, cache=cache, device=device, progress=progress)
+        for name, candidate in models.items()
+    }
+    decoded = set.intersection(*({r.video_id for r in e.bank.refs} for e in extracted.values()))
+    split = make_split(manifest, label_column, split_column, decoded)
+    features = {name: video_features(e.bank) for name, e in extracted.items()}
+    scored = score_protocol(
+        predictor, features, split, lambda: classes_of(manifest, label_column, split_column, TEST), protocol
     )
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for modality, labelling in LABELLING_OF.items():
-        if not all(n in bank.features for n in labelling.split("+")):
-            continue
-        rows: dict[str, list[np.ndarray]] = {}
-        for ref, row in zip(bank.refs, bank.joined(labelling), strict=True):
-            rows.setdefault(ref.video_id, []).append(row)
-        found[modality] = {video_id: np.mean(r, axis=0) for video_id, r in rows.items()}
-    return found
+    labels = manifest.by_id(label_column)
+    if protocol == "retrieval" and pooling == "mean":
+        scored |= across_modalities(model, extracted["trained"].bank, split.test, labels)
+    return {
+        "protocol": protocol,
+        "description": PROTOCOLS[protocol],
+        "run": str(run),
+        "data": str(data),
+        "clips": sampling.clips,
+        "averaged_clips": sampling.averaged,
+        "pooling": pooling,
+        **scored,
+        "videos_without_label": sum(not labels[i] for i in decoded),
+        "failures": extracted["trained"].failures,
+        "features_reused": all(e.reused for e in extracted.values()),
+    }
 
 
-def fit_linear(train: np.ndarray, labels: list[str], test: np.ndarray) -> np.ndarray:
-    """Predicted classes of `test` (N, D) by logistic regression fitted on `train` (M, D) and its labels."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def across_modalities(
+    model: Model, bank: FeatureBank, videos: Sequence[str], labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """Retrieval of one modality by the other among `videos`, where the model has a space that they share.
 
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    folds = min(5, min(np.unique(labels, return_counts=True)[1]))
-    if folds < 2:
-        return pipeline.fit(train, labels).predict(test)
-    search = GridSearchCV(pipeline, {"logisticregression__C": [0.001, 0.01, 0.1, 1.0, 10.0]}, cv=int(folds))
-    return search.fit(train, labels).predict(test)
+    A video's embedding is the mean of its clips'. Returns `cross_modal` (its own counterpart is sought, see
+    `cross_modal_recall`) and `cross_modal_classes` (another video of its class is); {} without such a space.
+    """
+    if not {"video", "audio"} <= set(model.projections):
+        return {}
+    rows: dict[str, list[int]] = {}
+    for row, ref in enumerate(bank.refs):
+        rows.setdefault(ref.video_id, []).append(row)
+    projected = model.project(bank)
+    means = {m: np.stack([projected[m][rows[v]].mean(0) for v in videos]) for m in ("video", "audio")}
+    pair, names = (means["video"], means["audio"]), ("video", "audio")
+    nearest = cross_modal_neighbours(*pair, min(max(RECALL_AT), len(videos) - 1), names=names)
+    return {
+        "cross_modal": cross_modal_recall(*pair, names=names),
+        "cross_modal_classes": cross_modal_class_recall(nearest, np.array([labels[v] for v in videos])),
+    }
+
+
+def make_predictor(protocol: str, shots: Sequence[int] = (1, 5, 20), seeds: int = 10) -> Predictor:
+    """What answers for test videos by one of `PROTOCOLS`; `UsageError` if there is none of this name."""
+    predictors: dict[str, Predictor] = {
+        "linear": logistic_regression, "retrieval": retrieve, "knn": vote_of_neighbours, "svm": linear_svm,
+        "few-shot": FewShot(tuple(shots), seeds),
+    }  # fmt: skip
+    if protocol not in predictors:
+        raise UsageError(f"there is no protocol {protocol!r}", f"choose one of {', '.join(PROTOCOLS)}")
+    predictor = predictors[protocol]
+    if isinstance(predictor, FewShot):
+        predictor.check()
+    return predictor
+
+
+def score_protocol(
+    predictor: Predictor,
+    features: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
+    split: Split,
+    test_classes: Callable[[], Mapping[str, str]],
+    protocol: str,
+) -> dict[str, Any]:
+    """Answers of all models first; only then the classes of the test videos are asked for, and the answers scored.
+
+    `features` are those of `video_features` for "trained" and, as a baseline, "untrained".
+    """
+    answers = {name: answer(predictor, of_model, split) for name, of_model in features.items()}
+    by_id = test_classes()
+    truth = np.array([by_id[i] for i in split.test])
+    scores = {
+        name: {m: {setting: s.as_dict() for setting, s in score(a, truth).items()} for m, a in of_model.items()}
+        for name, of_model in answers.items()
+    }
+    unlabelled = int((truth == "").sum())
+    missing = {part: dict(counts) for part, counts in split.missing.items()}
+    missing[TEST]["unlabelled"] = unlabelled
+    result: dict[str, Any] = {
+        "scores": scores["trained"],
+        "chosen": {m: a.chosen for m, a in answers["trained"].items() if a.chosen},
+        "train_videos": len(split.train),
+        "test_videos": len(split.test) - unlabelled,
+        "missing": missing,
+        "videos_of_other_splits": split.other,
+    }
+    if len(scores) > 1:
+        chance = {m: _chance(protocol, a, split, truth) for m, a in answers["trained"].items()}
+        result["baselines"] = {"untrained": scores["untrained"], "chance": chance}
+    return result
+
+
+def _chance(protocol: str, answers: Answers, split: Split, truth: np.ndarray) -> dict[str, dict[str, float]]:
+    """What one who sees no test video is expected to score, for each setting."""
+    if protocol == "retrieval":
+        ks = {setting: classes.shape[2] for setting, classes in answers.classes.items()}
+        return {s: {"value": class_chance(split.train_labels, truth[truth != ""], k)} for s, k in ks.items()}
+    value = chance_accuracy(split.train_labels, truth, uniform=protocol == "few-shot")
+    return {setting: {"value": value} for setting in answers.classes}

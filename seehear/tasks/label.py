@@ -15,15 +15,15 @@ from seehear.data.manifest import Manifest
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError, UsageError
 from seehear.features.bank import FeatureBank
-from seehear.features.model import LABELLING_OF, Model, cluster_rows, table_bank
+from seehear.features.model import LABELLING_OF, Model, table_bank
 from seehear.files import write_atomic
 
 
-def label_table(model: Model, bank: FeatureBank) -> pa.Table:
-    """Labels of a bank by every labelling of the model.
+def label_table(model: Model, bank: FeatureBank, head: int = 0) -> pa.Table:
+    """Labels of a bank by every labelling of the model, by one of its heads if it has heads.
 
     Columns: video_id, start_seconds, end_seconds and, for each m of video, audio and both that there is,
-    cluster_m, confidence_m, distance_m and rank_m (see `cluster_rows`).
+    cluster_m, confidence_m, distance_m and rank_m (see `cluster_rows`), by heads also agreement_m (`head_rows`).
     """
     columns = {
         "video_id": pa.array([r.video_id for r in bank.refs]),
@@ -31,17 +31,23 @@ def label_table(model: Model, bank: FeatureBank) -> pa.Table:
         "end_seconds": pa.array([r.end_seconds for r in bank.refs], pa.float64()),
     }
     for modality, labelling in LABELLING_OF.items():
-        if labelling in model.clusters and all(n in bank.features for n in labelling.split("+")):
-            rows = cluster_rows(bank, labelling, model.clusters[labelling])
+        rows = model.labels(bank, labelling, head)
+        if rows is not None:
             columns |= {f"{name}_{modality}": pa.array(rows[name]) for name in rows}
     return pa.table(columns)
 
 
 def one_modality(table: pa.Table, modality: str) -> pa.Table:
-    """The labels of one modality under plain names: video, start, end, cluster, confidence, exemplar_rank."""
+    """The labels of one modality under plain names: video, start, end, cluster, confidence, exemplar_rank.
+
+    Labels of a head have the column agreement too.
+    """
     if f"cluster_{modality}" not in table.column_names:
         there = [n.removeprefix("cluster_") for n in table.column_names if n.startswith("cluster_")]
         raise UsageError(f"there are no labels by {modality!r}", f"there are labels by {', '.join(there)}")
+    agreement = {}
+    if f"agreement_{modality}" in table.column_names:
+        agreement["agreement"] = np.round(table[f"agreement_{modality}"].to_numpy(), 4)
     return pa.table(
         {
             "video": table["video_id"],
@@ -50,6 +56,7 @@ def one_modality(table: pa.Table, modality: str) -> pa.Table:
             "cluster": table[f"cluster_{modality}"],
             "confidence": np.round(table[f"confidence_{modality}"].to_numpy(), 4),
             "exemplar_rank": table[f"rank_{modality}"],
+            **agreement,
         }
     )
 
@@ -122,6 +129,7 @@ def label(
     *,
     modality: str = "both",
     every_seconds: float | None = None,
+    head: int = 0,
     workers: int = 0,
     device: str = "cpu",
     failures: Failures | None = None,
@@ -131,16 +139,21 @@ def label(
 
     `modality` is what the label is computed from: "video", "audio" or "both". Columns: video, start, end
     (seconds), cluster, confidence (0 on the border of two clusters, 1 on a centroid), exemplar_rank (1 for the
-    segment closest to its centroid, among those of this table).
+    segment closest to its centroid, among those of this table). A run of SeLaVi labels by its heads, of which
+    `head` is one; see `head_rows` for the columns, agreement among them. Raises `UsageError` for a modality or
+    head that there is not.
     """
     if modality not in LABELLING_OF:
         raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(LABELLING_OF)}")
     folder = open_run(run)
     if source is None and every_seconds is None:
-        return one_modality(pq.read_table(folder.labels), modality)
+        table = pq.read_table(folder.labels)
+        if head:
+            table = label_table(Model.load(run), table_bank(pq.read_table(folder.features)), head)
+        return one_modality(table, modality)
     needed = ("video", "audio") if modality == "both" else (modality,)
     features = embed(
         run, source, every_seconds=every_seconds, modalities=needed, workers=workers, device=device,
         failures=failures, progress=progress,
     )  # fmt: skip
-    return one_modality(label_table(Model.load(run), table_bank(features)), modality)
+    return one_modality(label_table(Model.load(run), table_bank(features), head), modality)

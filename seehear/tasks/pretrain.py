@@ -6,9 +6,11 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -28,10 +30,12 @@ from seehear.errors import DataError, Interrupted, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import Model, bank_table, usable_videos
 from seehear.files import write_atomic
+from seehear.hypotheses import parse
 from seehear.media.pool import available_cores
 from seehear.methods import build_method, check_method
 from seehear.methods.base import Method
 from seehear.methods.deepcluster import VARIANTS, cluster_features, clusters_of
+from seehear.modalities import streams_of
 from seehear.models import build_encoders
 from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
@@ -50,12 +54,14 @@ def pretrain(
     *,
     resume: bool = False,
     quiet: bool = False,
+    after_epoch: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> Path:
     """Pretrain on the videos of `source` and leave a finished run in `out`.
 
     `source` is a folder, glob, CSV or Parquet with a `path` column, or a manifest that `scan` made. With
     `resume` the run in `out` goes on from its last saved state, `source` and `config` being its own.
-    Returns the run folder.
+    `after_epoch` is called with what each epoch logs; when it returns True, the run saves and stops as it
+    does at a signal. Returns the run folder.
 
     Raises:
         UsageError: a setting or method is wrong.
@@ -86,7 +92,7 @@ def pretrain(
                 progress.note(f"{folder.path} is finished already")
                 return folder.path
             try:
-                _run(folder, Manifest.load(folder.manifest), config, progress, stop)
+                _run(folder, Manifest.load(folder.manifest), config, progress, stop, after_epoch)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -111,9 +117,9 @@ def _begin(
     progress.note(manifest.summary_text())
     if not manifest.usable_rows():
         raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")
-    spans = len(clip_refs(usable_videos(manifest, needed_streams(config.method)), config.cluster))
+    spans = len(clip_refs(usable_videos(manifest, needed_streams(config)), config.cluster))
     k = max(k for k in (config.cluster.k, config.cluster.k_video, config.cluster.k_audio) if k)
-    if k > spans and config.method in VARIANTS:
+    if k > spans:
         raise UsageError(
             f"{spans} spans of video cannot be sorted into {k} clusters",
             f"set cluster.k to {max(2, spans // 8)} or so, or raise cluster.clips_per_video",
@@ -133,11 +139,21 @@ def _check_buildable(config: Config) -> None:
         raise UsageError(str(error)) from error
 
 
-def needed_streams(method: str) -> tuple[str, ...]:
-    """The streams that a method's encoders see."""
-    if method in VARIANTS:
-        return tuple(dict.fromkeys(VARIANTS[method].modalities.values()))
+def needed_streams(config: Config) -> tuple[str, ...]:
+    """The streams that the encoders of a run see."""
+    if config.method in VARIANTS:
+        return streams_of(tuple(VARIANTS[config.method].modalities.values()))
+    if config.method == "gdt":
+        return streams_of(parse(config.gdt.hypotheses).encoded)
+    if config.method == "selavi":
+        return streams_of(config.selavi.encoders)
     return ("video", "audio")
+
+
+def shortest_usable_seconds(config: Config) -> float:
+    """Videos shorter than this have no room for a clip, at the fastest playback speed that is asked for."""
+    fastest = parse(config.gdt.hypotheses).fastest if config.method == "gdt" else 1
+    return fastest * max(stage.config.clip.seconds for stage in stages(config))
 
 
 def scan_with_progress(source: str | Path, config: Config, progress: Progress, stop: StopRequest) -> Manifest:
@@ -154,14 +170,37 @@ def scan_with_progress(source: str | Path, config: Config, progress: Progress, s
 
     return scan(
         source,
-        need=needed_streams(config.method),
-        min_seconds=config.data.min_seconds or max(stage.config.clip.seconds for stage in stages(config)),
+        need=needed_streams(config),
+        min_seconds=config.data.min_seconds or shortest_usable_seconds(config),
         workers=workers_of(config),
         progress=show,
     )
 
 
-def _run(folder: RunFolder, manifest: Manifest, config: Config, progress: Progress, stop: StopRequest) -> None:
+class _WatchedLog(RunLog):
+    """A log whose epochs someone looks at, who may ask the run to stop."""
+
+    def __init__(
+        self, folder: RunFolder, stop: StopRequest, after_epoch: Callable[[Mapping[str, Any]], bool], *, write: bool
+    ) -> None:
+        super().__init__(folder, write=write)
+        self._stop, self._after_epoch = stop, after_epoch
+
+    def record(self, kind: str, step: int, **values: Any) -> None:
+        """Write one line of metrics, and show it if it is an epoch's."""
+        super().record(kind, step, **values)
+        if kind == "epoch" and self._after_epoch(values) and not self._stop:
+            self._stop.signal = signal.SIGUSR1
+
+
+def _run(
+    folder: RunFolder,
+    manifest: Manifest,
+    config: Config,
+    progress: Progress,
+    stop: StopRequest,
+    after_epoch: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> None:
     device = choose_device(config.device)
     classes_of = None
     if config.method == "supervised":
@@ -169,11 +208,10 @@ def _run(folder: RunFolder, manifest: Manifest, config: Config, progress: Progre
     method = build_method(config, classes_of)
     if config.final is not None and "video" not in method.modalities:
         raise UsageError(f"the final stage retrains the video encoder, and {config.method} has none")
-    modalities = tuple(dict.fromkeys(method.modalities.values()))
-    videos = usable_videos(manifest, modalities)
+    videos = usable_videos(manifest, streams_of(tuple(method.modalities.values())))
     if classes_of is not None:
         videos = [v for v in videos if classes_of.get(v.video_id)]
-    shortest = max(stage.config.clip.seconds for stage in stages(config))
+    shortest = shortest_usable_seconds(config)
     long_enough = [v for v in videos if v.seconds >= shortest - SHORT_BY_SECONDS]
     if len(long_enough) < len(videos):
         progress.note(f"{len(videos) - len(long_enough)} videos are shorter than a clip ({shortest:.2f} s): left out")
@@ -182,8 +220,12 @@ def _run(folder: RunFolder, manifest: Manifest, config: Config, progress: Progre
             f"no video is as long as a clip ({shortest:.2f} s)", "shorten clip.audio_seconds or clip.frames"
         )
     videos = long_enough
+    if config.method == "selavi" and config.selavi.labels_from == "training" and not method.labels_from_training:
+        progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
     _load_weights(method, config, progress)
     log = RunLog(folder, write=dist.is_main())
+    if after_epoch is not None:
+        log = _WatchedLog(folder, stop, after_epoch, write=dist.is_main())
     failures = Failures()
     workers = workers_of(config)
     loaders: list[ClipLoader] = []
@@ -229,7 +271,7 @@ def _load_weights(method: Method, config: Config, progress: Progress) -> None:
     """Start encoders from files of weights, if the settings name any."""
     files = {"video": config.model.video_weights, "audio": config.model.audio_weights}
     for name, encoder in method.encoders.items():
-        path = files[method.modalities[name]]
+        path = files.get(method.modalities[name])
         if path is None:
             continue
         if isinstance(encoder, VideoEncoder):
@@ -277,7 +319,7 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     config, method = loader.config, trainer.method
     refs = clip_refs(list(trainer.videos.values()), config.cluster)
     share = trainer.features(loader, refs, "final features")
-    names = [name for name in ("video", "audio") if name in method.encoders]
+    names = [name for name in ("video", "audio") if name in method.encoders and method.cluster_heads is None]
     labellings = [*names, *(["+".join(names)] if len(names) == 2 else [])]
     made = {
         name: cluster_features(
@@ -288,7 +330,10 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     bank = _gather_bank(share)
     if not dist.is_main():
         return
-    model = Model(config, method.modalities, dict(method.encoders.items()), loader.statistics)
+    model = Model(
+        config, method.modalities, dict(method.encoders.items()), loader.statistics,
+        projections=dict(method.projections.items()), heads=method.cluster_heads,
+    )  # fmt: skip
     model.set_clusters(made)
     model.save(folder.model)
     write_table(bank_table(bank), folder.features)

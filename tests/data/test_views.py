@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seehear.config import AugmentConfig, ClipConfig, Config, SpectrogramConfig
-from seehear.data.views import SpectrogramView, Statistics, normalise_frames, video_view
+from seehear.data.views import SpectrogramView, Statistics, degraded, normalise_frames, video_view
 
 CLIP = ClipConfig(frames=4, short_side_px=12, crop_px=8)
 STILL = AugmentConfig(flip_probability=0.0)
@@ -107,3 +107,17 @@ def test_masks_are_shorter_than_their_limit_and_filled_with_the_mean():
     assert int(columns.max()) == 5
     assert int(rows.max()) == 2
     assert int(columns.min()) == 0
+
+
+@pytest.mark.parametrize(("side", "factor"), [(112, 4), (112, 16), (32, 8), (30, 4), (5, 16)])
+def test_degraded_frames_are_nearest_neighbours_of_nearest_neighbours(side, factor):
+    view = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8))
+    planes = view.permute(0, 3, 1, 2).float()
+    small = torch.nn.functional.interpolate(planes, size=max(1, round(side / factor)), mode="nearest")
+    expected = torch.nn.functional.interpolate(small, size=side, mode="nearest").permute(0, 2, 3, 1)
+    assert torch.equal(degraded(view, factor).float(), expected)
+
+
+def test_a_degradation_of_one_changes_nothing(frames):
+    view = torch.from_numpy(frames)
+    assert degraded(view, 1) is view

@@ -96,3 +96,24 @@ def test_averaged_gradients_are_those_of_the_whole_batch(tmp_path):
         for r in range(2)
     ]
     assert [child.wait(timeout=120) for child in children] == [0, 0]
+
+
+def test_two_processes_label_together_by_optimal_transport(collection, tmp_path):
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=2", "optim.batch_size=4", "selavi.heads=2",
+                "selavi.clusterings=3", "cluster.calibrate_batchnorm=never"]  # fmt: skip
+    arguments = ["pretrain", collection, "--method", "selavi", "--out", tmp_path / "two"]
+    torchrun(2, [*arguments, *(p for s in settings for p in ("--set", s))])
+    settings += ["optim.batch_size=8", "optim.epochs=1", "selavi.clusterings=1"]
+    seehear.pretrain(collection, tmp_path / "one", method="selavi", settings=settings, quiet=True)
+    one, two = (
+        [r for r in read_metrics(tmp_path / n / "metrics.jsonl") if r["kind"] == "round"] for n in ("one", "two")
+    )
+    # The first clustering sees equal features: the heads are aligned and the clips labelled alike.
+    a, b = one[0]["clusters/head0"], two[0]["clusters/head0"]
+    assert a["sizes"] == b["sizes"]
+    assert np.isclose(a["objective"], b["objective"], rtol=1e-5)
+    assert np.allclose(a["alignment_cost_after"], b["alignment_cost_after"], rtol=1e-4)
+    # Later ones are made from a pass over all clips, shared by the processes.
+    assert two[-1]["clustering"] == 3
+    assert all(sum(r["clusters/head0"]["sizes"]) == 24 and r["seconds_extract"] > 0.01 for r in two)
+    assert seehear.label(tmp_path / "two", modality="audio").num_rows == 24

@@ -105,6 +105,52 @@ def test_a_stopped_run_resumes_to_the_bit(stop_after, finished_run, collection, 
     assert_same_run(finished_run, run)
 
 
+@pytest.mark.parametrize("labels_from", ["training", "pass"])
+def test_a_stopped_run_of_selavi_resumes_to_the_bit(labels_from, collection, tmp_path, monkeypatch):
+    """Between two clusterings within an epoch: the features kept, the labels and what is due are part of the state."""
+    save_or_stop = Trainer.save_or_stop
+    settings = [*TINY_SETTINGS, "rounds=1", "selavi.heads=2", "selavi.clusterings=6",
+                f"selavi.labels_from={labels_from}"]  # fmt: skip
+    config = make_config(method="selavi", settings=settings)
+    pretraining.pretrain(collection, tmp_path / "whole", config, quiet=True)
+    rounds = [r for r in read_metrics(tmp_path / "whole" / "metrics.jsonl") if r["kind"] == "round"]
+    assert (rounds[0]["clustering"], rounds[-1]["clustering"]) == (0, 6)
+    for stop_after in (1, 4):
+
+        def stopping(self, stop_after=stop_after):
+            if self.state.step == stop_after:
+                self.stop.signal = signal.SIGTERM
+            save_or_stop(self)
+
+        run = tmp_path / f"run{stop_after}"
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "save_or_stop", stopping)
+            with pytest.raises(Interrupted, match="--resume"):
+                pretraining.pretrain(collection, run, config, quiet=True)
+        torch.manual_seed(123)
+        pretraining.pretrain(None, run, config, resume=True, quiet=True)
+        assert_same_run(tmp_path / "whole", run)
+
+
+def test_a_run_stopped_while_it_embeds_for_new_labels_resumes_to_the_bit(collection, tmp_path, monkeypatch):
+    watch = Trainer.watch
+    settings = [*TINY_SETTINGS, "rounds=1", "selavi.heads=2", "selavi.clusterings=6", "selavi.labels_from=pass"]
+    config = make_config(method="selavi", settings=settings)
+    pretraining.pretrain(collection, tmp_path / "whole", config, quiet=True)
+
+    def stopping(self, done, total):
+        if self.state.step == 3:
+            self.stop.signal = signal.SIGTERM
+        watch(self, done, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "watch", stopping)
+        with pytest.raises(Interrupted, match="after step 3"):
+            pretraining.pretrain(collection, tmp_path / "run", config, quiet=True)
+    pretraining.pretrain(None, tmp_path / "run", config, resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
 def start(arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "seehear", "pretrain", *arguments],

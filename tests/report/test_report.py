@@ -308,6 +308,71 @@ def test_run_of_a_method_without_clusters(make_run: Callable[..., Path]) -> None
     assert "cluster_" not in page.text and "healthy" in page.text
 
 
+def contrast_lines(epochs: int = 4) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for e in range(epochs):
+        record: dict[str, Any] = {"kind": "epoch", "round": 0, "epoch": e, "step": 5 * (e + 1), "validation_loss": 2.0}
+        for part in ("", "validation_"):
+            for pair in ("audio->video", "video->audio"):
+                record |= {f"{part}loss/{pair}": 3.0 - e / 10, f"{part}accuracy/{pair}": 0.25 + e / 10}
+                record |= {f"{part}alignment/{pair}": 2.0 - e / 5}
+            record |= {f"{part}uniformity/{name}": -1.0 - e for name in ("audio", "video")}
+        lines.append({"kind": "step", "step": 5 * e + 1, "loss": 3.0, "loss/video->audio": 3.0, "learning_rate": 0.1})
+        lines.append(record)
+    return [*lines, {"kind": "end", "seconds": 1.0}]
+
+
+def as_gdt(run: Path, specification: str) -> Path:
+    settings = {"method": "gdt", "recipe": "small-gdt", "seed": 1, "gdt": {"hypotheses": specification}}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    return run
+
+
+def test_a_contrastive_run_shows_its_pairs_over_epochs(make_run: Callable[..., Path]) -> None:
+    run = as_gdt(make_run(features=False, lines=contrast_lines()), "l")
+    page, _ = report(run, exemplars=0)
+    assert [a["id"] for a in page.all("section")] == [
+        "clusters", "relations", "hypotheses", "retrieval", "training", "files", "settings"
+    ]  # fmt: skip
+    charts = {a["aria-label"].split(".")[0]: json.loads(a["data-chart"]) for a in page.all("svg") if "data-chart" in a}
+    assert {"Loss by pair of modalities", "Found first", "Alignment", "Uniformity", "Learning rate"} == set(charts)
+    for title in ("Loss by pair of modalities", "Found first", "Alignment"):
+        chart = charts[title]
+        names = [f"{pair}{held}" for held in ("", ", held out") for pair in ("audio → video", "video → audio")]
+        assert [s["name"] for s in chart["series"]] == names and chart["x_label"] == "epoch"
+        assert [s["tone"] for s in chart["series"]] == ["tone-audio", "tone-video"] * 2
+        assert [p[2] for p in chart["series"][0]["points"]] == ["1", "2", "3", "4"]
+    assert [s["name"] for s in charts["Uniformity"]["series"]] == [
+        "audio", "video", "audio, held out", "video, held out"
+    ]  # fmt: skip
+    (picture,) = page.all("img")
+    assert picture["src"].startswith("data:image/svg+xml;base64,") and "attract" in picture["alt"]
+    assert "audio → video55.0 %" in page.text and "pseudo-labels" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("specification", "told"),
+    [
+        ("l", ["Specification l: ", "seen as 4 transformations (video and audio)", "of different modalities",
+               "reversaltime runs forwards or backwardsdistinct: is told apart"]),
+        ("sample=distinct, reversal=ignore, modality=invariant",
+         ["reversal", "ignore: is left open: what differs in it is not compared"]),
+        ("simclr-video", ["seen as 2 transformations (video)", "pairs of video were compared"]),
+        ("warp=<i>, sample=distinct", ["Learnt by the specification warp=<i>, sample=distinct"]),
+    ],
+)  # fmt: skip
+def test_a_specification_is_told_in_words(make_run: Callable[..., Path], specification: str, told: list[str]) -> None:
+    run = as_gdt(make_run(labels=False, features=False, lines=contrast_lines(1)), specification)
+    page, text = report(run, exemplars=0)
+    assert [words for words in told if words not in page.text] == [] and "<i>," not in text
+
+
+def test_a_contrastive_run_without_an_epoch_yet_shows_its_steps(make_run: Callable[..., Path]) -> None:
+    run = as_gdt(make_run(labels=False, features=False, lines=contrast_lines()[:1]), "l")
+    page, _ = report(run)
+    assert [a["id"] for a in page.all("section")] == ["hypotheses", "training", "files", "settings"]
+
+
 def test_collapse_is_said_first(make_run: Callable[..., Path]) -> None:
     warning = {"kind": "warning", "message": "collapse: one <cluster> holds all", "round": 1, "step": 7}
     page, text = report(make_run(labels=False, features=False, lines=[*metrics_lines(), warning]))

@@ -1,0 +1,115 @@
+"""Pretrain GDT under each hypothesis on a labelled collection and tabulate retrieval and linear classification.
+
+    python benchmarks/hypotheses_table.py TABLE.csv --out runs/rows [--rows a e k m] [--seeds 0 1 2] [--jobs 2]
+
+TABLE.csv needs the columns path, label and split (train, test). Each run is the command that a user would give
+(`seehear pretrain TABLE.csv --where split=train --method gdt --hypotheses ROW`, then `seehear evaluate linear` and
+`retrieval`); labels are used for scoring alone, the test split for final scores alone. The first of --seeds is run for
+every row, the others for --repeated alone. Runs that are finished are not done again, and interrupted ones resume.
+Prints a table in Markdown and writes all scores to OUT/scores.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from methods_table import cell, seehear
+
+ROWS = (*"abcdefghijklm", "within-modal", "all-pairs", "simclr-audio")
+COLUMNS = {
+    "linear, video": ("linear", "scores", "video", "accuracy"),
+    "linear, audio": ("linear", "scores", "audio", "accuracy"),
+    "video R@1": ("retrieval", "scores", "video", "R@1"),
+    "video R@5": ("retrieval", "scores", "video", "R@5"),
+    "audio R@1": ("retrieval", "scores", "audio", "R@1"),
+    "audio to video: class R@1": ("retrieval", "cross_modal_classes", "audio->video", "R@1"),
+    "own clip R@1": ("retrieval", "cross_modal", "audio->video", "recall", "R@1"),
+    "own clip R@10": ("retrieval", "cross_modal", "audio->video", "recall", "R@10"),
+}
+
+
+def score(table: Path, out: Path, row: str, seed: int, settings: list[str]) -> dict[str, Any]:
+    """Train one run unless it is there, and score it."""
+    run = out / f"{row}_{seed}"
+    kept = run / "scores.json"
+    if kept.exists():
+        return json.loads(kept.read_text())  # type: ignore[no-any-return]
+    if (run / "config.yaml").exists():
+        seehear("pretrain", "--resume", run, "--quiet")
+    else:
+        changes = [part for s in ["threads=1", *settings] for part in ("--set", s)]
+        seehear(
+            "pretrain", table, "--where", "split=train", "--method", "gdt", "--hypotheses", row, "--seed", seed,
+            "--out", run, "--quiet", *changes,
+        )  # fmt: skip
+    first = ["--baselines"] if row == "e" else []
+    found = {
+        protocol: json.loads(seehear("evaluate", protocol, run, "--data", table, "--clips", 3, "--json", *first))
+        for protocol in ("linear", "retrieval")
+    }
+    found["seconds"] = [json.loads(line) for line in (run / "metrics.jsonl").open()][-1]["seconds"]
+    kept.write_text(json.dumps(found, indent=1))
+    print(f"row {row} seed {seed}: done", file=sys.stderr, flush=True)
+    return found
+
+
+def values(runs: list[dict[str, Any]], path: tuple[str, ...]) -> list[float]:
+    """What stands at a path in each run's scores, where it is there."""
+    found = []
+    for run in runs:
+        here: Any = run
+        for key in path:
+            here = here.get(key) if isinstance(here, dict) else None
+        if here is not None:
+            found.append(here["value"])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rows", nargs="+", default=ROWS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--repeated", nargs="*", default=["a", "e", "k", "m", "within-modal"])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.FIELD=VALUE")
+    arguments = parser.parse_args()
+    if arguments.table is None or arguments.out is None:
+        print(
+            "hypotheses_table.py needs a labelled collection: python benchmarks/hypotheses_table.py TABLE.csv --out F"
+        )
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (row, seed)
+        for seed in arguments.seeds
+        for row in arguments.rows
+        if seed == arguments.seeds[0] or row in arguments.repeated
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        found = list(
+            pool.map(lambda job: score(arguments.table, arguments.out, job[0], job[1], arguments.settings), jobs)
+        )
+    scores: dict[str, list[dict[str, Any]]] = {row: [] for row in arguments.rows}
+    for (row, _), result in zip(jobs, found, strict=True):
+        scores[row].append(result)
+    (arguments.out / "scores.json").write_text(json.dumps(scores, indent=1))
+
+    print("| row | seeds | " + " | ".join(COLUMNS) + " |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
+    for row, runs in scores.items():
+        print(f"| {row} | {len(runs)} | " + " | ".join(cell(values(runs, path)) for path in COLUMNS.values()) + " |")
+    for name in ("untrained", "chance"):
+        runs = [{p: {"scores": r[p].get(name, {})} for p in ("linear", "retrieval")} for r in scores.get("e", [])]
+        print(f"| {name} | {len(runs)} | " + " | ".join(cell(values(runs, path)) for path in COLUMNS.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Contrastive learning over generalised data transformations (GDT; Patrick et al.): any valid specification.
+
+`seehear.hypotheses` states what is compared and how; this file has the loss of Eq. 1 and the method around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seehear import dist
+from seehear.config import Config
+from seehear.hypotheses import Hypotheses, parse
+from seehear.methods.base import Method
+from seehear.modalities import MODALITIES
+from seehear.models.heads import MLPHead
+from seehear.types import StepOutput
+
+
+def gdt_nce(embeddings: Tensor, codes: Tensor, spec: Hypotheses, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The GDT-NCE loss (paper, Eq. 1): a joint softmax over every compared transformation of the batch.
+
+        for T in batch, for T' in batch, T' != T, with c(T, T') w(T, T') = 1:
+            loss -= log(exp(<f(T), f(T')> / rho) / sum over T'' != T of w(T, T'') exp(<f(T), f(T'')> / rho))
+
+    divided by the number of such pairs, which makes the loss one pair's and is constant for a full batch.
+
+    Args:
+        embeddings: f of every transformation in the batch, (K, D), of unit length.
+        codes: values of the factors of each, (K, factors) int64, on the same device.
+        temperature: rho. Logits are divided by it.
+
+    Returns:
+        The loss, a float32 scalar (0 if no pair is a positive), or a float64 one of float64 embeddings;
+        -log p(T' | T) of every pair (K, K); and which pairs are positives, (K, K) bool.
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        x = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+        logits = x @ x.T / temperature
+        itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
+        compared = spec.compared(codes, codes) & ~itself
+        positive = spec.contrast(codes, codes) & compared
+        # A row that is compared with nothing has no positive either; any finite value keeps its gradient clean.
+        some = compared.any(1, keepdim=True)
+        normaliser = logits.masked_fill(~compared & some, -torch.inf).logsumexp(1, keepdim=True)
+        surprise = normaliser - logits
+        pairs = positive.sum().clamp_min(1)
+        return torch.where(positive, surprise, 0.0).sum() / pairs, surprise, positive
+
+
+class GDT(Method):
+    """Encoders with projection heads, trained with `gdt_nce` on the transformations that a specification samples.
+
+    Attributes:
+        hypotheses: the specification (`config.gdt.hypotheses`).
+        projections: one head for each encoder, to the space where modalities meet.
+    """
+
+    needs_features = False
+
+    def __init__(self, config: Config) -> None:
+        self.spec = parse(config.gdt.hypotheses)
+        super().__init__(config, {name: name for name in self.spec.encoded})
+        self.hypotheses = self.spec
+        generators = (torch.Generator().manual_seed(config.seed * 1009 + 500 + i) for i in range(len(self.encoders)))
+        self.projections = nn.ModuleDict(
+            {
+                name: MLPHead(
+                    int(encoder.feature_dim),  # type: ignore[arg-type]
+                    config.gdt.dimensions,
+                    dropout=config.gdt.dropout,
+                    unit=True,
+                    generator=generator,
+                )
+                for (name, encoder), generator in zip(self.encoders.items(), generators, strict=True)
+            }
+        )
+
+    def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
+        """Loss on the transformations of one batch, those of all processes together.
+
+        `targets[modality]` holds the codes of the rows of `inputs[modality]`, (rows, factors) int64. A modality
+        without an input is not compared.
+        """
+        embeddings, codes = [], []
+        for name in self.spec.modalities:
+            if MODALITIES[name].encoder and name not in inputs:
+                continue
+            if MODALITIES[name].encoder:
+                embeddings.append(self.projections[name](self.encoders[name](inputs[name])))
+            else:
+                embeddings.append(self._label_embeddings(targets[name]))
+            codes.append(targets[name])
+        # Every process has the whole loss and its own gradients in it; averaging gradients would divide by their
+        # number, and so they are multiplied by it here. The value stays what it is.
+        world = dist.world_size()
+        x = dist.all_gather_rows(torch.cat(embeddings))
+        every = dist.all_gather_rows(torch.cat(codes))
+        loss, surprise, positive = gdt_nce(x, every, self.spec, self.config.gdt.temperature)
+        scaled = loss * world - (loss * (world - 1)).detach()
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            parts = self._observe(x.detach(), every, surprise.detach(), positive)
+        return StepOutput(scaled, parts)
+
+    def _label_embeddings(self, codes: Tensor) -> Tensor:
+        """The pseudo-modality: one-hot vectors of the value of the factor that is told (paper, Eq. 3)."""
+        values = codes[:, self.spec.column(self.spec.label_factor)]
+        return F.one_hot(values, self.config.gdt.dimensions).float()
+
+    def _observe(self, x: Tensor, codes: Tensor, surprise: Tensor, positive: Tensor) -> dict[str, Tensor]:
+        """What to watch: loss and accuracy by pair of modalities, alignment and uniformity (Wang and Isola, 2020)."""
+        column = self.spec.column("modality")
+        rows = {m: (codes[:, column] == list(MODALITIES).index(m)).nonzero()[:, 0] for m in self.spec.modalities}
+        parts: dict[str, Tensor] = {}
+        for a, queries in rows.items():
+            for b, keys in rows.items():
+                # One block at a time: each entry of the batch's matrices is looked at once.
+                right = positive[queries][:, keys]
+                if right.any():
+                    costs, asked = surprise[queries][:, keys], right.any(1)
+                    parts[f"loss/{a}->{b}"] = costs[right].mean()
+                    # A row's best answer among the keys of that modality, counted for rows with a positive there.
+                    wrong = ~self.spec.compared(codes[queries], codes[keys]) | (queries[:, None] == keys)
+                    best = costs.masked_fill(wrong, torch.inf).argmin(1)
+                    parts[f"accuracy/{a}->{b}"] = right.gather(1, best[:, None])[asked, 0].float().mean()
+                    distances = (2 - 2 * (x[queries] @ x[keys].T)).clamp_min(0)
+                    parts[f"alignment/{a}->{b}"] = distances[right].mean()
+            if MODALITIES[a].encoder and len(queries) > 1:
+                parts[f"uniformity/{a}"] = torch.pdist(x[queries]).square().mul(-2).exp().mean().log()
+        return parts

@@ -1,0 +1,279 @@
+"""Self-labelling of videos by optimal transport (SeLaVi): Asano, Patrick, Rupprecht and Vedaldi, NeurIPS 2020.
+
+Heads on both encoders give every clip probabilities of K clusters; a clip's sight and its sound are views of
+one thing and share their labels. Training alternates with clustering, in which the labels are the optimal
+transport plan of the averaged log-probabilities (Eqs. 3 and 6) to clusters of given sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seehear import dist
+from seehear.cluster.alignment import Alignment, align, alignment_cost
+from seehear.cluster.marginals import make_marginals, match_marginals
+from seehear.cluster.sinkhorn import Transport, sinkhorn
+from seehear.config import Config, OptimConfig
+from seehear.errors import TrainingError, UsageError
+from seehear.features.bank import FeatureBank, view_name
+from seehear.hypotheses import Augment, Factor, Hypotheses, Modalities, Sample, TimeShift
+from seehear.methods.base import Method
+from seehear.models.heads import MLPHead, cluster_heads
+from seehear.types import Labelling, StepOutput
+
+BLOCK_ROWS = 4096
+
+
+class SeLaVi(Method):
+    """Encoders with H clustering heads each, or what its ablations leave of them (`config.selavi.variant`).
+
+    The labellings are `head0` to `head{H-1}`; head h of every source learns labelling h.
+
+    Attributes:
+        marginals: the share of clips that each cluster of each head may take, (H, K) float64, in the order that
+            the last clustering gave it (R*, Eqs. 4 and 5).
+        clusterings: how many clusterings there have been, a scalar int64.
+    """
+
+    marginals: Tensor
+    clusterings: Tensor
+
+    def __init__(self, config: Config) -> None:
+        settings = config.selavi
+        super().__init__(config, {name: name for name in settings.encoders})
+        if config.final is not None and settings.variant == "concatenation":
+            raise UsageError(
+                "the final stage trains the video encoder alone, and the heads of selavi.variant=concatenation "
+                "need both encoders",
+                "leave final out, or take another variant",
+            )
+        dims = {name: int(encoder.feature_dim) for name, encoder in self.encoders.items()}  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(config.seed * 1009 + 700)
+        self.heads = self.cluster_heads = cluster_heads(config, dims, generator)
+        k = config.cluster.k
+        shares = [make_marginals(settings.marginals, k, generator) for _ in range(settings.heads)]
+        self.register_buffer("marginals", torch.stack(shares))
+        self.register_buffer("clusterings", torch.zeros((), dtype=torch.int64))
+        self.hypotheses = two_views(settings.encoders, config.augment.temporal_jitter) if settings.views == 2 else None
+        self.labels_from_training = settings.labels_from == "training" and dist.world_size() == 1
+        self.label_smoothing = 0.0
+
+    @property
+    def labellings(self) -> tuple[str, ...]:
+        """The labellings, one for each head."""
+        return tuple(f"head{h}" for h in range(self.heads.count))
+
+    def relabel_epochs(self, epochs: int) -> Sequence[float]:
+        """t_j = E (j/M)^p for j = 1 to M (appendix A.2: inverse quadratic); the last one is after the last step."""
+        settings = self.config.selavi
+        m = settings.clusterings
+        return [epochs * (j / m) ** settings.power for j in range(1, m + 1)]
+
+    def start_round(self, classes: Mapping[str, int], optim: OptimConfig, generator: torch.Generator) -> None:
+        """Heads carry over: clusters of successive clusterings are the same ones."""
+        self.label_smoothing = optim.label_smoothing
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
+        """Eq. 1 with one-hot q: cross-entropy averaged over sources, heads, views and clips.
+
+        The rows of `inputs` are clip 0 view 0, clip 0 view 1, clip 1 view 0 ...; `targets["head0"]` has a row a clip.
+        """
+        features = {name: encoder(inputs[name]) for name, encoder in self.encoders.items() if name in inputs}
+        smoothing = self.label_smoothing if self.training else 0.0
+        parts: dict[str, Tensor] = {}
+        losses = []
+        for source, x in self.heads.inputs(features).items():
+            of_heads, right = [], []
+            for head, labelling in enumerate(self.labellings):
+                labels = targets[labelling]
+                labels = labels.repeat_interleave(len(x) // len(labels))
+                logits = self.heads.logits(source, x, head)
+                of_heads.append(F.cross_entropy(logits, labels, label_smoothing=smoothing))
+                right.append((logits.argmax(1) == labels).float().mean())
+            losses.append(torch.stack(of_heads).mean())
+            parts[f"loss/{source}"] = losses[-1].detach()
+            parts[f"accuracy/{source}"] = torch.stack(right).mean()
+        kept: dict[str, Tensor] = {}
+        if self.labels_from_training:
+            views = self.config.selavi.views
+            kept = {view_name(n, v): x[v::views].detach() for n, x in features.items() for v in range(views)}
+        return StepOutput(torch.stack(losses).mean(), parts, kept)
+
+    # -- clustering -------------------------------------------------------------------------------------------------
+
+    def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
+        """Optimal transport of every head's log-probabilities; each process passes its own clips.
+
+        Where the bank holds two views, a random half of the heads sees the first and the rest the second
+        (section 3.3). The first clustering sets the statistics of the heads' batch normalisation and aligns
+        the audio heads to the video heads.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        views = self.views_of_heads(bank, generator)
+        modes = [(m, m.training) for m in self.heads.modules()]
+        self.heads.eval()
+        try:
+            with torch.no_grad():
+                first = int(self.clusterings) == 0
+                if first:
+                    self._settle_norms(bank)
+                aligned = self._align(bank, views, generator) if first else []
+                made = [self._transport(bank, head, views[head]) for head in range(self.heads.count)]
+        except ValueError as error:
+            raise TrainingError(
+                f"the clips cannot be labelled: {error}", "lower optim.base_lr or set optim.clip_gradient_norm"
+            ) from error
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        self.clusterings += 1
+        return self._labellings(made, aligned)
+
+    def views_of_heads(self, bank: FeatureBank, generator: torch.Generator) -> list[int]:
+        """Which view each head is clustered on; all on the first where there is one."""
+        count = self.heads.count
+        if view_name(next(iter(self.encoders)), 1) not in bank.features:
+            return [0] * count
+        second = set(torch.randperm(count, generator=generator)[: count // 2].tolist())
+        return [int(head in second) for head in range(count)]
+
+    def log_p(self, bank: FeatureBank, head: int, view: int = 0) -> Tensor:
+        """Eq. 6: one head's log-probabilities, averaged over the sources; (N, K) float32."""
+        device = self.marginals.device
+        result = torch.empty(len(bank), self.heads.clusters, device=device)
+        for rows, inputs in self._blocks(bank, view):
+            result[rows] = self.heads.log_p(inputs, head)
+        return result
+
+    def _blocks(self, bank: FeatureBank, view: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """The inputs of the heads for blocks of a bank's clips, on the heads' device."""
+        for start in range(0, len(bank), BLOCK_ROWS):
+            rows = slice(start, min(start + BLOCK_ROWS, len(bank)))
+            features = {
+                name: torch.from_numpy(np.array(bank.features[view_name(name, view)][rows])).to(self.marginals.device)
+                for name in self.encoders
+            }
+            yield rows, self.heads.inputs(features)
+
+    def _transport(self, bank: FeatureBank, head: int, view: int) -> tuple[Transport, Tensor, Tensor]:
+        """The labels of one head, how surprising each is (N,), and the clusters' masses before, (K,) of sum 1."""
+        settings = self.config.selavi
+        log_p = self.log_p(bank, head, view)
+        masses = torch.zeros(self.heads.clusters, dtype=torch.float64, device=log_p.device)
+        for block in log_p.split(BLOCK_ROWS):
+            # q of Eq. 3 without a constraint on the clusters: how large each is by itself.
+            masses += (settings.strength * block).softmax(1).double().sum(0)
+        masses = dist.all_reduce_sum(masses)
+        masses = masses / masses.sum().clamp_min(1e-300)
+        self.marginals[head] = match_marginals(self.marginals[head], masses)
+        # The working copy is freed before the next head's is made.
+        plan = sinkhorn(
+            log_p.clone(), self.marginals[head], strength=settings.strength, tolerance=settings.tolerance,
+            overwrite=True,
+        )  # fmt: skip
+        surprise = -log_p.gather(1, plan.labels[:, None])[:, 0]
+        return plan, surprise, masses
+
+    def _labellings(
+        self, made: Sequence[tuple[Transport, Tensor, Tensor]], aligned: Sequence[Alignment]
+    ) -> dict[str, Labelling]:
+        labellings = {}
+        k = self.heads.clusters
+        for head, (plan, surprise, masses) in enumerate(made):
+            total = torch.tensor([float(surprise.double().sum()), float(len(surprise))], dtype=torch.float64)
+            energy, clips = dist.all_reduce_sum(total.to(surprise.device)).tolist()
+            facts: dict[str, Any] = {}
+            if head == 0:
+                p = masses.clamp_min(1e-300)
+                facts = {
+                    "mass_entropy": float(-(p * p.log()).sum()),
+                    "marginal_correlation": _correlation(self.marginals[head], plan.masses.double()),
+                    "sinkhorn_iterations": [plan.iterations for plan, _, _ in made],
+                    "sinkhorn_converged": [plan.converged for plan, _, _ in made],
+                    "marginal_error": max(plan.marginal_error for plan, _, _ in made),
+                }
+                if aligned:
+                    facts["alignment_cost_before"] = [a.cost_before for a in aligned]
+                    facts["alignment_cost_after"] = [a.cost_after for a in aligned]
+            labellings[f"head{head}"] = Labelling(
+                labels=plan.labels.cpu().numpy(),
+                distances=surprise.cpu().numpy(),
+                centroids=torch.zeros(k, 0),
+                transform={},
+                objective=energy / max(clips, 1.0),
+                reseeded=0,
+                facts=facts,
+                watched=head == 0,
+            )
+        return labellings
+
+    def _settle_norms(self, bank: FeatureBank) -> None:
+        """Set the running statistics of the heads' batch normalisation to those of all clips.
+
+        Those of untrained heads are not those of their activations. Mean and variance of W x + b follow from
+        the mean and covariance of x, which are measured once for all heads of a source.
+        """
+        for source, heads in self.heads.of.items():
+            assert isinstance(heads, nn.ModuleList)
+            sums: Tensor | None = None
+            for _, inputs in self._blocks(bank, 0):
+                x = inputs[source].double()
+                # [1 x]^T [1 x] holds the count, the sums and the products.
+                x = torch.cat([torch.ones_like(x[:, :1]), x], 1)
+                sums = x.T @ x if sums is None else sums + x.T @ x
+            if sums is None:
+                dim = int(heads[0].layers[1].in_features)  # type: ignore[union-attr, index]
+                sums = torch.zeros(dim + 1, dim + 1, dtype=torch.float64, device=self.marginals.device)
+            sums = dist.all_reduce_sum(sums)
+            mean = sums[0, 1:] / sums[0, 0]
+            covariance = sums[1:, 1:] / sums[0, 0] - mean[:, None] * mean[None, :]
+            for head in heads:
+                assert isinstance(head, MLPHead)
+                linear, norm = head.layers[1], head.layers[2]
+                assert isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+                weight = linear.weight.double()
+                norm.running_mean.copy_(weight @ mean + linear.bias.double())  # type: ignore[union-attr]
+                variance = ((weight @ covariance) * weight).sum(1).clamp_min(0)
+                norm.running_var.copy_(variance)  # type: ignore[union-attr]
+
+    def _align(self, bank: FeatureBank, views: Sequence[int], generator: torch.Generator) -> list[Alignment]:
+        """Permute the outputs of the audio heads so that they agree with the video heads' (Eq. 7)."""
+        settings = self.config.selavi
+        if settings.alignment == "none" or settings.variant != "multimodal":
+            return []
+        found = []
+        for head in range(self.heads.count):
+            shape = (len(bank), self.heads.clusters)
+            p = {source: torch.empty(shape, device=self.marginals.device) for source in self.heads.sources}
+            for rows, inputs in self._blocks(bank, views[head]):
+                for source, x in inputs.items():
+                    p[source][rows] = self.heads.logits(source, x, head).softmax(1)
+            cost = alignment_cost(p["audio"], p["video"])
+            alignment = align(cost, settings.alignment, generator=generator)
+            last = self.heads.of["audio"][head].layers[-1]  # type: ignore[index]
+            last.weight.copy_(last.weight[alignment.permutation])
+            last.bias.copy_(last.bias[alignment.permutation])
+            found.append(alignment)
+        return found
+
+
+def two_views(modalities: Sequence[str], temporal_jitter: bool) -> Hypotheses:
+    """Each clip of a batch seen twice: at two moments of its span, or augmented twice if clips do not move."""
+    second: Factor = TimeShift("invariant", 2) if temporal_jitter else Augment("invariant", 2)
+    spec = Sample() @ second @ Modalities(names=tuple(modalities))
+    return (spec if isinstance(second, Augment) else spec @ Augment()).checked()
+
+
+def _correlation(a: Tensor, b: Tensor) -> float | None:
+    """Pearson's; None where one of them does not vary."""
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(a.norm() * b.norm())
+    return float((a * b).sum()) / scale if scale > 1e-12 else None

@@ -1,0 +1,378 @@
+"""Labels from the features of any encoder, after its training: read, cluster, score, and estimate how many clusters.
+
+Clustering the features of a trained network is the baseline that the SeLaVi paper compares itself with (Asano et al.,
+2020, section 4): it needs no more than a table of numbers, whoever made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from seehear.cluster.balanced import balanced
+from seehear.cluster.kmeans import assign, kmeans
+from seehear.cluster.preprocess import FeatureTransform
+from seehear.cluster.stability import Estimate, by_kmeans, estimate_k
+from seehear.errors import DataError, UsageError
+from seehear.features.bank import FeatureBank
+from seehear.tasks.clustering import clustering_scores, load_truth, load_truth_of_rows, match, purity_table
+
+Algorithm = Literal["kmeans", "sinkhorn"]
+Marginals = Literal["uniform", "gaussian", "zipf"]
+ALGORITHMS: tuple[Algorithm, ...] = ("kmeans", "sinkhorn")
+MARGINALS: tuple[Marginals, ...] = ("uniform", "gaussian", "zipf")
+Source: TypeAlias = str | Path | np.ndarray | pa.Table
+
+_ID_COLUMNS = ("video_id", "video", "path", "id")
+_START_COLUMNS, _END_COLUMNS = ("start_seconds", "start"), ("end_seconds", "end")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features to cluster."""
+
+    x: np.ndarray
+    """(N, D) of real numbers, all finite; may be a memory map."""
+    keys: dict[str, pa.ChunkedArray]
+    """`video` and, where they are known, `start` and `end` (seconds) of each row; or `row`, its number from 0."""
+    source: str
+    """Where they are from, for messages."""
+    column: str | None = None
+    """The column of the table."""
+
+
+def read_features(source: Source, column: str | None = None) -> Features:
+    """Features of a file, an array (N, D), or a table.
+
+    A .npy file or array holds the features alone: rows are known by their numbers. A .parquet file or table has a
+    column of lists, all of one length, which `column` names; `a+b` scales the features of each to length 1 and joins
+    them (as `seehear label` does for `both`). Without `column` the only such column is taken, or `video+audio` where
+    these two are all. Its video_id (or video, path, id), start_seconds and end_seconds (or start, end) name the rows.
+
+    Raises:
+        UsageError: another kind of file, or a column that is not there or has to be chosen.
+        DataError: a file that cannot be read, pickled objects, a wrong shape or type, no rows, gaps or rows that are
+            not finite.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "the array", column)
+    if isinstance(source, pa.Table):
+        return _from_table(source, "the table", column)
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file", "give a .npy file of shape (N, D) or a .parquet of `seehear embed`")
+    if path.suffix == ".npy":
+        return _from_array(_open_npy(path), str(path), column)
+    if path.suffix == ".parquet":
+        try:
+            return _from_table(pq.read_table(path), str(path), column)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{path}: not a Parquet file ({error})", "write it anew, e.g. by `seehear embed`") from None
+    raise UsageError(
+        f"{path}: features are read from .npy and .parquet files", "in Python: numpy.save('features.npy', x)"
+    )
+
+
+def _open_npy(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            begins = file.read(6)
+        if begins[:4] == b"PK\x03\x04":
+            raise DataError(f"{path}: an archive of arrays (.npz), not one array", "save one array by numpy.save")
+        if begins != b"\x93NUMPY":
+            raise DataError(f"{path}: not a .npy file", "write it by numpy.save")
+        x: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return x
+    except (ValueError, OSError, EOFError) as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise DataError(
+                f"{path}: it holds pickled Python objects, which could run code when they are read",
+                "save plain numbers: numpy.save(path, numpy.stack(features).astype('float32'))",
+            ) from None
+        raise DataError(f"{path}: the .npy file cannot be read ({error})", "write it anew by numpy.save") from None
+
+
+def _from_array(x: np.ndarray, source: str, column: str | None) -> Features:
+    if column is not None:
+        raise UsageError(f"{source} has no columns", f"leave out the column {column!r}")
+    if x.dtype.kind not in "fiu":
+        raise DataError(f"{source}: features must be real numbers, not {x.dtype}", "convert them to float32")
+    if x.ndim != 2 or x.shape[1] < 1:
+        raise DataError(
+            f"{source}: features must have shape (N, D), not {x.shape}",
+            "one row an item; average or flatten further dimensions: x.reshape(len(x), -1)",
+        )
+    return _checked(Features(x, {"row": pa.chunked_array([pa.array(np.arange(len(x)))])}, source))
+
+
+def _from_table(table: pa.Table, source: str, column: str | None) -> Features:
+    vectors = [f.name for f in table.schema if _is_list(f.type)]
+    if column is None:
+        if not vectors:
+            raise DataError(
+                f"{source}: no column of lists of numbers; there are: {', '.join(table.column_names) or 'none'}",
+                "features are one list a row, all of one length",
+            )
+        if len(vectors) > 1 and set(vectors) != {"video", "audio"}:
+            raise UsageError(f"{source} has several features: {', '.join(vectors)}", f"--column {vectors[0]}")
+        column = "video+audio" if len(vectors) > 1 else vectors[0]
+    names = column.split("+")
+    for name in names:
+        if name not in vectors:
+            raise UsageError(
+                f"{source} has no features in a column {name!r}", f"it has them in: {', '.join(vectors) or 'none'}"
+            )
+    parts = {name: _matrix(table[name], f"{source}, column {name}") for name in names}
+    keys: dict[str, pa.ChunkedArray] = {}
+    for key, candidates, is_kind in (
+        ("video", _ID_COLUMNS, _is_text),
+        ("start", _START_COLUMNS, pa.types.is_floating),
+        ("end", _END_COLUMNS, pa.types.is_floating),
+    ):
+        found = (n for n in candidates if n in table.column_names and is_kind(table.schema.field(n).type))
+        if (name := next(found, None)) is not None:
+            keys[key] = table[name]
+    if "video" not in keys:
+        keys = {"row": pa.chunked_array([pa.array(np.arange(table.num_rows))])}
+    elif keys["video"].null_count:
+        raise DataError(f"{source}: {keys['video'].null_count} rows have no id", "fill them in, or drop the column")
+    elif not {"start", "end"} <= keys.keys() or keys["start"].null_count or keys["end"].null_count:
+        keys = {"video": keys["video"]}
+    for name, x in parts.items():
+        _checked(Features(x, keys, f"{source}, column {name}"))
+    x = FeatureBank([], parts, np.ones(0, dtype=bool)).joined(column)
+    return Features(x, keys, source, column)
+
+
+def _matrix(column: pa.ChunkedArray, source: str) -> np.ndarray:
+    lengths = np.unique(pc.list_value_length(column).to_numpy()) if not column.null_count else np.array([-1])
+    flat = pc.list_flatten(column)
+    if column.null_count or flat.null_count:
+        rows = column.null_count or "some"
+        raise DataError(f"{source}: {rows} rows have gaps instead of numbers", "leave these rows out")
+    if len(lengths) > 1:
+        raise DataError(
+            f"{source}: lists of {int(lengths[0])} to {int(lengths[-1])} numbers", "all must have one length"
+        )
+    if not len(column):
+        raise DataError(f"{source}: there are no rows", "give features of at least one item")
+    return np.asarray(flat.to_numpy(), dtype=np.float32).reshape(len(column), -1)
+
+
+def _checked(features: Features) -> Features:
+    """The same, if there are rows and all are finite in float32."""
+    x = features.x
+    if not len(x):
+        raise DataError(f"{features.source}: there are no rows", "give features of at least one item")
+    step = max(1, 2**22 // x.shape[1])
+    bad: list[int] = []
+    with np.errstate(over="ignore"):
+        for start in range(0, len(x), step):
+            block = np.asarray(x[start : start + step]).astype(np.float32)
+            bad += (start + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
+    if bad:
+        raise DataError(
+            f"{features.source}: {len(bad)} of {len(x)} rows have NaN, infinity or numbers beyond float32 (from 0: "
+            f"{', '.join(map(str, bad[:5]))}{', ...' if len(bad) > 5 else ''})",
+            "leave these rows out, or mend what made them",
+        )
+    return features
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+# ---------------------------------------------------------------- clusters
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to features before they are clustered; the defaults are those of pretraining."""
+
+    l2: bool = True
+    """Scale each row to length 1, last of all."""
+    pca_dim: int | None = None
+    """Keep so many principal components."""
+    whiten: bool = False
+    """Give the components unit variance."""
+
+    def apply(self, features: Features) -> Tensor:
+        """Rows (N, P) float32 to cluster."""
+        transform = FeatureTransform(l2=self.l2, pca_dim=self.pca_dim, whiten=self.whiten)
+        try:
+            return transform.fit(features.x).apply(features.x)
+        except DataError as error:
+            raise DataError(f"{features.source}: {error.message}", error.remedy) from None
+
+
+@dataclass(frozen=True)
+class PosthocLabels:
+    """A table like that of `seehear label`, and how it came about."""
+
+    table: pa.Table
+    """`video` (and `start`, `end` where known) or `row`; cluster, confidence (rounded to 4 places), exemplar_rank."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """For JSON: features, column, rows, dimensions, algorithm, k, sizes, and what the algorithm adds."""
+
+
+def cluster_features(
+    source: Source | Features,
+    k: int,
+    *,
+    column: str | None = None,
+    algorithm: Algorithm = "kmeans",
+    marginals: Marginals | None = None,
+    preparation: Preparation | None = None,
+    iterations: int = 50,
+    restarts: int = 10,
+    seed: int = 0,
+) -> PosthocLabels:
+    """Label the rows of `source` (see `read_features`) with k clusters.
+
+    "kmeans" keeps the best of `restarts` runs; the confidence is 1 − d₁/d₂ with the distances to the nearest and second
+    nearest centroid, as `seehear label` has it. "sinkhorn" gives the clusters the shares that `marginals` names
+    ("uniform" if None) by optimal transport; see `seehear.cluster.balanced`, also for its confidence. The exemplar rank
+    is 1 for the row closest to its cluster's centroid.
+
+    Raises:
+        UsageError: an algorithm or marginals that there are not, or do not go together.
+        DataError: see `read_features`; fewer rows than clusters.
+    """
+    _check_choices(algorithm, marginals)
+    features = source if isinstance(source, Features) else read_features(source, column)
+    _check_count(features, k)
+    x = (preparation or Preparation()).apply(features)
+    facts: dict[str, Any] = {
+        "features": features.source, "column": features.column, "rows": len(x), "dimensions": int(features.x.shape[1]),
+        "algorithm": algorithm, "k": k, "seed": seed,
+    }  # fmt: skip
+    if algorithm == "kmeans":
+        found = kmeans(x, k, iterations=iterations, restarts=restarts, seed=seed)
+        labels = found.labels
+        _, nearest, second = assign(x, found.centroids)
+        d1, d2 = nearest.sqrt(), second.sqrt()
+        distances, confidence = d1, torch.where(d2 > 0, 1 - d1 / d2.clamp_min(1e-12), torch.zeros_like(d1))
+        facts |= {"sizes": found.sizes.tolist(), "objective": found.objective, "reseeded": found.reseeded}
+    else:
+        result = balanced(x, k, marginals or "uniform", iterations=iterations, restarts=restarts, seed=seed)
+        labels, distances, confidence = result.labels, result.squared_distances.sqrt(), result.confidence
+        facts |= {
+            "marginals": marginals or "uniform",
+            "sizes": result.sizes.tolist(),
+            "shares": [round(share, 6) for share in result.marginals.tolist()],
+            "iterations": result.iterations,
+            "converged": result.converged,
+        }
+    columns: dict[str, Any] = dict(features.keys)
+    columns |= {
+        "cluster": labels.numpy().astype(np.int32),
+        "confidence": np.round(confidence.numpy(), 4),
+        "exemplar_rank": _ranks(labels.numpy(), distances.numpy()),
+    }
+    return PosthocLabels(pa.table(columns), facts)
+
+
+def choose_k(
+    source: Source | Features,
+    ks: Sequence[int],
+    *,
+    column: str | None = None,
+    algorithm: Algorithm = "kmeans",
+    marginals: Marginals | None = None,
+    preparation: Preparation | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Estimate:
+    """Estimate how many clusters the rows of `source` fall into: see `seehear.cluster.stability.estimate_k`.
+
+    `options` are those of that function. Raises what `cluster_features` does.
+    """
+    _check_choices(algorithm, marginals)
+    if not ks or min(ks) < 2:
+        raise UsageError("numbers of clusters to compare are 2 or more", "--choose-k 2-20")
+    features = source if isinstance(source, Features) else read_features(source, column)
+    _check_count(features, max(ks))
+
+    def by_sinkhorn(x: Tensor, k: int, seed: int) -> Tensor:
+        return balanced(x, k, marginals or "uniform", restarts=1, seed=seed).labels
+
+    x = (preparation or Preparation()).apply(features)
+    cluster = by_kmeans if algorithm == "kmeans" else by_sinkhorn
+    try:
+        return estimate_k(x, ks, cluster=cluster, seed=seed, progress=progress, **options)
+    except DataError as error:
+        raise DataError(f"{features.source}: {error.message}", error.remedy) from None
+
+
+def score_labels(table: pa.Table, truth: str | Path, top: int = 5) -> dict[str, Any]:
+    """Agreement of a table of `cluster_features` with known classes, as `evaluate_clustering` gives it.
+
+    `truth` is a CSV or Parquet of videos and labels; a video has the cluster of most of its time (or rows). Rows
+    without a video are matched by a column `row`, or by their order if there are as many.
+    """
+    if "video" in table.column_names:
+        known, clusters = load_truth(truth), _clusters_by_video(table)
+    else:
+        known = load_truth_of_rows(truth, table.num_rows)
+        clusters = {str(row): c for row, c in zip(*(table[n].to_pylist() for n in ("row", "cluster")), strict=True)}
+    matched = match(known, clusters)
+    return {
+        "videos": len(matched.ids),
+        "unmatched": {"truth": len(matched.unmatched_truth), "run": len(matched.unmatched_predictions)},
+        "scores": {"features": clustering_scores(matched.y_true, matched.y_pred).as_dict()},
+        "purity": {"features": [row.as_dict() for row in purity_table(matched.y_true, matched.y_pred, top=top)]},
+    }
+
+
+def _clusters_by_video(table: pa.Table) -> Mapping[str, int]:
+    timed = "start" in table.column_names
+    lengths = np.subtract(table["end"].to_numpy(), table["start"].to_numpy()) if timed else np.ones(table.num_rows)
+    weights: dict[str, dict[int, float]] = {}
+    for video, cluster, length in zip(table["video"].to_pylist(), table["cluster"].to_pylist(), lengths, strict=True):
+        of_video = weights.setdefault(video, {})
+        of_video[cluster] = of_video.get(cluster, 0.0) + float(length)
+    return {video: max(sorted(of), key=lambda c: of[c]) for video, of in weights.items()}
+
+
+def _ranks(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """For each row its place, from 1, by distance within its cluster."""
+    order = np.lexsort((distances, labels))
+    ranks = np.empty(len(labels), dtype=np.int32)
+    starts = np.searchsorted(labels[order], labels[order])
+    ranks[order] = np.arange(len(labels)) - starts + 1
+    return ranks
+
+
+def _check_choices(algorithm: str, marginals: str | None) -> None:
+    if algorithm not in ALGORITHMS:
+        raise UsageError(f"there is no algorithm {algorithm!r}", f"choose one of {', '.join(ALGORITHMS)}")
+    if marginals is not None and marginals not in MARGINALS:
+        raise UsageError(f"there are no marginals {marginals!r}", f"choose one of {', '.join(MARGINALS)}")
+    if marginals is not None and algorithm != "sinkhorn":
+        raise UsageError(f"{algorithm} cannot keep marginals", "--algorithm sinkhorn")
+
+
+def _check_count(features: Features, k: int) -> None:
+    if k < 1:
+        raise UsageError(f"cannot make {k} clusters", "ask for at least 1")
+    if k > len(features.x):
+        raise DataError(
+            f"{features.source}: {len(features.x)} rows cannot make {k} clusters",
+            f"ask for at most {len(features.x)}, or give more rows",
+        )

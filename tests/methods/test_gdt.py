@@ -1,0 +1,415 @@
+"""GDT-NCE against Eq. 1 as loops, the reductions of the paper, and several processes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import seehear
+from seehear import dist
+from seehear.api import make_config
+from seehear.config import Config, ContrastConfig, ModelConfig
+from seehear.errors import UsageError
+from seehear.hypotheses import MODALITIES, NAMED, Span, parse
+from seehear.methods import build_method
+from seehear.methods.gdt import GDT, gdt_nce
+from seehear.models.heads import MLPHead
+from tests.conftest import TINY_SETTINGS
+
+TINY = Config(
+    method="gdt",
+    model=ModelConfig(video="r2plus1d_10", video_width=4, video_stem_pool=True, audio="resnet9", audio_width=4),
+    gdt=ContrastConfig(dimensions=8),
+)
+RHO = 0.3
+
+
+def batch_of(spec, clips, seed=0):
+    """Views of so many clips and their codes (K, factors)."""
+    rng = np.random.default_rng(seed)
+    views = [v for i in range(clips) for v in spec.views(f"v{i}", i, Span(0, 300, 30.0), rng)]
+    return views, torch.tensor([v.codes for v in views])
+
+
+def unit(rows, dimensions=6, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(rows, dimensions, generator=generator, dtype=torch.float64), dim=1).to(dtype)
+
+
+def weight(spec, a, b):
+    for factor, x, y in zip(spec.factors, a, b, strict=True):
+        if factor.hypothesis == "ignore" and x != y:
+            return 0
+        if factor.name == "modality" and len(factor.names) > 1:
+            crosses = x != y
+            if (factor.pairs == "cross" and not crosses) or (factor.pairs == "within" and crosses):
+                return 0
+    return 1
+
+
+def contrast(spec, a, b):
+    return math.prod(x == y for f, x, y in zip(spec.factors, a, b, strict=True) if f.hypothesis == "distinct")
+
+
+def equation_1(x, codes, spec, rho):
+    """The double sum of Eq. 1, with its minus sign, and the number of its terms."""
+    x, codes = x.double().tolist(), codes.tolist()
+    total, terms = 0.0, 0
+    for t, a in enumerate(codes):
+        for u, b in enumerate(codes):
+            if t == u or not contrast(spec, a, b) * weight(spec, a, b):
+                continue
+
+            def similarity(v, anchor=t):
+                return math.exp(math.fsum(p * q for p, q in zip(x[anchor], x[v], strict=True)) / rho)
+
+            below = sum(weight(spec, a, codes[v]) * similarity(v) for v in range(len(codes)) if v != t)
+            total -= math.log(similarity(u) / below)
+            terms += 1
+    return total, terms
+
+
+@pytest.mark.parametrize("clips", [1, 2, 5])
+@pytest.mark.parametrize("name", NAMED)
+def test_the_loss_is_equation_1(name, clips):
+    spec = parse(name)
+    _, codes = batch_of(spec, clips)
+    x = unit(len(codes))
+    loss, surprise, positive = gdt_nce(x, codes, spec, RHO)
+    total, terms = equation_1(x, codes, spec, RHO)
+    assert int(positive.sum()) == terms
+    assert loss.item() == pytest.approx(total / max(terms, 1), rel=1e-5, abs=1e-6)
+    assert surprise[positive].sum().item() == pytest.approx(total, rel=1e-5, abs=1e-5)
+    assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("pairs", ["cross", "within", "all"])
+@pytest.mark.parametrize("reversal", ["distinct", "invariant", "ignore"])
+def test_the_loss_is_equation_1_for_every_hypothesis_and_every_choice_of_pairs(reversal, pairs):
+    spec = parse(f"sample=distinct, time_shift=distinct, reversal={reversal}, pairs={pairs}, augment=invariant*2")
+    _, codes = batch_of(spec, 3)
+    x = unit(len(codes), seed=1)
+    total, terms = equation_1(x, codes, spec, RHO)
+    assert gdt_nce(x, codes, spec, RHO)[0].item() == pytest.approx(total / terms, rel=1e-5)
+
+
+def hand(*angles):
+    """Unit vectors in the plane at these angles in degrees."""
+    radians = torch.tensor(angles) * math.pi / 180
+    return torch.stack([radians.cos(), radians.sin()], dim=1)
+
+
+def test_four_transformations_by_hand():
+    # Two clips, seen and heard: v1 a1 v2 a2. Each anchor has one positive and one negative, of the other modality.
+    spec = parse("e")
+    _, codes = batch_of(spec, 2)
+    x = hand(0, 0, 90, 90)
+    loss, _, positive = gdt_nce(x, codes, spec, 1.0)
+    assert positive.int().tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert loss.item() == pytest.approx(-math.log(math.e / (math.e + 1)))
+    # Swapped sounds: positives at a right angle, negatives on top of the anchor.
+    assert gdt_nce(hand(0, 90, 90, 0), codes, spec, 1.0)[0].item() == pytest.approx(math.log(math.e + 1))
+    # All alike: a choice between two.
+    assert gdt_nce(hand(5, 5, 5, 5), codes, spec, 0.07)[0].item() == pytest.approx(math.log(2))
+
+
+def test_four_transformations_of_one_clip_by_hand():
+    # Forwards and backwards, seen and heard: fv fa bv ba. What attracts in row (l) is invisible in row (f).
+    x = hand(0, 0, 90, 90)
+    loss_l, _, positive = gdt_nce(x, batch_of(parse("l"), 1)[1], parse("l"), 1.0)
+    assert positive.int().tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert loss_l.item() == pytest.approx(math.log(math.e + 1) - 1)
+    loss_f, _, positive = gdt_nce(x, batch_of(parse("f"), 1)[1], parse("f"), 1.0)
+    assert positive.int().tolist() == [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]]
+    assert loss_f.item() == pytest.approx(math.log(math.e + 1) - 0.5)  # half of the positives are at a right angle
+
+
+@pytest.mark.parametrize("name", ["a", "l", "m", "all-pairs", "rotnet", "same-rotation"])
+def test_gradients_are_those_of_the_loss(name):
+    spec = parse(name)
+    _, codes = batch_of(spec, 2)
+    x = unit(len(codes), 3, dtype=torch.float64).requires_grad_()
+    assert gdt_nce(x, codes, spec, RHO)[0].dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda y: gdt_nce(y, codes, spec, RHO)[0], (x,))
+
+
+def test_a_batch_without_a_positive_has_no_loss_and_no_gradient():
+    spec = parse("a")
+    _, codes = batch_of(spec, 3)
+    x = unit(len(codes)).requires_grad_()
+    lonely = codes[::2], x[::2]  # one augmentation of each clip
+    loss, _, positive = gdt_nce(lonely[1], lonely[0], spec, RHO)
+    loss.backward()
+    assert (loss.item(), bool(positive.any())) == (0.0, False)
+    assert x.grad.abs().sum().item() == 0
+
+
+def test_a_row_that_is_compared_with_nothing_leaves_the_gradient_finite():
+    spec = parse("e")
+    _, codes = batch_of(spec, 2)
+    x = unit(4).requires_grad_()
+    seen = codes[:, spec.column("modality")] == list(MODALITIES).index("video")
+    loss, _, positive = gdt_nce(x[seen], codes[seen], spec, RHO)  # sounds failed: no pair crosses
+    loss.backward()
+    assert not positive.any()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_sharp_temperatures_and_half_precision_stay_finite():
+    spec = parse("m")
+    _, codes = batch_of(spec, 4)
+    exact = gdt_nce(unit(len(codes)), codes, spec, 0.01)[0]
+    assert torch.isfinite(exact)
+    half = gdt_nce(unit(len(codes), dtype=torch.bfloat16), codes, spec, 0.5)[0]
+    assert half.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert gdt_nce(unit(len(codes)), codes, spec, 0.01)[0].item() == exact.item()
+
+
+# -- what it reduces to -------------------------------------------------------------------------------------------
+
+
+def nt_xent(first, second, rho):
+    """SimCLR's loss as Chen et al. write it: 2N views, view k is the positive of view k + N."""
+    z = torch.cat([first, second])
+    logits = z @ z.T / rho
+    logits.fill_diagonal_(-torch.inf)
+    n = len(first)
+    return F.cross_entropy(logits, torch.cat([torch.arange(n, 2 * n), torch.arange(n)]))
+
+
+@pytest.mark.parametrize("name", ["a", "simclr-audio", "npid"])
+def test_simclr_is_nt_xent(name):
+    spec = parse(name)
+    _, codes = batch_of(spec, 6)
+    x = unit(12)
+    assert gdt_nce(x, codes, spec, RHO)[0].item() == pytest.approx(nt_xent(x[::2], x[1::2], RHO).item(), rel=1e-5)
+
+
+def test_across_modalities_is_the_symmetric_loss_of_matched_pairs():
+    spec = parse("e")
+    _, codes = batch_of(spec, 6)
+    x = unit(12)
+    logits, target = x[::2] @ x[1::2].T / RHO, torch.arange(6)
+    expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    assert gdt_nce(x, codes, spec, RHO)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_within_modalities_is_the_mean_of_two_simclrs():
+    spec = parse("within-modal")
+    _, codes = batch_of(spec, 5)
+    x = unit(20).view(5, 2, 2, 6)  # clip, modality, augmentation
+    expected = sum(nt_xent(x[:, m, 0], x[:, m, 1], RHO) for m in range(2)) / 2
+    assert gdt_nce(x.flatten(0, 2), codes, spec, RHO)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_of_all_pairs_each_clip_has_four_views_that_agree():
+    spec = parse("all-pairs")
+    _, codes = batch_of(spec, 3)
+    clip = torch.arange(12) // 4
+    expected = (clip[:, None] == clip[None]) & ~torch.eye(12, dtype=torch.bool)
+    assert torch.equal(gdt_nce(unit(12), codes, spec, RHO)[2], expected)
+
+
+@pytest.mark.parametrize(("name", "values"), [("rotnet", 4), ("arrow-of-time", 2), ("speednet", 2)])
+def test_the_label_as_a_modality_is_cross_entropy(name, values):
+    """Eq. 3: for rows whose anchor is a video, a softmax over the values of the factor."""
+    spec = parse(name)
+    model = GDT(replace(TINY, gdt=ContrastConfig(hypotheses=name, dimensions=8, temperature=RHO)))
+    _, codes = batch_of(spec, 3)
+    is_video = codes[:, spec.column("modality")] == list(MODALITIES).index("video")
+    videos = unit(int(is_video.sum()), 8)
+    x = torch.empty(len(codes), 8)
+    x[is_video] = videos
+    x[~is_video] = model._label_embeddings(codes[~is_video])
+    _, surprise, positive = gdt_nce(x, codes, spec, RHO)
+    told = codes[is_video, spec.column(model.spec.label_factor)]
+    expected = F.cross_entropy(videos[:, :values] / RHO, told)
+    assert surprise[positive & is_video[:, None]].mean().item() == pytest.approx(expected.item(), rel=1e-5)
+    assert (positive.sum(1) == 1).all()
+
+
+def test_clips_turned_alike_are_positives_whichever_they_are():
+    spec = parse("same-rotation")
+    views, codes = batch_of(spec, 3)
+    turn = torch.tensor([dict(v.acts)["rotation"] for v in views])
+    _, _, positive = gdt_nce(unit(12), codes, spec, RHO)
+    assert torch.equal(positive, (turn[:, None] == turn[None]) & ~torch.eye(12, dtype=torch.bool))
+
+
+def test_a_turned_clip_is_a_positive_of_its_upright_self():
+    spec = parse("pirl-rotation")
+    _, codes = batch_of(spec, 2)
+    _, _, positive = gdt_nce(unit(8), codes, spec, RHO)
+    assert positive.sum(1).tolist() == [3] * 8
+
+
+# -- the method ---------------------------------------------------------------------------------------------------
+
+
+def inputs_for(spec, codes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    column = spec.column("modality")
+    inputs, targets = {}, {}
+    for name in spec.modalities:
+        rows = codes[codes[:, column] == list(MODALITIES).index(name)]
+        targets[name] = rows
+        shape = {"video": (3, 4, 32, 32), "audio": (1, 16, 20), None: None}[MODALITIES[name].encoder]
+        if shape:
+            inputs[name] = torch.randn(len(rows), *shape, generator=generator)
+    return inputs, targets
+
+
+@pytest.mark.parametrize("name", ["a", "l", "rotnet", "motion"])
+def test_a_step_trains_every_encoder_and_head(name):
+    model = build_method(replace(TINY, gdt=replace(TINY.gdt, hypotheses=name)))
+    spec = model.hypotheses
+    _, codes = batch_of(spec, 3)
+    inputs, targets = inputs_for(spec, codes)
+    output = model(inputs, targets)
+    output.loss.backward()
+    assert set(model.encoders) == set(model.projections) == set(spec.encoded)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    assert all(p.grad.abs().sum() > 0 for m in model.encoders.values() for p in list(m.parameters())[:1])
+    embedded = [model.projections[n](model.encoders[n](x)) for n, x in inputs.items()]
+    assert all(torch.allclose(x.norm(dim=1), torch.ones(len(x)), atol=1e-5) for x in embedded)
+
+
+def test_a_modality_without_an_input_is_not_compared():
+    model = build_method(replace(TINY, gdt=replace(TINY.gdt, hypotheses="motion"))).eval()
+    _, codes = batch_of(model.hypotheses, 3)
+    inputs, targets = inputs_for(model.hypotheses, codes)
+    del inputs["audio"]
+    output = model(inputs, targets)
+    x = [model.projections[n](model.encoders[n](inputs[n])) for n in ("video", "motion")]
+    logits = x[0] @ x[1].T / model.config.gdt.temperature
+    expected = (F.cross_entropy(logits, torch.arange(3)) + F.cross_entropy(logits.T, torch.arange(3))) / 2
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_there_is_no_final_stage():
+    with pytest.raises(UsageError, match="gdt has none"):
+        make_config(method="gdt", settings=["final.frames=8"])
+
+
+def test_what_is_logged_agrees_with_the_loss():
+    model = build_method(replace(TINY, gdt=replace(TINY.gdt, hypotheses="l"))).eval()
+    _, codes = batch_of(model.hypotheses, 4)
+    inputs, targets = inputs_for(model.hypotheses, codes)
+    output = model(inputs, targets)
+    parts = {k: float(v) for k, v in output.parts.items()}
+    assert parts["loss/video->audio"] + parts["loss/audio->video"] == pytest.approx(2 * output.loss.item(), rel=1e-5)
+    x = {n: model.projections[n](model.encoders[n](inputs[n])).detach() for n in inputs}
+    hits = [(x["video"] @ x["audio"].T).argmax(1) == torch.arange(8), (x["audio"] @ x["video"].T).argmax(1)]
+    assert parts["accuracy/video->audio"] == pytest.approx(hits[0].float().mean().item())
+    assert parts["alignment/video->audio"] == pytest.approx(
+        (x["video"] - x["audio"]).square().sum(1).mean().item(), rel=1e-4
+    )
+    gaps = [(a - b).square().sum() for i, a in enumerate(x["audio"]) for b in x["audio"][:i]]
+    assert parts["uniformity/audio"] == pytest.approx(torch.stack(gaps).mul(-2).exp().mean().log().item(), rel=1e-4)
+    assert "loss/video->video" not in parts
+
+
+def test_initial_heads_depend_on_the_seed_alone():
+    first = build_method(TINY).projections.state_dict()
+    torch.manual_seed(99)
+    again = build_method(TINY).projections.state_dict()
+    other = build_method(replace(TINY, seed=1)).projections.state_dict()
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first["video.layers.1.weight"], other["video.layers.1.weight"])
+    assert not torch.equal(first["video.layers.1.weight"], first["audio.layers.1.weight"])
+
+
+def test_a_head_is_two_layers_with_batch_normalisation_between_them():
+    head = MLPHead(6, 4, unit=True, generator=torch.Generator().manual_seed(0)).double()
+    x = unit(5, 6, dtype=torch.float64)
+    a, norm, b = head.layers[1], head.layers[2], head.layers[5]
+    hidden = x @ a.weight.T + a.bias
+    hidden = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + norm.eps).sqrt()
+    y = hidden.clamp_min(0) @ b.weight.T + b.bias
+    assert torch.allclose(head(x).double(), y / y.norm(dim=1, keepdim=True), atol=1e-6)
+    assert [m.p for m in MLPHead(6, 4, dropout=0.3).layers if isinstance(m, nn.Dropout)] == [0.3, 0.3]
+
+
+def test_a_third_modality_trains_without_the_engine_knowing(collection, tmp_path):
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1", "gdt.hypotheses=motion", "gdt.dimensions=8",
+                "cluster.averaged_clips=1"]  # fmt: skip
+    model = seehear.pretrain(collection, tmp_path / "run", method="gdt", settings=settings, quiet=True)
+    assert set(model.encoders) == set(model.projections) == {"video", "audio", "motion"}
+
+
+# -- several processes --------------------------------------------------------------------------------------------
+
+
+class Plain(nn.Module):
+    """In the place of an encoder and its head: no batch normalisation, which each process would do by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.layer(x), dim=1)
+
+
+def plain_model(name):
+    model = GDT(replace(TINY, gdt=replace(TINY.gdt, hypotheses=name)))
+    torch.manual_seed(0)
+    for encoder in model.spec.encoded:
+        model.encoders[encoder], model.projections[encoder] = nn.Identity(), Plain()
+    return model
+
+
+def plain_batch(spec, clips):
+    _, codes = batch_of(spec, clips)
+    generator = torch.Generator().manual_seed(1)
+    column = spec.column("modality")
+    targets = {n: codes[codes[:, column] == list(MODALITIES).index(n)] for n in spec.modalities}
+    inputs = {n: torch.randn(len(targets[n]), 5, generator=generator) for n in spec.encoded}
+    return inputs, targets
+
+
+COMPARED = ("m", "rotnet", "all-pairs")
+
+
+def _process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init(rank, 2, init_method=f"file://{folder}/meet")
+    result = {}
+    for name in COMPARED:
+        model = plain_model(name)
+        inputs, targets = plain_batch(model.spec, 4)
+        # Shares of different sizes: three clips here, one there.
+        parts = {n: len(x) * 3 // 4 for n, x in targets.items()}
+        mine = {n: slice(0, c) if rank == 0 else slice(c, None) for n, c in parts.items()}
+        wrapped = dist.average_gradients(model, "cpu")
+        output = wrapped({n: x[mine[n]] for n, x in inputs.items()}, {n: x[mine[n]] for n, x in targets.items()})
+        output.loss.backward()
+        gradients = {n: p.grad for n, p in model.named_parameters()}
+        result[name] = (output.loss.detach(), gradients, dict(output.parts))
+    dist.barrier()
+    torch.save(result, f"{folder}/{rank}.pt")
+    dist.shutdown()
+
+
+def test_two_processes_have_the_loss_and_the_gradients_of_one_with_the_joint_batch(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_process, (str(tmp_path),), nprocs=2)
+    results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for name in COMPARED:
+        model = plain_model(name)
+        output = model(*plain_batch(model.spec, 4))
+        output.loss.backward()
+        for loss, gradients, parts in (r[name] for r in results):
+            assert loss.item() == pytest.approx(output.loss.item(), rel=1e-5)
+            assert gradients.keys() == dict(model.named_parameters()).keys()
+            for key, parameter in model.named_parameters():
+                assert torch.allclose(gradients[key], parameter.grad, rtol=1e-4, atol=1e-6), (name, key)
+            assert parts.keys() == output.parts.keys()
+            assert all(float(parts[k]) == pytest.approx(float(output.parts[k]), rel=1e-4) for k in parts)
