@@ -392,9 +392,13 @@ class Config:
         for name, minimum in (("rounds", 1), ("keep_checkpoints", 1), ("log_steps", 1)):
             if getattr(self, name) < minimum:
                 raise UsageError(f"{name} must be at least {minimum}")
-        for name, value in (("clip.frames", clip.frames), ("clip.stride", clip.stride), ("cluster.k", self.cluster.k)):
+        for name, value in (("clip.frames", clip.frames), ("clip.stride", clip.stride)):
             if value < 1:
                 raise UsageError(f"{name} must be at least 1")
+        for name in ("k", "k_video", "k_audio"):
+            count = getattr(self.cluster, name)
+            if count is not None and count < 2:
+                raise UsageError(f"cluster.{name} must be at least 2", "one cluster would teach nothing")
 
 
 def _describe(annotation: Any) -> str:

@@ -212,7 +212,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Published:
     path = Path(path)
     if not path.is_file():
         inside = path / "model.safetensors"
-        raise DataError(f"{path} is not a file", f"give {inside}" if inside.is_file() else None)
+        raise DataError(f"{path} is not a file", f"give {inside}" if inside.is_file() else "check the path")
     digest = _verified_sha256(path)
     payload: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     layout, tensors, entries = _recognise(path, payload)

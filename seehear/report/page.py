@@ -178,7 +178,8 @@ def verdict(run: Run) -> tuple[str, str, str]:
 def summary(content: Content) -> str:
     """A few sentences (HTML) for a reader who knows nothing of clustering."""
     run = content.run
-    method = escape(str(run.setting("method", default="This run")).upper())
+    method = str(run.setting("method", default="This run"))
+    method = escape({"selavi": "SeLaVi"}.get(method, method.upper()))
     used = [video for video in run.videos if video.usable]
     count = len(used) or len({clip.video_id for clip in run.clips})
     seconds = sum(video.duration_seconds for video in used)

@@ -44,7 +44,8 @@ def one_modality(table: pa.Table, modality: str) -> pa.Table:
     """
     if f"cluster_{modality}" not in table.column_names:
         there = [n.removeprefix("cluster_") for n in table.column_names if n.startswith("cluster_")]
-        raise UsageError(f"there are no labels by {modality!r}", f"there are labels by {', '.join(there)}")
+        remedy = f"add --modality {there[0]}" if there else "this run labels by both together: leave --modality out"
+        raise UsageError(f"there are no labels by {modality!r}", remedy)
     agreement = {}
     if f"agreement_{modality}" in table.column_names:
         agreement["agreement"] = np.round(table[f"agreement_{modality}"].to_numpy(), 4)

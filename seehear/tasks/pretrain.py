@@ -129,10 +129,14 @@ def _begin(
 
 
 def _check_buildable(config: Config) -> None:
-    """Raise `UsageError` for settings that only the encoders, the spectrogram or the device can judge."""
+    """Raise an error for settings that only the encoders, their files, the spectrogram or the device can judge."""
     choose_device(config.device)
     try:
-        build_encoders(config.model, {"video": "video", "audio": "audio"}, seed=0)
+        encoders = build_encoders(config.model, {"video": "video", "audio": "audio"}, seed=0)
+        if config.model.video_weights:
+            load_video_weights(cast(VideoEncoder, encoders["video"]), config.model.video_weights)
+        if config.model.audio_weights:
+            load_audio_weights(cast(AudioEncoder, encoders["audio"]), config.model.audio_weights)
         silence = torch.zeros(1, round(config.clip.audio_seconds * config.clip.sample_rate_hz))
         SpectrogramView(config, Statistics())(silence, config.augment, None)
     except ValueError as error:

@@ -154,9 +154,10 @@ def search_hypotheses(
     }  # fmt: skip
     stop = StopRequest()
     with Progress(quiet=quiet) as progress, stop.listening():
-        manifest = _begin(folder, source, config, specs, asked, progress, stop)
+        manifest = _find_videos(folder, source, config, specs, asked, progress, stop)
         scorer = _Scorer(manifest, config, criterion, label_column, split_column)
         scorer.check()
+        _begin(folder, manifest, asked)
         trials = [_trial(spec, factors, folder) for spec in specs]
         if budget is None and sampler == "tpe":
             budget = len(trials)
@@ -228,7 +229,7 @@ def _optuna() -> Callable[[Path], optuna.Study]:
     return study_of
 
 
-def _begin(
+def _find_videos(
     folder: Path,
     source: str | Path | Manifest,
     config: Config,
@@ -237,14 +238,14 @@ def _begin(
     progress: Progress,
     stop: StopRequest,
 ) -> Manifest:
-    """Make the folder and scan the videos, or find both as they were left."""
+    """Scan the videos, or find them as a search that is under way left them; writes nothing."""
     settings, kept = folder / "search.json", folder / "manifest.parquet"
     if settings.exists():
         before = json.loads(settings.read_text(encoding="utf-8"))
         differing = [name for name, value in json.loads(json.dumps(asked)).items() if before.get(name) != value]
         if differing:
             raise RunError(
-                f"{folder} holds a search with another {' and '.join(differing)}",
+                f"{folder} holds a search with other options: {', '.join(differing)}",
                 "give the same options to go on with it, or choose another --out",
             )
         return Manifest.load(kept)
@@ -261,10 +262,15 @@ def _begin(
     progress.note(manifest.summary_text())
     if not manifest.usable_rows():
         raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest.save(kept)
-    write_atomic(settings, json.dumps(asked, indent=1))
     return manifest
+
+
+def _begin(folder: Path, manifest: Manifest, asked: Mapping[str, Any]) -> None:
+    """Make the folder of a search, if it is new: nothing that can fail for its options comes after."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "search.json").exists():
+        manifest.save(folder / "manifest.parquet")
+        write_atomic(folder / "search.json", json.dumps(asked, indent=1))
 
 
 def _config_of(config: Config, specification: str) -> Config:

@@ -21,7 +21,7 @@ from seehear.api import make_config
 from seehear.engine.runlog import read_metrics
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
-from seehear.errors import Interrupted, RunError, TrainingError
+from seehear.errors import DataError, Interrupted, RunError, TrainingError
 from seehear.methods import METHODS
 from seehear.tasks import pretrain as pretraining
 from tests.conftest import TINY_SETTINGS
@@ -62,6 +62,13 @@ def test_the_loss_falls(method, collection, tmp_path):
     epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
     assert len(epochs) == 12
     assert epochs[-1]["train_loss"] < 0.8 * epochs[0]["train_loss"]
+
+
+def test_weights_that_are_not_there_leave_no_run_behind(collection, tmp_path):
+    settings = [*TINY_SETTINGS, "model.video_weights=no.pt"]
+    with pytest.raises(DataError, match=r"no\.pt is not a file"):
+        seehear.pretrain(collection, tmp_path / "run", settings=settings, quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_folder_holds_all_that_a_run_is(finished_run):

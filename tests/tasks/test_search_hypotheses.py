@@ -105,7 +105,7 @@ def test_called_again_it_trains_nothing_anew(
     again = search(manifest, out)
     assert begun == [] and again["trials"] == result["trials"]
     assert len(optuna.load_study(study_name="hypotheses", storage=f"sqlite:///{out / 'study.db'}").trials) == 4
-    with pytest.raises(RunError, match="another factors"):
+    with pytest.raises(RunError, match="other options: factors"):
         search(manifest, out, factors=["rotation"])
 
 
@@ -302,3 +302,9 @@ def test_a_shorter_search_shrinks_the_schedule_with_it() -> None:
     whole, short = make_search_config(), make_search_config(epochs=8, settings=["optim.batch_size=4"], where=["a=b"])
     assert short.method == "gdt" and short.recipe == "small-gdt" and short.data.where == ("a=b",)
     assert short.optim.warmup_epochs / short.optim.epochs == whole.optim.warmup_epochs / whole.optim.epochs
+
+
+def test_a_search_that_cannot_begin_leaves_no_folder(manifest: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no column 'kind'"):
+        search(manifest, tmp_path / "search", criterion="labels", label_column="kind")
+    assert not (tmp_path / "search").exists()
