@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from seehear.report import page
 from seehear.report.figures import flat_map
@@ -130,3 +133,13 @@ def _write(target: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+class _CallableModule(ModuleType):
+    """Importing this package puts it in the place of the function `seehear.report`, so it does the same when called."""
+
+    def __call__(self, run: str | Path, labels: str | Path | None = None, **options: Any) -> Path:
+        return build_report(run, truth=labels, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -449,3 +449,10 @@ def test_flat_map_is_the_same_each_time_and_takes_what_comes() -> None:
     assert figures.flat_map(x, limit=10)[1] == "PCA"
     assert (figures.flat_map(np.zeros((20, 4)))[0] == 500).all()
     assert figures.flat_map(np.ones((5, 1)))[0].shape == (5, 2)
+
+
+def test_the_function_of_the_same_name_can_be_called_after_the_package_was_imported(finished_run, tmp_path):
+    import seehear
+
+    for name in ("one.html", "two.html"):
+        assert seehear.report(finished_run, out=tmp_path / name).exists()
