@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from methods_table import cell, seehear
+from methods_table import cell, kept_scores, seehear
 
 ROWS = (*"abcdefghijklm", "within-modal", "all-pairs", "simclr-audio")
 COLUMNS = {
@@ -37,26 +36,15 @@ COLUMNS = {
 def score(table: Path, out: Path, row: str, seed: int, settings: list[str]) -> dict[str, Any]:
     """Train one run unless it is there, and score it."""
     run = out / f"{row}_{seed}"
-    kept = run / "scores.json"
-    if kept.exists():
-        return json.loads(kept.read_text())  # type: ignore[no-any-return]
-    if (run / "config.yaml").exists():
-        seehear("pretrain", "--resume", run, "--quiet")
-    else:
-        changes = [part for s in ["threads=1", *settings] for part in ("--set", s)]
-        seehear(
-            "pretrain", table, "--where", "split=train", "--method", "gdt", "--hypotheses", row, "--seed", seed,
-            "--out", run, "--quiet", *changes,
-        )  # fmt: skip
     first = ["--baselines"] if row == "e" else []
-    found = {
-        protocol: json.loads(seehear("evaluate", protocol, run, "--data", table, "--clips", 3, "--json", *first))
-        for protocol in ("linear", "retrieval")
-    }
-    found["seconds"] = [json.loads(line) for line in (run / "metrics.jsonl").open()][-1]["seconds"]
-    kept.write_text(json.dumps(found, indent=1))
-    print(f"row {row} seed {seed}: done", file=sys.stderr, flush=True)
-    return found
+
+    def evaluate() -> dict[str, Any]:
+        return {
+            protocol: json.loads(seehear("evaluate", protocol, run, "--data", table, "--clips", 3, "--json", *first))
+            for protocol in ("linear", "retrieval")
+        }
+
+    return kept_scores(table, run, ["--method", "gdt", "--hypotheses", row, "--seed", seed], settings, evaluate)
 
 
 def values(runs: list[dict[str, Any]], path: tuple[str, ...]) -> list[float]:

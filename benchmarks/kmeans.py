@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
 import sklearn
 import torch
 from sklearn.cluster import KMeans
+from support import machine
 from threadpoolctl import threadpool_limits
 
 from seehear.cluster.kmeans import kmeans
@@ -78,26 +76,6 @@ def contestants(x: torch.Tensor, start: torch.Tensor, iterations: int) -> dict[s
     }
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "").splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_average": list(os.getloadavg()),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "faiss": faiss.__version__,
-        "scikit-learn": sklearn.__version__,
-        "numpy": np.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
@@ -111,7 +89,7 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     faiss.omp_set_num_threads(options.threads)
-    about = machine()
+    about = machine(**{"faiss": faiss.__version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__})
     x = make_rows(options.rows, options.columns)
     # From k-means++ no cluster runs empty: each contestant would mend that in its own way.
     start = kmeans(x, options.clusters, seed=1, iterations=0).centroids

@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ def seehear(*arguments: object) -> str:
     return done.stdout
 
 
-def score(table: Path, out: Path, method: str, seed: int, settings: list[str], classes: int) -> dict[str, Any]:
-    """Train one run unless it is there, and score it."""
-    run = out / f"{method}_{seed}"
+def kept_scores(
+    table: Path, run: Path, options: list[object], settings: list[str], evaluate: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Scores of a run, which is trained with `options` unless it is there, or from where it stopped."""
     kept = run / "scores.json"
     if kept.exists():
         return json.loads(kept.read_text())  # type: ignore[no-any-return]
@@ -45,20 +47,27 @@ def score(table: Path, out: Path, method: str, seed: int, settings: list[str], c
         seehear("pretrain", "--resume", run, "--quiet")
     else:
         changes = [part for s in ["threads=1", *settings] for part in ("--set", s)]
-        seehear(
-            "pretrain", table, "--where", "split=train", "--method", method, "--seed", seed, "--out", run, "--quiet",
-            *changes,
-        )  # fmt: skip
-    first = ["--baselines"] if method == "xdc" else []
-    found = {
-        "own_k": json.loads(seehear("evaluate", "clustering", run, "--json", *first)),
-        "k_classes": json.loads(seehear("evaluate", "clustering", run, "--k", classes, "--json", *first)),
-        "linear": json.loads(seehear("evaluate", "linear", run, "--data", table, "--json", *first)),
-        "seconds": [json.loads(line) for line in (run / "metrics.jsonl").open()][-1]["seconds"],
-    }
+        seehear("pretrain", table, "--where", "split=train", *options, "--out", run, "--quiet", *changes)
+    found = evaluate()
+    found["seconds"] = [json.loads(line) for line in (run / "metrics.jsonl").open()][-1]["seconds"]
     kept.write_text(json.dumps(found, indent=1))
-    print(f"{method} seed {seed}: done", file=sys.stderr, flush=True)
+    print(f"{run.name}: done", file=sys.stderr, flush=True)
     return found
+
+
+def score(table: Path, out: Path, method: str, seed: int, settings: list[str], classes: int) -> dict[str, Any]:
+    """Train one run unless it is there, and score it."""
+    run = out / f"{method}_{seed}"
+    first = ["--baselines"] if method == "xdc" else []
+
+    def evaluate() -> dict[str, Any]:
+        return {
+            "own_k": json.loads(seehear("evaluate", "clustering", run, "--json", *first)),
+            "k_classes": json.loads(seehear("evaluate", "clustering", run, "--k", classes, "--json", *first)),
+            "linear": json.loads(seehear("evaluate", "linear", run, "--data", table, "--json", *first)),
+        }
+
+    return kept_scores(table, run, ["--method", method, "--seed", seed], settings, evaluate)
 
 
 def cell(values: list[float]) -> str:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 import warnings
@@ -28,6 +26,7 @@ from typing import Any
 import numpy as np
 import ot
 import torch
+from support import machine
 from threadpoolctl import threadpool_limits
 
 from seehear.cluster.sinkhorn import sinkhorn
@@ -95,26 +94,6 @@ def peak_mib(work: Work) -> float | None:
         return field("VmHWM") - before
     except OSError:
         return None
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
-    info = Path("/proc/cpuinfo")
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in (info.read_text() if info.exists() else "").splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_average": list(os.getloadavg()),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "pot": ot.__version__,
-    }
 
 
 def race(x: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
@@ -199,7 +178,7 @@ def main() -> None:
         options.rows, options.clusters = 1_000_000, 256
 
     torch.set_num_threads(options.threads)
-    about = machine()
+    about = machine(numpy=np.__version__, pot=ot.__version__)
     x = make_rows(options.rows, options.clusters, options.scale)
     with threadpool_limits(options.threads):
         results = {"race": race(x, options), "growth": growth(x, options)}

@@ -10,22 +10,11 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from seehear.cli import main
+from tests.commands import run
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_broken, make_collection, make_video
 
 SET = [part for s in TINY_SETTINGS for part in ("--set", s)]
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a command."""
-    code = 0
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as error:
-        code = error.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

@@ -10,21 +10,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from seehear.cli import main
 from seehear.errors import UsageError
 from seehear.hypotheses import NAMED, parse
 from seehear.hypotheses_picture import as_data, as_svg, as_text, in_words, matrix, tree
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a command."""
-    code = 0
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as error:
-        code = error.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+from tests.commands import run
 
 
 def test_the_list_names_every_specification(capsys):

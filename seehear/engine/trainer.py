@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,7 @@ class Trainer:
         *,
         device: torch.device,
         bfloat16: bool,
+        after_epoch: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> None:
         self.config = method.config
         self.method = method.to(device)
@@ -99,6 +101,7 @@ class Trainer:
         self.make_loader = make_loader
         self.folder, self.log, self.progress, self.stop = folder, log, progress, stop
         self.device, self.bfloat16 = device, bfloat16
+        self.after_epoch = after_epoch
         self.state = TrainState()
         self.assignment: Assignment | None = None
         self.bank: FeatureBank | None = None
@@ -132,7 +135,10 @@ class Trainer:
             while self.state.epoch < stage.config.optim.epochs:
                 record = self.train_epoch(stage, loader, train, train + validation)
                 record |= self.validate(stage, loader, validation)
-                self.log.record("epoch", self.state.step, round=stage.index, epoch=self.state.epoch, **record)
+                record = {"round": stage.index, "epoch": self.state.epoch, **record}
+                self.log.record("epoch", self.state.step, **record)
+                if self.after_epoch and self.after_epoch(record) and not self.stop:
+                    self.stop.signal = signal.SIGUSR1
                 self.state.epoch += 1
                 self.state.batch = 0
                 self.state.seconds_data = self.state.seconds_compute = 0.0

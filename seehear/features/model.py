@@ -54,10 +54,15 @@ class Clusters:
         the border between two clusters, 1 on a centroid.
         """
         x = FeatureTransform.from_state(self.transform).apply(torch.from_numpy(np.asarray(features)))
-        labels, nearest, second = assign(x, self.centroids)
-        d1, d2 = nearest.clamp_min(0).sqrt(), second.clamp_min(0).sqrt()
-        confidence = torch.where(d2 > 0, 1 - d1 / d2.clamp_min(1e-12), torch.zeros_like(d1))
-        return labels.numpy(), d1.numpy(), confidence.numpy()
+        return nearest_centroids(x, self.centroids)
+
+
+def nearest_centroids(x: Tensor, centroids: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cluster, distance and confidence of rows in the clustered space, each (N,): see `Clusters.assign`."""
+    labels, nearest, second = assign(x, centroids)
+    d1, d2 = nearest.clamp_min(0).sqrt(), second.clamp_min(0).sqrt()
+    confidence = torch.where(d2 > 0, 1 - d1 / d2.clamp_min(1e-12), torch.zeros_like(d1))
+    return labels.numpy(), d1.numpy(), confidence.numpy()
 
 
 class Model:
@@ -322,7 +327,7 @@ def table_bank(table: pa.Table) -> FeatureBank:
 def cluster_rows(bank: FeatureBank, labelling: str, clusters: Clusters) -> dict[str, np.ndarray]:
     """Cluster, distance, confidence and exemplar rank (1: closest to its centroid) of every row of a bank."""
     labels, distances, confidence = clusters.assign(bank.joined(labelling))
-    ranks = _ranks(labels, distances)
+    ranks = exemplar_ranks(labels, distances)
     return {"cluster": labels.astype(np.int32), "distance": distances, "confidence": confidence, "rank": ranks}
 
 
@@ -351,16 +356,16 @@ def head_rows(heads: ClusterHeads, inputs: Mapping[str, Tensor], head: int = 0) 
     agreement = np.mean(agreeing, axis=0) if agreeing else np.ones(len(chosen))
     return {
         "cluster": chosen.astype(np.int32), "distance": distances, "confidence": confidence,
-        "rank": _ranks(chosen, distances), "agreement": agreement.astype(np.float32),
+        "rank": exemplar_ranks(chosen, distances), "agreement": agreement.astype(np.float32),
     }  # fmt: skip
 
 
-def _ranks(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
+def exemplar_ranks(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """1 for the row of the least distance in its cluster, 2 for the next; (N,) int32."""
+    order = np.lexsort((distances, labels))
     ranks = np.empty(len(labels), dtype=np.int32)
-    for cluster in np.unique(labels):
-        members = np.flatnonzero(labels == cluster)
-        ranks[members[np.argsort(distances[members], kind="stable")]] = np.arange(1, len(members) + 1)
+    starts = np.searchsorted(labels[order], labels[order])
+    ranks[order] = np.arange(len(labels)) - starts + 1
     return ranks
 
 

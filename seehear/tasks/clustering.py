@@ -248,6 +248,15 @@ class Match:
         return "\n".join(lines)
 
 
+def prevailing_cluster(videos: Sequence[str], clusters: Sequence[int], weights: Sequence[float]) -> dict[str, int]:
+    """For each video the cluster that weighs most in it; of equal ones the smallest number."""
+    found: dict[str, dict[int, float]] = {}
+    for video, cluster, weight in zip(videos, clusters, weights, strict=True):
+        of_video = found.setdefault(video, {})
+        of_video[cluster] = of_video.get(cluster, 0.0) + weight
+    return {video: max(sorted(of), key=lambda c: of[c]) for video, of in found.items()}
+
+
 def match(truth: Mapping[str, str], predictions: Mapping[str, Any]) -> Match:
     """Join labels and predictions by video id.
 

@@ -17,6 +17,7 @@ from seehear.errors import RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import LABELLING_OF, Model, table_bank
 from seehear.files import write_atomic
+from seehear.tasks.clustering import prevailing_cluster
 
 
 def label_table(model: Model, bank: FeatureBank, head: int = 0) -> pa.Table:
@@ -66,12 +67,9 @@ def video_labels(table: pa.Table, modality: str) -> dict[str, int]:
     """One cluster for each video: that of most of its segments, the longest time deciding."""
     if f"cluster_{modality}" not in table.column_names:
         raise UsageError(f"this run has no labels by {modality!r}")
-    seconds: dict[str, dict[int, float]] = {}
-    columns = ("video_id", "start_seconds", "end_seconds", f"cluster_{modality}")
-    for video_id, start, end, cluster in zip(*(table[c].to_pylist() for c in columns), strict=True):
-        of_video = seconds.setdefault(video_id, {})
-        of_video[cluster] = of_video.get(cluster, 0.0) + end - start
-    return {video_id: max(sorted(of), key=lambda c: of[c]) for video_id, of in seconds.items()}
+    columns = ("video_id", f"cluster_{modality}", "start_seconds", "end_seconds")
+    ids, clusters, starts, ends = (table[c].to_pylist() for c in columns)
+    return prevailing_cluster(ids, clusters, [end - start for start, end in zip(starts, ends, strict=True)])
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -15,16 +15,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from torch import Tensor
 
 from seehear.cluster.balanced import balanced
-from seehear.cluster.kmeans import assign, kmeans
+from seehear.cluster.kmeans import kmeans
 from seehear.cluster.preprocess import FeatureTransform
 from seehear.cluster.stability import Estimate, by_kmeans, estimate_k
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
-from seehear.tasks.clustering import clustering_scores, load_truth, load_truth_of_rows, match, purity_table
+from seehear.features.model import exemplar_ranks, nearest_centroids
+from seehear.tasks.clustering import (
+    clustering_scores,
+    load_truth,
+    load_truth_of_rows,
+    match,
+    prevailing_cluster,
+    purity_table,
+)
 
 Algorithm = Literal["kmeans", "sinkhorn"]
 Marginals = Literal["uniform", "gaussian", "zipf"]
@@ -263,14 +270,13 @@ def cluster_features(
     }  # fmt: skip
     if algorithm == "kmeans":
         found = kmeans(x, k, iterations=iterations, restarts=restarts, seed=seed)
-        labels = found.labels
-        _, nearest, second = assign(x, found.centroids)
-        d1, d2 = nearest.sqrt(), second.sqrt()
-        distances, confidence = d1, torch.where(d2 > 0, 1 - d1 / d2.clamp_min(1e-12), torch.zeros_like(d1))
+        labels = found.labels.numpy()
+        _, distances, confidence = nearest_centroids(x, found.centroids)
         facts |= {"sizes": found.sizes.tolist(), "objective": found.objective, "reseeded": found.reseeded}
     else:
         result = balanced(x, k, marginals or "uniform", iterations=iterations, restarts=restarts, seed=seed)
-        labels, distances, confidence = result.labels, result.squared_distances.sqrt(), result.confidence
+        labels, confidence = result.labels.numpy(), result.confidence.numpy()
+        distances = result.squared_distances.sqrt().numpy()
         facts |= {
             "marginals": marginals or "uniform",
             "sizes": result.sizes.tolist(),
@@ -280,9 +286,9 @@ def cluster_features(
         }
     columns: dict[str, Any] = dict(features.keys)
     columns |= {
-        "cluster": labels.numpy().astype(np.int32),
-        "confidence": np.round(confidence.numpy(), 4),
-        "exemplar_rank": _ranks(labels.numpy(), distances.numpy()),
+        "cluster": labels.astype(np.int32),
+        "confidence": np.round(confidence, 4),
+        "exemplar_rank": exemplar_ranks(labels, distances),
     }
     return PosthocLabels(pa.table(columns), facts)
 
@@ -343,20 +349,7 @@ def score_labels(table: pa.Table, truth: str | Path, top: int = 5) -> dict[str, 
 def _clusters_by_video(table: pa.Table) -> Mapping[str, int]:
     timed = "start" in table.column_names
     lengths = np.subtract(table["end"].to_numpy(), table["start"].to_numpy()) if timed else np.ones(table.num_rows)
-    weights: dict[str, dict[int, float]] = {}
-    for video, cluster, length in zip(table["video"].to_pylist(), table["cluster"].to_pylist(), lengths, strict=True):
-        of_video = weights.setdefault(video, {})
-        of_video[cluster] = of_video.get(cluster, 0.0) + float(length)
-    return {video: max(sorted(of), key=lambda c: of[c]) for video, of in weights.items()}
-
-
-def _ranks(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """For each row its place, from 1, by distance within its cluster."""
-    order = np.lexsort((distances, labels))
-    ranks = np.empty(len(labels), dtype=np.int32)
-    starts = np.searchsorted(labels[order], labels[order])
-    ranks[order] = np.arange(len(labels)) - starts + 1
-    return ranks
+    return prevailing_cluster(table["video"].to_pylist(), table["cluster"].to_pylist(), lengths.tolist())
 
 
 def _check_choices(algorithm: str, marginals: str | None) -> None:

@@ -6,13 +6,13 @@ import contextlib
 import errno
 import json
 import os
-import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from seehear import dist
 from seehear.config import Config
@@ -33,7 +33,6 @@ from seehear.files import write_atomic
 from seehear.hypotheses import parse
 from seehear.media.pool import available_cores
 from seehear.methods import build_method, check_method
-from seehear.methods.base import Method
 from seehear.methods.deepcluster import VARIANTS, cluster_features, clusters_of
 from seehear.modalities import streams_of
 from seehear.models import build_encoders
@@ -133,10 +132,7 @@ def _check_buildable(config: Config) -> None:
     choose_device(config.device)
     try:
         encoders = build_encoders(config.model, {"video": "video", "audio": "audio"}, seed=0)
-        if config.model.video_weights:
-            load_video_weights(cast(VideoEncoder, encoders["video"]), config.model.video_weights)
-        if config.model.audio_weights:
-            load_audio_weights(cast(AudioEncoder, encoders["audio"]), config.model.audio_weights)
+        _load_weights(encoders, {"video": "video", "audio": "audio"}, config)
         silence = torch.zeros(1, round(config.clip.audio_seconds * config.clip.sample_rate_hz))
         SpectrogramView(config, Statistics())(silence, config.augment, None)
     except ValueError as error:
@@ -181,22 +177,6 @@ def scan_with_progress(source: str | Path, config: Config, progress: Progress, s
     )
 
 
-class _WatchedLog(RunLog):
-    """A log whose epochs someone looks at, who may ask the run to stop."""
-
-    def __init__(
-        self, folder: RunFolder, stop: StopRequest, after_epoch: Callable[[Mapping[str, Any]], bool], *, write: bool
-    ) -> None:
-        super().__init__(folder, write=write)
-        self._stop, self._after_epoch = stop, after_epoch
-
-    def record(self, kind: str, step: int, **values: Any) -> None:
-        """Write one line of metrics, and show it if it is an epoch's."""
-        super().record(kind, step, **values)
-        if kind == "epoch" and self._after_epoch(values) and not self._stop:
-            self._stop.signal = signal.SIGUSR1
-
-
 def _run(
     folder: RunFolder,
     manifest: Manifest,
@@ -226,10 +206,9 @@ def _run(
     videos = long_enough
     if config.method == "selavi" and config.selavi.labels_from == "training" and not method.labels_from_training:
         progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
-    _load_weights(method, config, progress)
+    for note in _load_weights(dict(method.encoders.items()), method.modalities, config):
+        progress.note(note)
     log = RunLog(folder, write=dist.is_main())
-    if after_epoch is not None:
-        log = _WatchedLog(folder, stop, after_epoch, write=dist.is_main())
     failures = Failures()
     workers = workers_of(config)
     loaders: list[ClipLoader] = []
@@ -255,7 +234,7 @@ def _run(
 
     trainer = Trainer(
         method, videos, make_loader, folder, log, progress, stop,
-        device=device, bfloat16=use_bfloat16(config, device),
+        device=device, bfloat16=use_bfloat16(config, device), after_epoch=after_epoch,
     )  # fmt: skip
     try:
         if trainer.restore():
@@ -271,20 +250,21 @@ def _run(
         log.close()
 
 
-def _load_weights(method: Method, config: Config, progress: Progress) -> None:
-    """Start encoders from files of weights, if the settings name any."""
+def _load_weights(encoders: Mapping[str, nn.Module], modalities: Mapping[str, str], config: Config) -> list[str]:
+    """Start encoders from files of weights, if the settings name any. Returns what there is to say of it."""
     files = {"video": config.model.video_weights, "audio": config.model.audio_weights}
-    for name, encoder in method.encoders.items():
-        path = files.get(method.modalities[name])
+    said = []
+    for name, encoder in encoders.items():
+        path = files.get(modalities[name])
         if path is None:
             continue
         if isinstance(encoder, VideoEncoder):
             report = load_video_weights(encoder, path)
         else:
             report = load_audio_weights(cast(AudioEncoder, encoder), path)
-        progress.note(f"{name}: {len(report.loaded)} tensors of {path} ({report.layout})")
-        for note in report.notes:
-            progress.note(f"{name}: {note}")
+        said.append(f"{name}: {len(report.loaded)} tensors of {path} ({report.layout})")
+        said += [f"{name}: {note}" for note in report.notes]
+    return said
 
 
 def _fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> dict[str, int]:

@@ -12,20 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import seehear
-from seehear.cli import main
 from seehear.errors import DataError, UsageError
 from seehear.tasks.posthoc import Preparation, choose_k, cluster_features, read_features, score_labels
 from tests.cluster.test_balanced import blobs
-
-
-def run(capsys, *arguments):
-    code = 0
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as error:
-        code = error.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+from tests.commands import run
 
 
 @pytest.fixture(scope="module")
