@@ -8,6 +8,8 @@
     model.embed("more_videos/")                                # features of both modalities
     seehear.label("runs/a", "more_videos/", modality="both")   # clusters, confidence, exemplars
     seehear.evaluate("runs/a", labels="truth.csv")             # clusters against known classes
+    seehear.finetune("runs/a", "table.csv", "runs/b")          # learn given classes
+    seehear.predict("runs/b", "more_videos/")                  # and name them
     seehear.report("runs/a")                                   # runs/a/report.html
 
 Importing this package imports no torch; the functions do when they are called.
@@ -21,7 +23,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from seehear.api import choose_k, cluster_features, evaluate, label, load, pretrain, report, scan
+    from seehear.api import (
+        choose_k,
+        cluster_features,
+        detect,
+        evaluate,
+        export_weights,
+        finetune,
+        import_weights,
+        label,
+        load,
+        localize,
+        predict,
+        pretrain,
+        report,
+        scan,
+        show_weights,
+    )
     from seehear.config import Config
 
 _PLACES = {
@@ -32,7 +50,14 @@ _PLACES = {
     "cluster_features": "seehear.api",
     "choose_k": "seehear.api",
     "evaluate": "seehear.api",
+    "finetune": "seehear.api",
+    "predict": "seehear.api",
+    "localize": "seehear.api",
+    "detect": "seehear.api",
     "report": "seehear.api",
+    "show_weights": "seehear.api",
+    "import_weights": "seehear.api",
+    "export_weights": "seehear.api",
     "Config": "seehear.config",
 }
 
@@ -41,12 +66,19 @@ __all__ = [
     "__version__",
     "choose_k",
     "cluster_features",
+    "detect",
     "evaluate",
+    "export_weights",
+    "finetune",
+    "import_weights",
     "label",
     "load",
+    "localize",
+    "predict",
     "pretrain",
     "report",
     "scan",
+    "show_weights",
 ]
 
 

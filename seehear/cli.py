@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -168,6 +169,130 @@ def pretrain(
 
 
 @app.command
+def finetune(
+    run: Annotated[Positional[str | None], arg(metavar="[RUN]")] = None,
+    /,
+    data: str | None = None,
+    out: str | None = None,
+    split: str = "1",
+    protocol: Literal["small", "xdc", "gdt", "gdt-vggsound", "selavi"] | None = None,
+    modality: Modality | None = None,
+    freeze: bool = False,
+    shots: int | None = None,
+    seed: int | None = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
+    label_column: str = "label",
+    split_column: str = "split",
+    resume: str | None = None,
+    quiet: bool = False,
+    json: bool = False,
+) -> None:
+    """Finetune a run's encoders on videos with classes, and score it on the test split.
+
+    Args:
+        run: Folder of a run, or untrained:RECIPE or untrained:RUN: new encoders, to compare with.
+        data: A table with the columns path, label and split (train, test), or NAME:PATH of a data set.
+        out: Folder of the new run.
+        split: Number or name of the data's split, or all.
+        protocol: Schedule of a paper, or small; by default what suits the run.
+        modality: Encoders to finetune, each with a classifier; by default what the run and the data have.
+        freeze: Learn the classifier alone, on encoders that stay as they are.
+        shots: Use so many training videos of each class.
+        seed: Seed of every random choice; the run's by default.
+        set: Change a setting; may be given often. optim.base_lr=... saves the search for a learning rate.
+        label_column: Column of a table with the classes.
+        split_column: Column of a table with train or test.
+        resume: Go on with the finetuning in this folder; needs nothing else.
+        quiet: Print nothing but the scores and errors.
+        json: Print the result as JSON.
+    """
+    from seehear.tasks.finetune import as_text, resume_finetuning
+    from seehear.tasks.finetune import finetune as run_finetuning
+
+    if resume is not None:
+        given = (run, data, out, protocol, modality, freeze, shots, seed, set)
+        if any(x not in (None, (), False) for x in given):
+            raise UsageError("--resume takes everything from its folder", f"seehear finetune --resume {resume}")
+        result = resume_finetuning(resume, quiet=quiet)
+    else:
+        if run is None or data is None or out is None:
+            raise UsageError(
+                "finetuning needs a run, --data and --out", "seehear finetune RUN --data TABLE.csv --out runs/finetuned"
+            )
+        result = run_finetuning(
+            run, data, out, split=split, protocol=protocol, modality=modality, freeze=freeze, shots=shots, seed=seed,
+            settings=set, label_column=label_column, split_column=split_column, quiet=quiet,
+        )  # fmt: skip
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one prints
+        return
+    if json:
+        _print_json(result)
+    else:
+        print(as_text(result))
+
+
+@app.command
+def predict(
+    run: Run,
+    videos: Annotated[Positional[str], arg(metavar="VIDEOS")],
+    /,
+    *,
+    out: str,
+    top: int = 5,
+    modality: Modality | None = None,
+    every: float | None = None,
+    clips: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+) -> None:
+    """Name the likeliest classes of videos by a finetuned run, with their probabilities.
+
+    Args:
+        run: Folder of a run that `seehear finetune` made.
+        videos: A folder, glob, file, CSV or Parquet with a `path` column, or a manifest of `seehear scan`.
+        out: A .csv or .parquet file: video, start, end, class_1, probability_1, class_2, ...
+        top: How many classes to name.
+        modality: What is looked at; by default all that the run was finetuned on.
+        every: Length of a segment in seconds; by default a video is one segment.
+        clips: Clips of a segment whose probabilities are averaged; as in the run's test (10) by default.
+        workers: Decoding processes; one a core by default.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from seehear.data.loader import Failures
+    from seehear.data.manifest import Manifest, scan
+    from seehear.tasks.label import write_table
+    from seehear.tasks.predict import load_finetuned
+    from seehear.tasks.predict import predict as predict_videos
+
+    _check_ending(out, ".csv", ".parquet")
+    model = load_finetuned(run)
+    failures = Failures()
+    with Progress() as progress:
+        if Manifest.is_manifest(videos):
+            manifest = Manifest.load(videos)
+        else:
+            need = tuple(model.classifiers) if modality is None else _streams(modality)
+            show = _shown(progress, "scan", "files")
+            manifest = scan(videos, need=need, min_seconds=model.config.clip.seconds, workers=workers, progress=show)
+        progress.note(manifest.summary_text())
+        table = predict_videos(
+            run,
+            manifest,
+            modality=modality,
+            top=top,
+            every_seconds=every,
+            clips=clips,
+            workers=_workers(workers),
+            device=_device(device),
+            failures=failures,
+            progress=_shown(progress, "predict", "clips"),
+        )
+    write_table(table, Path(out))
+    _print_failures(failures)
+    print(f"{table.num_rows} segments: {out}")
+
+
+@app.command
 def embed(
     run: Run,
     videos: Videos = None,
@@ -221,7 +346,8 @@ def label(
     out: str,
     modality: Modality = "both",
     every: float | None = None,
-    head: int = 0,
+    head: str = "0",
+    running: Annotated[str | None, arg(metavar="FILE.json")] = None,
     workers: int | None = None,
     device: str = "auto",
 ) -> None:
@@ -233,7 +359,8 @@ def label(
         out: A .csv or .parquet file: video, start, end, cluster, confidence, exemplar_rank.
         modality: What the labels are computed from.
         every: Length of a segment in seconds; by default a video is one segment.
-        head: The clustering head of a run of selavi that labels.
+        head: The clustering head of a run of selavi that labels, or consensus: all of them.
+        running: selavi: follow in this file how common the clusters are among new videos, from call to call.
         workers: Decoding processes; one a core by default.
         device: auto, cpu, cuda or cuda:N.
     """
@@ -242,6 +369,8 @@ def label(
     from seehear.tasks.label import write_table
 
     _check_ending(out, ".csv", ".parquet")
+    if head != "consensus" and not head.isdecimal():
+        raise UsageError(f"{head!r} is no head", "give its number, from 0 on, or consensus")
     failures = Failures()
     with Progress() as progress:
         table = label_videos(
@@ -249,7 +378,8 @@ def label(
             _scanned(run, videos, _streams(modality), progress),
             modality=modality,
             every_seconds=every,
-            head=head,
+            head="consensus" if head == "consensus" else int(head),
+            running=running,
             workers=_workers(workers),
             device=_device(device),
             failures=failures,
@@ -258,6 +388,11 @@ def label(
     write_table(table, Path(out))
     _print_failures(failures)
     clusters = len(set(table["cluster"].to_pylist()))
+    if "labelled_by" in table.column_names:
+        by = table["labelled_by"].to_pylist()
+        for modality, sense in (("video", "sight"), ("audio", "sound")):
+            if modality in by:
+                print(f"by {sense} alone, for want of the other: {by.count(modality)} segments (column labelled_by)")
     print(f"{table.num_rows} segments in {clusters} clusters: {out}")
 
 
@@ -380,55 +515,91 @@ def report(
 @app.command
 def evaluate(
     what: Annotated[
-        Positional[Literal["clustering", "linear", "retrieval", "knn", "few-shot", "svm"]],
-        arg(metavar="{clustering,linear,retrieval,knn,few-shot,svm}"),
+        Positional[Literal["clustering", "linear", "retrieval", "knn", "few-shot", "svm", "audio-linear", "table"]],
+        arg(metavar="{clustering,linear,retrieval,knn,few-shot,svm,audio-linear,table}"),
     ],
-    run: Run,
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")],
     /,
     labels: str | None = None,
     data: str | None = None,
+    split: str | None = None,
+    folds: str | None = None,
     label_column: str = "label",
     split_column: str = "split",
+    modality: Modality | None = None,
+    column: str | None = None,
     k: int | None = None,
     purity: bool = False,
     degrade: Annotated[str | None, arg(metavar="FACTOR,FACTOR")] = None,
     clips: int | None = None,
-    pooling: Literal["mean", "max"] = "mean",
+    pooling: Literal["mean", "max"] | None = None,
+    protocol: Literal["xdc", "gdt", "selavi"] | None = None,
+    window: float | None = None,
     shots: str | None = None,
     seeds: int | None = None,
     device: str = "cpu",
     baselines: bool = False,
+    format: Literal["text", "csv", "html", "latex"] | None = None,
+    out: str | None = None,
     json: bool = False,
 ) -> None:
     """Score a finished run against known classes.
 
     `clustering` compares the run's clusters with classes. The others put frozen features to the test: they
-    learn from the training split of --data and are tested on the test split.
+    learn from the training split of --data and are tested on the test split. Results are kept in the run's folder
+    evaluations/; `table` puts those of several runs side by side.
 
     Args:
-        what: clustering; linear (logistic regression); retrieval (R@k); knn; few-shot; svm.
-        run: Folder of a finished run.
+        what: clustering; linear (logistic regression); retrieval (R@k); knn; few-shot; svm; audio-linear; table.
+        runs: Folder of a finished run (table: one or more); for the protocols on --data also untrained:RECIPE, or
+            features in a .parquet or .npz file.
         labels: clustering: CSV or Parquet with the columns path and label; by default the run's label column.
-        data: the others: CSV or Parquet with the columns path, label and split (train, test), or a manifest.
+        data: the others: NAME:PATH of a data set (ucf101, hmdb51, esc50, folder, ...; see the documentation), CSV or
+            Parquet with the columns path, label and split (train, test) or fold, or a manifest.
+        split: Of several official splits this one (1, 2, ...), or all (default): scores and their mean.
+        folds: The same for folds: each is the test part in turn; of a table those in the column fold.
         label_column: Column of --data with the classes.
-        split_column: Column of --data with train or test.
+        split_column: Column of --data with train or test, or with the numbers of folds.
+        modality: Encoders to use; by default those that the data set is for (ucf101: video, esc50: audio).
+        column: Column of a file of features, if there are several.
         k: clustering: cluster the run's features anew into so many clusters.
         purity: clustering: list the clusters too, purest first, with their most frequent classes.
         degrade: clustering: label frames of less resolution too, by these factors, such as 1,4,8,16.
         clips: Clips of a video whose features are averaged; 10 by default (linear: 3 parts).
-        pooling: mean: the encoders' own features; max: the maximum of their last maps.
+        pooling: mean: the encoders' own features (default); max: the maximum of their last maps.
+        protocol: Clips, pooling and classifier as this paper has them; what is given besides wins.
+        window: audio-linear, and svm with --protocol xdc: seconds of a window of sound.
         shots: few-shot: numbers of training videos a class (default 1,5,20).
         seeds: few-shot: how often they are drawn (default 10).
         device: auto, cpu, cuda or cuda:N.
         baselines: Score an untrained network and chance too (and, for clusters, raw pixels and spectrograms).
+        format: table: text (default), csv, html or latex.
+        out: table: write it to this file.
         json: Print JSON.
     """
+    from seehear.tasks import evaluations
     from seehear.tasks.evaluate import evaluate_clustering, evaluate_linear, evaluate_transfer
 
+    if what == "table":
+        given = (labels, split, folds, modality, column, k, degrade, clips, pooling, protocol, window, shots, seeds)
+        if any(x is not None for x in given) or purity or baselines or json:
+            raise UsageError("a table is of evaluations that are there", "it takes --data, --format and --out")
+        _evaluation_table(runs, data, format or "text", out)
+        return
+    if len(runs) != 1:
+        raise UsageError(f"{what} is of one run, not of {len(runs)}", "call it for each, then `seehear evaluate table`")
+    if (format, out) != (None, None):
+        raise UsageError(f"--format and --out are of table, not of {what}")
+    (run,) = runs
     if what != "few-shot" and (shots, seeds) != (None, None):
         raise UsageError(f"--shots and --seeds are of few-shot, not of {what}")
     if what != "clustering" and (labels, k, purity, degrade) != (None, None, False, None):
         raise UsageError(f"--labels, --k, --purity and --degrade are of clustering, not of {what}")
+    if what == "clustering" and any(x is not None for x in (split, folds, modality, column, protocol, window)):
+        raise UsageError(
+            "--split, --folds, --modality, --column, --protocol and --window are of the protocols on --data, not of "
+            "clustering"
+        )
     if what == "clustering":
         with Progress() as progress:
             result = evaluate_clustering(
@@ -441,22 +612,128 @@ def evaluate(
                 progress=_shown(progress, "embed", "clips"),
             )
         text = _clustering_text(result) + (_purity_text(result) if purity else "")
+        kept = evaluations.save(
+            run, what, result, data=labels, options={"k": k, "degrade": degrade, "baselines": baselines}
+        )
     else:
         if data is None:
-            raise UsageError(f"{what} needs --data", "give a CSV with the columns path, label and split")
-        options: dict[str, Any] = {"label_column": label_column, "split_column": split_column, "baselines": baselines}
+            raise UsageError(f"{what} needs --data", "give a CSV with the columns path, label and split, or NAME:PATH")
+        options: dict[str, Any] = {
+            "split": split, "folds": folds, "label_column": label_column, "split_column": split_column,
+            "modality": modality, "column": column, "baselines": baselines, "clips": clips, "pooling": pooling,
+            "paper": protocol, "window_seconds": window,
+        }  # fmt: skip
         with Progress() as progress:
-            options |= {"device": _device(device), "progress": _shown(progress, "embed", "clips")}
+            options |= {
+                "device": _device(device),
+                "scan_progress": _shown(progress, "scan", "files"),
+                "progress": _shown(progress, "embed", "clips"),
+            }
             if what == "linear":
-                result = evaluate_linear(run, data, clips=3 if clips is None else clips, pooling=pooling, **options)
+                result = evaluate_linear(run, data, **options)
             else:
                 options |= {"shots": _numbers(shots or "1,5,20"), "seeds": 10 if seeds is None else seeds}
-                result = evaluate_transfer(run, data, what, clips=clips, pooling=pooling, **options)
+                result = evaluate_transfer(run, data, what, **options)
         text = _transfer_text(result)
+        kept = evaluations.save(run, what, result, data=data, options=options)
     if json:
         _print_json(result)
     else:
         print(text)
+        if kept is not None:
+            print(f"kept: {kept}")
+
+
+@app.command
+def localize(
+    run: Run,
+    /,
+    *,
+    data: str,
+    out: str,
+    videos: str | None = None,
+    modality: Modality = "both",
+    stride: float | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="FIELD=VALUE")] = (),
+    train_subset: str | None = None,
+    test_subset: str | None = None,
+    baselines: bool = False,
+    device: str = "auto",
+    json: bool = False,
+) -> None:
+    """Learn where in untrimmed videos actions are (G-TAD on frozen features), and score it on the test subset.
+
+    Args:
+        run: Folder of a finished run.
+        data: thumos14:FOLDER with the annotations of THUMOS14, or a JSON file in ActivityNet's form.
+        out: Folder of the new localiser: for `seehear detect`, with detections, scores and a picture.
+        videos: Folder of the videos, or a manifest of `seehear scan`; by default where the annotations are.
+        modality: Whose features are used.
+        stride: Seconds from one feature to the next (default 0.5); short for --set stride_seconds=S.
+        epochs: Passes over the videos at most (default 20); short for --set epochs=N.
+        seed: Seed of every random choice; short for --set seed=N.
+        set: Change a setting of the localiser; may be given often.
+        train_subset: Subset to learn from; training of ActivityNet, validation of THUMOS14.
+        test_subset: Subset to be scored on; validation of ActivityNet, test of THUMOS14.
+        baselines: Score an untrained network, and sliding windows without G-TAD, too.
+        device: auto, cpu, cuda or cuda:N.
+        json: Print JSON.
+    """
+    from seehear.tasks.localize import localize as learn
+    from seehear.tasks.localizer import localizer_settings
+
+    short = (("stride_seconds", stride), ("epochs", epochs), ("seed", seed))
+    settings = localizer_settings([*set, *(f"{name}={value}" for name, value in short if value is not None)])
+    with Progress() as progress:
+        result = learn(
+            run, data, out, videos=videos, modality=modality, settings=settings, train_subset=train_subset,
+            test_subset=test_subset, baselines=baselines, device=_device(device), progress=_tasks_shown(progress),
+        )  # fmt: skip
+    if json:
+        _print_json(result)
+    else:
+        print(_localization_text(result))
+        print(f"localiser: {out}")
+
+
+@app.command
+def detect(
+    localizer: Annotated[Positional[str], arg(metavar="LOCALISER")],
+    videos: Annotated[Positional[str], arg(metavar="VIDEOS")],
+    /,
+    *,
+    out: str,
+    top: int = 20,
+    device: str = "auto",
+) -> None:
+    """Find actions in videos: start, end, class and score of each.
+
+    Args:
+        localizer: Folder that `seehear localize` made.
+        videos: Videos to look at.
+        out: A .csv or .parquet file: video, start, end, label, score; or a .json file in ActivityNet's form.
+        top: Detections of each video that are kept.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from seehear.files import write_atomic
+    from seehear.tasks.label import write_table
+    from seehear.tasks.localize import detect as find
+    from seehear.tasks.localize import detections_json, detections_table
+
+    _check_ending(out, ".csv", ".parquet", ".json")
+    failures: list[dict[str, Any]] = []
+    with Progress() as progress:
+        found = find(
+            localizer, videos, top=top, device=_device(device), failures=failures, progress=_tasks_shown(progress)
+        )
+    if out.endswith(".json"):
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(Path(out), detections_json(found))
+    else:
+        write_table(detections_table(found), Path(out))
+    print("\n".join([*_failures_text({"failures": failures}), f"{sum(map(len, found.values()))} detections: {out}"]))
 
 
 @app.command
@@ -612,6 +889,76 @@ def search_hypotheses(
 
 
 @app.command
+def weights(
+    what: Annotated[Positional[Literal["show", "import", "export"]], arg(metavar="{show,import,export}")],
+    source: Annotated[Positional[str], arg(metavar="FILE|RUN")],
+    /,
+    out: str | None = None,
+    format: Literal["safetensors", "hub", "torchvision", "torch-export", "onnx"] | None = None,
+    modality: Literal["video", "audio"] | None = None,
+    audio_weights: str | None = None,
+    statistics: Annotated[str | None, arg(metavar="VIDEOS")] = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
+    ignore: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY")] = (),
+    workers: int | None = None,
+    json: bool = False,
+) -> None:
+    """Look at weights, make published ones into a run, or write a run's encoders for use elsewhere.
+
+    Args:
+        what: show; import (published or exported weights to a folder that commands take as RUN); export.
+        source: show, import: a checkpoint file or a model folder; show, export: a run.
+        out: import: the new folder; export: the file or folder to write.
+        format: export: safetensors or hub (a folder), torchvision, torch-export or onnx (a file).
+        modality: Import or export this encoder alone.
+        audio_weights: show, import: take the audio encoder from this file.
+        statistics: import: videos to measure the normalisation on that a file does not state, or a statistics.json.
+        set: import: change the preprocessing, such as clip.frames=8; may be given often.
+        ignore: show, import: a key that the file may hold beyond its layout (with *); may be given often.
+        workers: import: decoding processes; one a core by default.
+        json: Print JSON.
+    """
+    from seehear.tasks import weights as tasks
+
+    given = {
+        "--out": out, "--format": format, "--modality": modality, "--audio-weights": audio_weights,
+        "--statistics": statistics, "--set": set or None, "--ignore": ignore or None, "--workers": workers,
+    }  # fmt: skip
+    taken = {
+        "show": {"--audio-weights", "--ignore"},
+        "import": given.keys() - {"--format"},
+        "export": {"--out", "--format", "--modality"},
+    }[what]
+    if wrong := [option for option, value in given.items() if value is not None and option not in taken]:
+        raise UsageError(f"weights {what} does not take {', '.join(wrong)}", f"it takes {', '.join(sorted(taken))}")
+    if what == "show":
+        told = tasks.show_weights(source, audio_weights=audio_weights, ignore=ignore)
+    elif out is None:
+        raise UsageError(f"weights {what} needs --out", f"seehear weights {what} {source} --out ...")
+    elif what == "import":
+        with Progress() as progress:
+            told = tasks.import_weights(
+                source, out, audio_weights=audio_weights, modality=modality or "both", statistics=statistics,
+                settings=set, ignore=ignore, workers=_workers(workers), progress=_shown(progress, "scan", "files"),
+            )  # fmt: skip
+    elif format is None:
+        raise UsageError("weights export needs --format", f"one of {', '.join(tasks.FORMATS)}")
+    else:
+        told = tasks.export_weights(source, out, format=format, modality=modality)
+    if json:
+        _print_json(told)
+    elif what == "export":
+        print(f"{', '.join(told['encoders'])}: {out}")
+        if "input" in told:
+            print(f"input {told['input']}, output {told['output']}")
+        print(f"largest difference from the source: {told['max_difference']:.3g}")
+    else:
+        print(tasks.as_text(told))
+        if what == "import":
+            print(f"run: {out}")
+
+
+@app.command
 def doctor(json: bool = False) -> None:
     """Say what this machine has, what it lacks and what that means.
 
@@ -636,6 +983,8 @@ def doctor(json: bool = False) -> None:
 def _scanned(run: str, videos: str | None, need: tuple[str, ...], progress: Progress) -> Manifest | None:
     """The manifest of new videos for a finished run, with a word on those that cannot be used."""
     from seehear.data.manifest import Manifest, scan
+    from seehear.features.model import Model
+    from seehear.modalities import streams_of
     from seehear.tasks.label import open_run
 
     config = open_run(run).load_config()
@@ -643,6 +992,8 @@ def _scanned(run: str, videos: str | None, need: tuple[str, ...], progress: Prog
         return None
     if Manifest.is_manifest(videos):
         return Manifest.load(videos)
+    # A model of one modality asks no more of the videos than it looks at.
+    need = tuple(stream for stream in streams_of(tuple(Model.load(run).modalities.values())) if stream in need) or need
     manifest = scan(videos, need=need, min_seconds=config.clip.seconds, progress=_shown(progress, "scan", "files"))
     progress.note(manifest.summary_text())
     return manifest
@@ -680,6 +1031,16 @@ def _shown(progress: Progress, description: str, unit: str) -> Any:
             progress.start(description, total, unit)
             begun = True
         progress.update(done, total)
+
+    return show
+
+
+def _tasks_shown(progress: Progress) -> Any:
+    """A callback (task, done, total) that shows each task under its name."""
+    tasks: dict[str, Any] = {}
+
+    def show(task: str, done: int, total: int) -> None:
+        tasks.setdefault(task, _shown(progress, task, "done"))(done, total)
 
     return show
 
@@ -739,8 +1100,30 @@ def _clustering_text(result: dict[str, Any]) -> str:
                 f"{score[key]:>10}" if isinstance(score[key], int) else f"{score[key]:>10.3f}" for key, _ in _COLUMNS
             )
             lines.append(f"{(group + ' ' + modality).strip():<20}{cells}")
+    for modality, of_heads in result.get("heads", {}).items():
+        for part, title in (("mean", "heads' mean"), ("sd", "heads' sd")):
+            cells = "".join(f"{of_heads[key][part]:>10.3f}" for key, _ in _COLUMNS if key in of_heads)
+            lines.append(f"{modality + ', ' + title:<20}{cells}")
     lines += [f"left out: {f['path']}: {f['reason']}: {f['detail']}" for f in degraded["failures"]]
     return "\n".join(lines)
+
+
+def _evaluation_table(
+    runs: Sequence[str], data: str | None, format: Literal["text", "csv", "html", "latex"], out: str | None
+) -> None:
+    from seehear.files import write_atomic
+    from seehear.tasks.evaluation_table import make_table, render
+
+    if not runs:
+        raise UsageError("a table needs runs", "seehear evaluate table RUN RUN ...")
+    text = render(make_table(runs, data), format)
+    if out is None:
+        print(text)
+        return
+    if not Path(out).absolute().parent.is_dir():
+        raise UsageError(f"cannot write {out}: there is no such folder")
+    write_atomic(Path(out), text + "\n")
+    print(f"table: {out}")
 
 
 def _estimate_text(table: Sequence[Stability]) -> str:
@@ -764,18 +1147,22 @@ def _purity_text(result: dict[str, Any]) -> str:
 
 def _transfer_text(result: dict[str, Any]) -> str:
     """What was done with which videos, then a table: a row a modality and setting, a column what was scored."""
-    clips = f"{result['clips']}" + (f" x {result['averaged_clips']}" if result["averaged_clips"] > 1 else "")
-    lines = [
-        f"{result['protocol']}: {result['description']}",
-        f"frozen features: {clips} clips a video, {result['pooling']} pooling; "
-        f"{result['train_videos']} training videos, {result['test_videos']} test videos",
-    ]
-    for part, counts in result["missing"].items():
-        if any(counts.values()):
-            lines.append(f"left out of {part}: " + ", ".join(f"{n} {why}" for why, n in counts.items() if n))
-    if result["videos_of_other_splits"]:
-        lines.append(f"of other splits: {result['videos_of_other_splits']}")
+    lines = [f"{result['protocol']}: {result['description']}", _features_text(result)]
+    if "note" in result:
+        lines.append(result["note"])
     groups = result.get("baselines", {})
+    if "splits" in result:
+        for name, of_split in result["splits"].items():
+            lines += _videos_text(of_split, f"{name}: ")
+        lines.append(f"{'':<20}{'mean':>8}{'sd':>8}" + "".join(f"{name:>11}" for name in (*result["splits"], *groups)))
+        for modality, scores in result["scores"].items():
+            for setting, score in scores.items():
+                found = [s["scores"] for s in result["splits"].values()] + list(groups.values())
+                values = [scores[modality].get(setting) for scores in found]
+                cells = "".join(f"{'':>11}" if of is None else f"{of['value']:>11.3f}" for of in values)
+                lines.append(f"{modality + ' ' + setting:<20}{score['value']:>8.3f}{score['sd']:>8.3f}{cells}")
+        return "\n".join(lines + _failures_text(result))
+    lines += _videos_text(result)
     deviates = any("sd" in score for scores in result["scores"].values() for score in scores.values())
     head = f"{'':<20}{'score':>8}" + (f"{'sd':>8}" if deviates else "") + f"{'95 % interval':>16}"
     lines.append(head + "".join(f"{group:>11}" for group in groups))
@@ -785,7 +1172,8 @@ def _transfer_text(result: dict[str, Any]) -> str:
             if deviates:
                 cells += f"{score['sd']:>8.3f}" if "sd" in score else f"{'':>8}"
             cells += f"{score['low']:>10.3f}-{score['high']:.3f}"
-            cells += "".join(f"{group[modality][setting]['value']:>11.3f}" for group in groups.values())
+            others = [group[modality].get(setting) for group in groups.values()]
+            cells += "".join(f"{'':>11}" if of is None else f"{of['value']:>11.3f}" for of in others)
             lines.append(f"{modality + ' ' + setting:<20}{cells}")
     chosen = (f"{modality} " + " ".join(f"{k}={v}" for k, v in c.items()) for modality, c in result["chosen"].items())
     if result["chosen"]:
@@ -798,8 +1186,59 @@ def _transfer_text(result: dict[str, Any]) -> str:
                 if of_class := result["cross_modal_classes"][direction].get(setting):
                     cells += f"{of_class['value']:>12.3f}{of_class['chance']:>8.3f}"
                 lines.append(cells)
-    lines += [f"left out: {f['path']}: {f['reason']}: {f['detail']}" for f in result["failures"]]
-    return "\n".join(lines)
+    return "\n".join(lines + _failures_text(result))
+
+
+def _features_text(result: dict[str, Any]) -> str:
+    if "features" in result:
+        return f"features of {result['features']}"
+    clips = f"{result['clips']}" + (f" x {result['averaged_clips']}" if result["averaged_clips"] > 1 else "")
+    return f"frozen features: {clips} clips a video, {result['pooling']} pooling"
+
+
+def _videos_text(result: dict[str, Any], begin: str = "") -> list[str]:
+    """How many videos a split has, and how many it lacks."""
+    lines = [f"{begin}{result['train_videos']} training videos, {result['test_videos']} test videos"]
+    for part, counts in result["missing"].items():
+        if any(counts.values()):
+            left_out = (f"{n} {why.replace('_', ' ')}" for why, n in counts.items() if n)
+            lines.append(f"{begin}left out of {part}: " + ", ".join(left_out))
+    if result["videos_of_other_splits"]:
+        lines.append(f"{begin}of other splits: {result['videos_of_other_splits']}")
+    return lines
+
+
+def _localization_text(result: dict[str, Any]) -> str:
+    """What was done with which videos, then a row for each setting."""
+    modality, missing = result["modality"], result["missing"]
+    chosen = result["chosen"][modality]
+    lines = [
+        f"{result['protocol']}: {result['description']} ({modality}, every {result['stride_seconds']:g} s at most)",
+        f"learnt from {result['train_videos']} videos with {result['train_segments']} segments in "
+        f"{chosen['epochs']} epochs",
+    ]
+    lines += [
+        f"left out of {part}: " + ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in counts.items() if n)
+        for part, counts in missing.items()
+        if any(counts.values())
+    ]
+    if result["scores"]:
+        groups = result.get("baselines", {})
+        lines.append(f"tested once on {result['test_videos']} videos with {result['test_segments']} segments")
+        head = "".join(f"{group.replace('_', ' '):>18}" for group in groups)
+        lines.append(f"{'':<14}{'score':>8}{'95 % interval':>16}{head}")
+        for setting, score in result["scores"][modality].items():
+            cells = f"{setting:<14}{score['value']:>8.3f}{score['low']:>10.3f}-{score['high']:.3f}"
+            lines.append(cells + "".join(f"{g[modality][setting]['value']:>18.3f}" for g in groups.values()))
+        if result["unknown_classes"]:
+            lines.append(f"classes of the test subset never learnt: {', '.join(result['unknown_classes'])}")
+    else:
+        lines.append("no test subset, so nothing is scored")
+    return "\n".join(lines + _failures_text(result))
+
+
+def _failures_text(result: dict[str, Any]) -> list[str]:
+    return [f"left out: {f['path']}: {f['reason']}: {f['detail']}" for f in result.get("failures", [])]
 
 
 if __name__ == "__main__":

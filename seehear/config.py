@@ -122,6 +122,8 @@ class ModelConfig:
     """Channels of the audio encoder's first stage (features have 8 times as many)."""
     bn_eps: float = 1e-5
     """Epsilon of batch normalisation (the XDC release needs 1e-3)."""
+    audio_bn_eps: float | None = None
+    """That of the audio encoder, if not `bn_eps`."""
     bn_momentum: float = 0.1
     """Momentum of batch normalisation's running statistics."""
     video_weights: str | None = None
@@ -171,6 +173,8 @@ class OptimConfig:
 
     base_lr: float = 0.01
     """Learning rate for 32 clips a step; scaled linearly with the number of clips a step over all processes."""
+    algorithm: Literal["sgd", "adam"] = "sgd"
+    """sgd, or adam with `momentum` as the first of its betas (finetuning on VGG-Sound as in GDT)."""
     momentum: float = 0.9
     """SGD momentum."""
     nesterov: bool = False
@@ -187,6 +191,8 @@ class OptimConfig:
     """step: warm-up, then times `gamma` every `step_epochs`. one-cycle: cosine up over `warmup_epochs`, cosine down."""
     warmup_epochs: float = 10.0
     """Epochs over which the learning rate rises (we)."""
+    warmup_start: float = 0.0
+    """step: the share of the rate with which the warm-up begins (finetuning as in GDT: 1/8)."""
     step_epochs: float = 10.0
     """Epochs between two decays, counted from the end of the warm-up (se)."""
     gamma: float = 0.01
@@ -236,6 +242,12 @@ class LabellingConfig:
     """Clustering functions that are learnt side by side; labels are those of the first."""
     marginals: Literal["gaussian", "uniform", "zipf"] = "gaussian"
     """How large clusters may be: drawn from N(1, 0.1) N/K, all alike, or as 1, 1/2, 1/3 ..."""
+    shares: tuple[float, ...] = ()
+    """The clusters' shares, K positive numbers in any order and of any sum, in place of `marginals`."""
+    follow: float = 0.0
+    """How far the marginals follow the shares that the clusters take by themselves, from 0 (paper) to below 1: where
+    kinds differ in number, equal shares tear the common ones apart. A cluster is asked for at least 1 - follow of its
+    own marginal, so that none can vanish."""
     alignment: Literal["hungarian", "greedy", "none"] = "hungarian"
     """How the audio heads are matched to the video heads before the first clustering (paper: greedy)."""
     decorrelated: bool = True
@@ -270,6 +282,42 @@ class LabellingConfig:
     def views(self) -> int:
         """Augmentations of each clip that a step sees; one head has no half."""
         return 2 if self.decorrelated and self.heads > 1 else 1
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Finetuning: what `seehear finetune` learns, from which encoders, and how its learning rate is chosen."""
+
+    protocol: str = "small"
+    """The protocol that this started from: small, xdc, gdt, gdt-vggsound or selavi."""
+    run: str = ""
+    """The run whose encoders are the start; untrained:RECIPE or untrained:RUN for new ones of that shape."""
+    data: str = ""
+    """The labelled data."""
+    split: str = "1"
+    """The split of the data that is trained and tested on."""
+    encoders: tuple[str, ...] = ("video", "audio")
+    """The encoders that are finetuned, each with a classifier of its own."""
+    freeze: bool = False
+    """Learn the classifier alone; the encoder stays as it is, its running statistics too (XDC: fc-only)."""
+    rates: tuple[float, ...] = ()
+    """Values of optim.base_lr to choose from; with one or none nothing is chosen."""
+    validation_share: float = 0.2
+    """Share of the training split held out to choose the learning rate; the final training has it back."""
+    audio_lr: float | None = None
+    """Learning rate of the audio encoder for 32 clips a step, if not optim.base_lr."""
+    classifier_lr: float | None = None
+    """Learning rate of the classifiers for 32 clips a step, if not that of their encoder."""
+    dropout: float = 0.0
+    """Before the classifier (none in the papers)."""
+    clips_per_video: int = 1
+    """Clips of each training video in an epoch, unless optim.clips_per_epoch is set."""
+    test_clips: int = 10
+    """Evenly spaced clips of a video whose class probabilities are averaged."""
+    shots: int | None = None
+    """Use so many training videos of each class; by default all."""
+    changes: tuple[str, ...] = ()
+    """What --set changed."""
 
 
 @dataclass(frozen=True)
@@ -336,6 +384,7 @@ class Config:
     """Retraining with longer clips after the last round."""
     gdt: ContrastConfig = field(default_factory=ContrastConfig)
     selavi: LabellingConfig = field(default_factory=LabellingConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     data: DataConfig = field(default_factory=DataConfig)
 
     def check(self) -> None:
@@ -349,7 +398,8 @@ class Config:
         if self.augment.short_side_range_px and self.augment.short_side_range_px[0] < clip.crop_px:
             raise UsageError("augment.short_side_range_px begins below clip.crop_px")
         needed = spectrogram.frames * spectrogram.hop_seconds
-        if needed > clip.audio_seconds + spectrogram.hop_seconds + 1e-9:
+        deaf = self.method == "finetune" and "audio" not in self.finetune.encoders
+        if not deaf and needed > clip.audio_seconds + spectrogram.hop_seconds + 1e-9:
             raise UsageError(
                 f"{spectrogram.frames} spectrogram frames of {spectrogram.hop_seconds} s need {needed:.2f} s of sound, "
                 f"and clip.audio_seconds is {clip.audio_seconds}",
@@ -383,8 +433,16 @@ class Config:
         labelling = self.selavi
         if labelling.heads < 1 or labelling.clusterings < 1:
             raise UsageError("selavi.heads and selavi.clusterings must be at least 1")
+        if labelling.shares and (len(labelling.shares) != self.cluster.k or not min(labelling.shares) > 0):
+            raise UsageError(
+                f"selavi.shares are {len(labelling.shares)} numbers for {self.cluster.k} clusters",
+                "give one positive number for each of cluster.k",
+            )
+        if not 0 <= labelling.follow < 1:
+            raise UsageError("selavi.follow must be from 0 to below 1", "0.5 where kinds differ in number")
         if labelling.strength <= 0 or labelling.power <= 0 or labelling.tolerance <= 0:
             raise UsageError("selavi.strength, selavi.power and selavi.tolerance must be above 0")
+        self._check_finetuning()
         if self.threads is not None and self.threads < 1:
             raise UsageError("threads must be at least 1")
         if self.cluster.restarts < 1 or self.cluster.iterations < 1:
@@ -399,6 +457,22 @@ class Config:
             count = getattr(self.cluster, name)
             if count is not None and count < 2:
                 raise UsageError(f"cluster.{name} must be at least 2", "one cluster would teach nothing")
+
+    def _check_finetuning(self) -> None:
+        finetune = self.finetune
+        for name, count in (
+            ("clips_per_video", finetune.clips_per_video),
+            ("test_clips", finetune.test_clips),
+            ("shots", finetune.shots),
+        ):
+            if count is not None and count < 1:
+                raise UsageError(f"finetune.{name} must be at least 1")
+        if not 0 < finetune.validation_share <= 0.5:
+            raise UsageError("finetune.validation_share must be above 0 and at most 0.5")
+        if not 0 <= finetune.dropout < 1:
+            raise UsageError("finetune.dropout must be at least 0 and below 1")
+        if any(rate is not None and rate <= 0 for rate in (*finetune.rates, finetune.audio_lr, finetune.classifier_lr)):
+            raise UsageError("learning rates must be above 0")
 
 
 def _describe(annotation: Any) -> str:

@@ -73,6 +73,10 @@ class TrainingError(SeehearError):
     exit_code = 5
 
 
+class DivergedError(TrainingError):
+    """Step after step had gradients that are not finite."""
+
+
 class Interrupted(SeehearError):
     """A signal asked the run to stop; its state is saved (75 is EX_TEMPFAIL: schedulers may requeue)."""
 

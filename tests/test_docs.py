@@ -25,16 +25,19 @@ import seehear
 import seehear.errors
 from seehear.cli import main
 from seehear.config import Config, setting_docs, setting_names, with_settings
+from seehear.data.datasets import READERS
 from seehear.data.manifest import REASONS
 from seehear.methods import METHODS
 from seehear.recipes import RECIPES
+from seehear.tasks.localizer import localizer_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
-    "index", "quickstart", "concepts", "methods", "gdt", "selavi", "commands", "transfer", "cluster",
-    "search-hypotheses", "data", "formats", "settings", "python", "multi-gpu", "adding-a-method", "adding-a-factor",
+    "index", "quickstart", "concepts", "methods", "gdt", "selavi", "commands", "transfer", "finetune",
+    "localization", "cluster", "weights", "search-hypotheses", "data", "formats", "settings", "python", "multi-gpu",
+    "adding-a-method", "adding-a-factor",
     "troubleshooting", "architecture", "results",
 ]  # fmt: skip
 
@@ -129,7 +132,9 @@ def test_values_of_options_exist(page):
         for option, value in itertools.pairwise(words):
             if not re.match(r"[a-z]", value) or value.startswith("section."):
                 continue  # a placeholder
-            if option == "--set" and "..." not in value:
+            if option == "--set" and words[0] == "localize":
+                localizer_settings([value])
+            elif option == "--set" and "..." not in value:
                 with_settings(Config(), [value])
             elif option == "--method":
                 assert value in METHODS
@@ -299,6 +304,11 @@ def test_every_factor_is_described():
 
     page = (DOCS / "gdt.md").read_text()
     assert [n for n, f in FACTORS.items() if not re.search(rf"^\| `{n}` \| {f.letter} \|", page, re.MULTILINE)] == []
+
+
+def test_every_data_set_is_described():
+    page = (DOCS / "transfer.md").read_text()
+    assert all(f"| `{name}` |" in page for name in READERS)
 
 
 def test_every_method_and_recipe_is_described():

@@ -48,7 +48,8 @@ class CachedMedia:
             first = max(0, min(first, len(self.sound) - count))
             sound = self.sound[first : first + count].astype(np.float32) / 32767
             # A window played fast may reach past the end by as much as `decode` fills with silence.
-            sound = np.pad(sound, (0, count - len(sound)))
+            if len(sound) < count:
+                sound = np.pad(sound, (0, count - len(sound)))
         return frames, sound
 
 

@@ -206,3 +206,18 @@ def plain_requests(
         for ref in refs
         for start in evenly_spaced_starts(ref, videos[ref.video_id], count, clip)
     ]
+
+
+def centred_requests(refs: Sequence[ClipRef], videos: Mapping[str, Video], clip: ClipConfig) -> list[ClipRequest]:
+    """A request for every span whose frames and sound both lie around its middle, not augmented.
+
+    In training frames and sound start together; where the sound is longer, its middle is then not that of the frames.
+    """
+
+    def start(ref: ClipRef, seconds: float) -> float:
+        video = videos[ref.video_id]
+        first, last = _grid_limits(video.start_seconds, video.end_seconds, seconds, clip)
+        middle = (ref.start_seconds + ref.end_seconds) / 2
+        return min(max(round((middle - seconds / 2) * clip.frame_rate_hz), first), last) / clip.frame_rate_hz
+
+    return [ClipRequest(ref, start(ref, clip.frames_seconds), start(ref, clip.audio_seconds), None) for ref in refs]

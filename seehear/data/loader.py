@@ -21,7 +21,7 @@ from seehear.data.views import SpectrogramView, Statistics, degraded, normalise_
 from seehear.errors import DataError, MediaError
 from seehear.hypotheses import FACTORS, View
 from seehear.media.decode import Backend, Decoded, Window, decode
-from seehear.media.pool import WorkerPool
+from seehear.media.pool import Outcome, WorkerPool
 from seehear.modalities import MODALITIES, streams_of
 from seehear.types import Batch, ClipRef
 
@@ -29,6 +29,8 @@ T = TypeVar("T")
 Part = tuple[str, float, int]
 """Something to decode: the stream, where it starts in seconds, and the playback speed."""
 BATCHES_AHEAD = 2
+CLIPS_AN_OPENING = 16
+"""Clips of a video that are decoded in one opening: more would be held in memory at once."""
 
 
 @dataclass
@@ -132,7 +134,7 @@ class ClipLoader:
     def _cached(self, video: Video) -> CachedMedia | None:
         return self.cache.get(video, self.config.clip, self.modalities) if self.cache else None
 
-    def _decode_arguments(self, video: Video, windows: list[Window]) -> tuple[Any, ...]:
+    def _decode_arguments(self, video: Video, windows: list[Window] | list[list[Window]]) -> tuple[Any, ...]:
         clip = self.config.clip
         return video.path, windows, clip.short_side_px, clip.sample_rate_hz, self.config.data.decoder
 
@@ -153,7 +155,8 @@ class ClipLoader:
     def media(self, requests: Sequence[ClipRequest]) -> Iterator[tuple[ClipRequest, dict[Part, np.ndarray]]]:
         """Yield each request with all that its views need, decoded in one opening of the file, in order.
 
-        A clip whose video cannot be decoded is left out, and its failure recorded.
+        Plain clips of one video that follow each other share an opening, up to `CLIPS_AN_OPENING`. A clip whose video
+        cannot be decoded is left out, and its failure recorded.
         """
         wanted = [r for r in requests if not self.failures.given_up(r.ref.video_id)]
         cached = {}
@@ -162,15 +165,21 @@ class ClipLoader:
             if video_id not in cached:
                 cached[video_id] = self._cached(self.videos[video_id]) is not None
 
-        def streamed() -> Iterator[tuple[str, tuple[Any, ...]]]:
-            for request in wanted:
-                if not cached[request.ref.video_id]:
-                    windows = [self._window(parts) for parts in self._parts(request)]
-                    yield request.ref.clip_id, self._decode_arguments(self.videos[request.ref.video_id], windows)
+        openings = _openings([r for r in wanted if not cached[r.ref.video_id]])
 
-        outcomes = self.pool.imap(
-            _decode, streamed(), ordered=True, ahead=max(2 * self._workers, self.config.optim.batch_size)
-        )
+        def streamed() -> Iterator[tuple[str, tuple[Any, ...]]]:
+            for group in openings:
+                windows = [[self._window(parts) for parts in self._parts(request)] for request in group]
+                yield group[0].ref.clip_id, self._decode_arguments(self.videos[group[0].ref.video_id], windows)
+
+        clips_each = max(1, len(wanted) // max(1, len(openings)))
+        outcomes = self._each_clip(
+            openings,
+            self.pool.imap(
+                _decode_clips, streamed(), ordered=True,
+                ahead=max(2 * self._workers, self.config.optim.batch_size // clips_each),
+            ),
+        )  # fmt: skip
         failed: set[str] = set()
         for request in wanted:
             video = self.videos[request.ref.video_id]
@@ -185,16 +194,23 @@ class ClipLoader:
                     stream, start, speed = part
                     found[part] = media.clip(start, start, self._clip_at(speed))[0 if stream == "video" else 1]
             else:
-                outcome = next(outcomes)
-                if outcome.error is not None:
+                decoded = next(outcomes)
+                if isinstance(decoded, MediaError):
                     if video.video_id not in failed:
                         failed.add(video.video_id)
-                        self.failures.add(video.video_id, outcome.error)
+                        self.failures.add(video.video_id, decoded)
                     continue
-                decoded: list[Decoded] = outcome.value
                 for parts, one in zip(self._parts(request), decoded, strict=True):
                     found |= {p: one.frames if p[0] == "video" else one.waveform for p in parts}
             yield request, {part: array for part, array in found.items() if array is not None}
+
+    @staticmethod
+    def _each_clip(
+        openings: Sequence[Sequence[ClipRequest]], outcomes: Iterator[Outcome]
+    ) -> Iterator[list[Decoded] | MediaError]:
+        """What each clip of each opening holds, or why it could not be decoded."""
+        for group, outcome in zip(openings, outcomes, strict=True):
+            yield from outcome.value if outcome.error is None else [outcome.error] * len(group)
 
     def _parts(self, request: ClipRequest) -> list[list[Part]]:
         """What must be decoded for a clip, grouped by time window."""
@@ -319,6 +335,39 @@ def _decode(
 ) -> list[Decoded]:
     """What a worker runs."""
     return decode(path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder)
+
+
+def _decode_clips(
+    path: str, clips: list[list[Window]], short_side_px: int, sample_rate_hz: int, decoder: Backend
+) -> list[list[Decoded] | MediaError]:
+    """The windows of several clips of one file, in one opening; if that fails, each clip by itself."""
+    settings = short_side_px, sample_rate_hz, decoder
+    try:
+        decoded = iter(_decode(path, [window for windows in clips for window in windows], *settings))
+        return [[next(decoded) for _ in windows] for windows in clips]
+    except MediaError:
+        if len(clips) == 1:
+            raise
+    found: list[list[Decoded] | MediaError] = []
+    for windows in clips:
+        try:
+            found.append(_decode(path, windows, *settings))
+        except MediaError as error:
+            found.append(error)
+    return found
+
+
+def _openings(requests: Sequence[ClipRequest]) -> list[list[ClipRequest]]:
+    """Requests for plain clips of one video that follow each other, in groups of up to `CLIPS_AN_OPENING`.
+
+    Clips of training are decoded alone: sound after a seek differs in its last bits from sound read on, and a resumed
+    epoch, which begins between two of them, must not.
+    """
+    groups = []
+    for _, of_video in itertools.groupby(requests, key=lambda r: (r.ref.video_id, r.seed)):
+        found = list(of_video)
+        groups += [found[i : i + CLIPS_AN_OPENING] for i in range(0, len(found), CLIPS_AN_OPENING)]
+    return groups
 
 
 def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int = 1000) -> Statistics:

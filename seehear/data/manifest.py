@@ -14,7 +14,7 @@ import operator
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -317,8 +317,20 @@ class _Found:
     unreadable_folders: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class FileList:
+    """Files to scan that are named one by one."""
+
+    root: str
+    """Folder that the ids of the files are relative to."""
+    rows: Sequence[Mapping[str, str]]
+    """Each has an absolute `path`; the other entries, the same in all rows, become columns of the manifest."""
+    source: str
+    """Where the list is from."""
+
+
 def scan(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | FileList,
     *,
     out: str | os.PathLike[str] | None = None,
     need: Sequence[str] = ("video", "audio"),
@@ -329,18 +341,20 @@ def scan(
     strict: bool = False,
     silence_dbfs: float = -60.0,
     timeout_seconds: float = 120.0,
+    keep_duplicates: bool = False,
 ) -> Manifest:
     """Look at every media file of a source and say of each whether it can be used.
 
-    source: a folder (searched to any depth, links followed once; hidden files left out), one file, a glob, or
-        a CSV or Parquet table with a column `path` (relative to the table's folder), whose other columns are
-        kept as strings
+    source: a folder (searched to any depth, links followed once; hidden files left out), one file, a glob, a
+        CSV or Parquet table with a column `path` (relative to the table's folder), whose other columns are
+        kept as strings, or a `FileList`
     out: where to save the manifest; one that is there already serves as `previous`
     need: the streams without which a file is of no use
     workers: processes to use (default: one a core; 0: this one, without protection from hangs and crashes)
     previous: files unchanged in size and time since then are not looked at again
     progress: called with (done, total) as files are looked at
     strict: raise `DataError` if any file is rejected
+    keep_duplicates: use files of the same content all the same, as a data set's official split does
 
     Raises `DataError` if the source cannot be read or names no media file; single files never raise, but
     get a row with a reason (see `REASONS`).
@@ -348,7 +362,7 @@ def scan(
     wrong = set(need) - {"video", "audio"}
     if wrong or not need:
         raise UsageError(f"need must be of video and audio, not {sorted(need)}")
-    found = _find(os.fspath(source))
+    found = _from_list(source) if isinstance(source, FileList) else _find(os.fspath(source))
     settings = {"need": sorted(need), "min_seconds": min_seconds, "silence_dbfs": silence_dbfs}
     if out is not None and previous is None and os.path.exists(out):
         previous = Manifest.load(out)  # and never overwrite what is no manifest
@@ -367,11 +381,12 @@ def scan(
         if row["reason"] == "missing" and candidate.place:
             row["detail"] = f"{row['detail']}: {candidate.path} ({candidate.place})"
         finished.append(row | candidate.extra | {"video_id": candidate.video_id, "path": _storable(candidate.path)})
-    _mark_duplicates(finished, found.extra_columns)
+    if not keep_duplicates:
+        _mark_duplicates(finished, found.extra_columns)
     schema = pa.schema(list(COLUMNS.items()) + [(name, pa.string()) for name in found.extra_columns])
     table = pa.Table.from_pylist(finished, schema=schema)
     info = settings | {
-        "source": _storable(os.fspath(source)),
+        "source": _storable(source.source if isinstance(source, FileList) else os.fspath(source)),
         "root": _storable(found.root),
         "ignored": dict(found.ignored.most_common()),
         "unreadable_folders": found.unreadable_folders,
@@ -388,6 +403,14 @@ def scan(
             "mend or remove them, or scan without strict",
         )
     return manifest
+
+
+def unprobed(listed: FileList) -> Manifest:
+    """A manifest of files that nobody looked at: all count as usable, and what only a look would tell is null."""
+    found = _from_list(listed)
+    rows = [{"video_id": c.video_id, "path": _storable(c.path), "usable": True} | c.extra for c in found.candidates]
+    schema = pa.schema(list(COLUMNS.items()) + [(name, pa.string()) for name in found.extra_columns])
+    return Manifest(pa.Table.from_pylist(rows, schema=schema), {"source": listed.source, "root": listed.root})
 
 
 def _probe_all(
@@ -489,7 +512,7 @@ def _find(source: str) -> _Found:
     elif os.path.exists(source):
         suffix = _suffix(source)
         if suffix in ("csv", "tsv", "parquet"):
-            found = _from_table(source, suffix)
+            found = _from_table(source)
         else:
             folder, name = os.path.split(os.path.abspath(source))
             found = _Found(folder, [_Candidate(_storable(name), os.path.join(folder, name))])
@@ -578,9 +601,18 @@ def _from_glob(pattern: str) -> _Found:
     return found
 
 
-def _from_table(source: str, suffix: str) -> _Found:
+def _from_list(listed: FileList) -> _Found:
+    candidates = [
+        _Candidate(_identity(row["path"], listed.root), row["path"], {n: v for n, v in row.items() if n != "path"})
+        for row in listed.rows
+    ]
+    extra = [name for name in listed.rows[0] if name != "path"] if listed.rows else []
+    return _Found(listed.root, candidates, extra_columns=extra)
+
+
+def _from_table(source: str) -> _Found:
     root = os.path.dirname(os.path.abspath(source))
-    names, records = _read_parquet(source) if suffix == "parquet" else _read_csv(source, suffix)
+    names, records = read_table(source)
     if "path" not in names:
         near = [name for name in names if name.strip().lower() in ("path", "file", "filename", "video")]
         raise DataError(
@@ -614,7 +646,16 @@ def _from_table(source: str, suffix: str) -> _Found:
     return found
 
 
-_Records = Iterable[tuple[int, dict[str, str | None]]]
+_Records = list[tuple[int, dict[str, str | None]]]
+
+
+def read_table(source: str | os.PathLike[str]) -> tuple[list[str], _Records]:
+    """The columns of a CSV, TSV or Parquet table, and its rows as texts with the numbers of their lines."""
+    name = os.fspath(source)
+    suffix = _suffix(name)
+    if suffix not in ("csv", "tsv", "parquet"):
+        raise DataError(f"{name} is no table", "tables end in .csv, .tsv or .parquet")
+    return _read_parquet(name) if suffix == "parquet" else _read_csv(name, suffix)
 
 
 def _read_csv(source: str, suffix: str) -> tuple[list[str], _Records]:
@@ -624,7 +665,7 @@ def _read_csv(source: str, suffix: str) -> tuple[list[str], _Records]:
             names = next(reader, [])
             if len(set(names)) < len(names):
                 raise DataError(f"{source}: two columns have the same name")
-            records = []
+            records: _Records = []
             for values in reader:
                 if not values:
                     continue
@@ -635,7 +676,7 @@ def _read_csv(source: str, suffix: str) -> tuple[list[str], _Records]:
                 records.append((reader.line_num, dict(zip(names, values, strict=True))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source} cannot be read as a table: {error}", "save it as CSV in UTF-8") from error
-    return names, records  # type: ignore[return-value]
+    return names, records
 
 
 def _read_parquet(source: str) -> tuple[list[str], _Records]:
@@ -643,7 +684,7 @@ def _read_parquet(source: str) -> tuple[list[str], _Records]:
         table = pq.read_table(source, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source} cannot be read as a Parquet table: {error}") from error
-    records = [
+    records: _Records = [
         (number, {name: None if value is None else str(value) for name, value in row.items()})
         for number, row in enumerate(table.to_pylist(), 1)
     ]

@@ -139,7 +139,7 @@ def normalise_frames(frames: Tensor, statistics: Statistics) -> Tensor:
     """
     mean = torch.tensor(statistics.pixel_mean, device=frames.device) * 255
     std = torch.tensor(statistics.pixel_std, device=frames.device) * 255
-    return ((frames - mean) / std).permute(0, 4, 1, 2, 3)
+    return (frames - mean).div_(std).permute(0, 4, 1, 2, 3)
 
 
 def to_modality(modality: str, clips: Tensor) -> Tensor:

@@ -73,20 +73,53 @@ class RunFolder:
         return self.path / "labels.parquet"
 
     @property
+    def result(self) -> Path:
+        """Of a finetuning: its scores, written last."""
+        return self.path / "result.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end: the labels are written last."""
-        return self.labels.exists()
+        """Whether training came to its end: the labels are written last, or the scores of a finetuning."""
+        return self.labels.exists() or self.result.exists()
+
+    @property
+    def resume_command(self) -> str:
+        """What a person is told to go on with."""
+        command = "finetune" if self.config.is_file() and self.load_config().method == "finetune" else "pretrain"
+        return f"seehear {command} --resume {self.path}"
+
+    @property
+    def provenance(self) -> Path:
+        """Where imported weights are from; see `seehear.tasks.weights`."""
+        return self.path / "imported.json"
+
+    @property
+    def imported(self) -> bool:
+        """Whether this is no run but a model of imported weights, which has no videos, labels or log."""
+        return self.provenance.exists()
+
+    def check_trained(self, remedy: str) -> None:
+        """Raise `RunError` if the folder holds imported weights: what only a training leaves is not there."""
+        if self.imported:
+            raise RunError(f"{self.path} holds imported weights, without videos, labels or a log of their own", remedy)
+
+    def check_clustered(self, remedy: str) -> None:
+        """Raise `RunError` for a finetuned run: what only a pretraining leaves, features and clusters, is not there."""
+        if self.result.exists():
+            raise RunError(f"{self.path} is a finetuned run, without features or clusters of its videos", remedy)
 
     def check_new(self) -> None:
         """Raise `RunError` if a run, or something else, is there already."""
+        if self.imported:
+            raise RunError(f"{self.path} holds imported weights already", "choose another --out")
         if self.config.exists():
             raise RunError(
                 f"{self.path} holds a run already",
-                f"go on with `seehear pretrain --resume {self.path}`, or choose another --out",
+                f"go on with `{self.resume_command}`, or choose another --out",
             )
         if self.path.exists() and any(self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run", "choose another --out")

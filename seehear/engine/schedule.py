@@ -38,7 +38,7 @@ def learning_rate(optim: OptimConfig, epoch: float, clips_per_step: int) -> floa
     """Learning rate at a fractional epoch of a round.
 
     `base_lr` holds for 32 clips a step and scales linearly (XDC supplement C, after Goyal et al. 2017).
-    The warm-up is linear from zero in `step` and a cosine in `one-cycle`.
+    The warm-up is linear from `warmup_start` of the peak in `step` and a cosine in `one-cycle`.
     """
     peak = optim.base_lr * clips_per_step / 32
     warmup = optim.warmup_epochs
@@ -48,5 +48,6 @@ def learning_rate(optim: OptimConfig, epoch: float, clips_per_step: int) -> floa
         rest = max(optim.epochs - warmup, 1e-9)
         return peak * (1 + math.cos(math.pi * min((epoch - warmup) / rest, 1.0))) / 2
     if epoch < warmup:
-        return peak * epoch / warmup
+        start = optim.warmup_start * peak
+        return start + (peak - start) * epoch / warmup
     return peak * optim.gamma ** math.floor((epoch - warmup) / optim.step_epochs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
 from seehear.engine.schedule import Stage, learning_rate, stages
 from seehear.engine.stop import StopRequest
-from seehear.errors import DataError, Interrupted, TrainingError
+from seehear.errors import DataError, DivergedError, Interrupted, TrainingError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
@@ -94,7 +94,13 @@ class Trainer:
         device: torch.device,
         bfloat16: bool,
         after_epoch: Callable[[Mapping[str, Any]], bool] | None = None,
+        validation: Collection[str] | None = None,
+        title: str = "",
+        resume_command: str | None = None,
     ) -> None:
+        """`validation` names the videos that are held out, if not a hash of their ids shall choose them; `title`
+        goes before what progress shows, and `resume_command` is what a person is told to go on with.
+        """
         self.config = method.config
         self.method = method.to(device)
         self.videos = {v.video_id: v for v in videos}
@@ -102,11 +108,14 @@ class Trainer:
         self.folder, self.log, self.progress, self.stop = folder, log, progress, stop
         self.device, self.bfloat16 = device, bfloat16
         self.after_epoch = after_epoch
+        self.validation = None if validation is None else frozenset(validation)
+        self.title = title
+        self.resume_command = resume_command or folder.resume_command
         self.state = TrainState()
         self.assignment: Assignment | None = None
         self.bank: FeatureBank | None = None
         """The latest features of every clip, for a method that takes its labels from training."""
-        self.optimiser: torch.optim.SGD | None = None
+        self.optimiser: torch.optim.Optimizer | None = None
         self.means = Means()
         """Of the epoch under way."""
         self._model: nn.Module = self.method
@@ -157,9 +166,10 @@ class Trainer:
     def split(self, config: Config) -> tuple[list[ClipRef], list[ClipRef]]:
         """Spans to train on and spans of the videos that are held out for validation."""
         refs = clip_refs(list(self.videos.values()), config.cluster)
-        share = config.data.validation_share
-        validation = [r for r in refs if held_out(r.video_id, share)]
-        train = [r for r in refs if not held_out(r.video_id, share)]
+        hashed = (i for i in self.videos if held_out(i, config.data.validation_share))
+        out = frozenset(hashed) if self.validation is None else self.validation
+        validation = [r for r in refs if r.video_id in out]
+        train = [r for r in refs if r.video_id not in out]
         if not train:
             raise DataError("no video is left to train on", "lower data.validation_share or add videos")
         return train, validation
@@ -289,13 +299,13 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.config.seed * 104729 + stage.index)
         optim = stage.config.optim
         self.method.start_round(self.assignment.classes if self.assignment else {}, optim, generator)
-        self.optimiser = torch.optim.SGD(
-            self.method.parameters(),
-            lr=0.0,
-            momentum=optim.momentum,
-            weight_decay=optim.weight_decay,
-            nesterov=optim.nesterov,
-        )
+        groups, decay = self.method.parameter_groups(), optim.weight_decay
+        if optim.algorithm == "adam":
+            self.optimiser = torch.optim.Adam(groups, lr=0.0, betas=(optim.momentum, 0.999), weight_decay=decay)
+        else:
+            self.optimiser = torch.optim.SGD(
+                groups, lr=0.0, momentum=optim.momentum, weight_decay=decay, nesterov=optim.nesterov
+            )
         # Encoders that a stage leaves out have no gradients.
         self._model = dist.average_gradients(self.method, self.device, find_unused=stage.encoders is not None)
 
@@ -323,7 +333,8 @@ class Trainer:
             last = next((b for b in range(state.batch + 1, steps) if state.epoch + b / steps >= later), steps)
             mark = time.monotonic()
             self.progress.start(
-                f"round {stage.index + 1}/{len(stages(self.config))}, epoch {state.epoch + 1}/{optim.epochs}",
+                f"{self.title}round {stage.index + 1}/{len(stages(self.config))}, "
+                f"epoch {state.epoch + 1}/{optim.epochs}",
                 len(per_rank), "clips", done=state.batch * optim.batch_size,
             )  # fmt: skip
             chosen = per_rank[state.batch * optim.batch_size : last * optim.batch_size]
@@ -334,7 +345,7 @@ class Trainer:
                     state.seconds_data += ready - mark
                     lr = learning_rate(optim, state.epoch + state.batch / steps, clips_per_step)
                     for group in self.optimiser.param_groups:
-                        group["lr"] = lr
+                        group["lr"] = lr * group.get("lr_factor", 1.0)  # states of earlier versions have none
 
                     batch = loader.to_inputs(batch, self.device)
                     inputs = batch.inputs
@@ -462,7 +473,7 @@ class Trainer:
         self._non_finite += 1
         self.warn(f"step {self.state.step + 1} left out: its gradients are not finite")
         if self._non_finite >= NON_FINITE_LIMIT:
-            raise TrainingError(
+            raise DivergedError(
                 f"{NON_FINITE_LIMIT} steps running had gradients that are not finite",
                 "lower optim.base_lr or set optim.clip_gradient_norm, and resume or start again",
             )
@@ -524,7 +535,7 @@ class Trainer:
         self.log.record("round", self.state.step, round=stage.index, **values)
         rounds = len(stages(self.config))
         parts = [f"{name}: {_size_words(values[f'clusters/{name}'])}" for name in watched]
-        if self.state.relabelled in (0, times):
+        if self.method.needs_features and self.state.relabelled in (0, times):  # given classes are no news
             self.progress.note(f"round {stage.index + 1}/{rounds}: {'; '.join(parts)}")
 
     def log_failures(self, loader: ClipLoader) -> None:
@@ -555,7 +566,7 @@ class Trainer:
         cause = self.stop.name or "a signal to another process"
         return Interrupted(
             f"stopped by {cause} after step {self.state.step}; the state is saved",
-            f"go on with `seehear pretrain --resume {self.folder.path}`",
+            f"go on with `{self.resume_command}`",
         )
 
     # -- saving and resuming ------------------------------------------------------------------------------------

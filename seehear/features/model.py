@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import itertools
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from seehear import config as configuration
 from seehear.cluster.kmeans import assign
 from seehear.cluster.preprocess import FeatureTransform
-from seehear.config import Config
+from seehear.config import Config, DataConfig
 from seehear.data.cache import MediaCache
 from seehear.data.clips import Video, clip_refs, make_ref, plain_requests
 from seehear.data.loader import ClipLoader, Failures
@@ -29,8 +30,9 @@ from seehear.data.views import Statistics
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
-from seehear.files import write_atomic
-from seehear.modalities import streams_of
+from seehear.features.headlabels import Adapt, consensus_names, consensus_rows, exemplar_ranks, head_rows
+from seehear.files import new_folder, write_atomic
+from seehear.modalities import MODALITIES, streams_of
 from seehear.models import build_encoder
 from seehear.models.heads import ClusterHeads, MLPHead, cluster_heads
 from seehear.types import ClipRef, Labelling
@@ -77,6 +79,8 @@ class Model:
         clusters: Mapping[str, Clusters] | None = None,
         projections: Mapping[str, nn.Module] | None = None,
         heads: ClusterHeads | None = None,
+        classifiers: Mapping[str, nn.Module] | None = None,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.modalities = dict(modalities)
@@ -87,6 +91,9 @@ class Model:
         """Heads into the space that the encoders share (GDT); empty where there is none."""
         self.heads = heads.eval() if heads is not None else None
         """Heads that label clips themselves (SeLaVi)."""
+        self.classifiers = nn.ModuleDict(classifiers or {}).eval()
+        """For each encoder the linear layer to `class_names` (finetuned runs); empty where there is none."""
+        self.class_names = list(class_names)
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`; each appears whole or not at all."""
@@ -95,6 +102,7 @@ class Model:
         tensors |= {f"projections.{k}": v.detach().cpu().contiguous() for k, v in self.projections.state_dict().items()}
         if self.heads is not None:
             tensors |= {f"heads.{k}": v.detach().cpu().contiguous() for k, v in self.heads.state_dict().items()}
+        tensors |= {f"classifiers.{k}": v.detach().cpu().contiguous() for k, v in self.classifiers.state_dict().items()}
         for name, clusters in self.clusters.items():
             tensors[f"clusters.{name}.centroids"] = clusters.centroids.contiguous()
             tensors |= {f"clusters.{name}.transform.{k}": v.contiguous() for k, v in clusters.transform.items()}
@@ -107,6 +115,7 @@ class Model:
             "modalities": self.modalities,
             "statistics": self.statistics.to_dict(),
             "config": configuration.to_dict(self.config),
+            **({"classes": self.class_names} if self.class_names else {}),
         }
         write_atomic(folder / _CONFIG, json.dumps(description, indent=1))
 
@@ -120,12 +129,15 @@ class Model:
             config = configuration.from_dict(description["config"])
             tensors = load_file(folder / _WEIGHTS)
         except FileNotFoundError as error:
-            resumable = (Path(path) / "config.yaml").exists()
-            remedy = f"finish it: `seehear pretrain --resume {path}`" if resumable else "give the folder of a run"
+            remedy = "give the folder of a run"
+            if (Path(path) / "config.yaml").exists():
+                method = configuration.load(Path(path) / "config.yaml").method
+                remedy = f"finish it: `seehear {'finetune' if method == 'finetune' else 'pretrain'} --resume {path}`"
             raise RunError(f"{path} holds no trained model ({Path(error.filename).name} is missing)", remedy) from error
         except (ValueError, KeyError, SafetensorError) as error:
             raise RunError(f"the model in {folder} is damaged: {error}") from error
-        encoders, projections = {}, {}
+        encoders, projections, classifiers = {}, {}, {}
+        class_names = description.get("classes", [])
         for name, modality in description["modalities"].items():
             encoder = build_encoder(modality, config.model, torch.Generator())
             encoder.load_state_dict(_under(f"encoders.{name}.", tensors))
@@ -134,6 +146,9 @@ class Model:
                 head = MLPHead(int(encoder.feature_dim), config.gdt.dimensions, unit=True)
                 head.load_state_dict(projected)
                 projections[name] = head
+            if classifier := _under(f"classifiers.{name}.", tensors):
+                classifiers[name] = nn.Linear(int(encoder.feature_dim), len(class_names))
+                classifiers[name].load_state_dict(classifier)
         heads = None
         if of_heads := _under("heads.", tensors):
             heads = cluster_heads(config, {name: int(encoder.feature_dim) for name, encoder in encoders.items()})
@@ -146,7 +161,61 @@ class Model:
             _clusters_from(tensors),
             projections,
             heads,
+            classifiers,
+            class_names,
         )
+
+    def subset(self, stream: str) -> Model:
+        """The part of the model that one stream, "video" or "audio", is enough for.
+
+        SeLaVi's heads for frames stay, as those of its variant `frames`; for sound alone it has no variant. Raises
+        `UsageError` if no encoder is left.
+        """
+        names = [name for name, modality in self.modalities.items() if MODALITIES[modality].stream == stream]
+        if not names:
+            raise UsageError(f"this model has no encoder of {stream}", f"it has {', '.join(self.encoders)}")
+        config, heads = self.config, None
+        if self.heads is not None and stream == "video" and "video" in self.heads.sources:
+            config = replace(config, selavi=replace(config.selavi, variant="frames"))
+            heads = cluster_heads(config, {name: int(self.encoders[name].feature_dim) for name in names})  # type: ignore[arg-type]
+            heads.load_state_dict({k: v for k, v in self.heads.state_dict().items() if k.startswith("of.video.")})
+        return Model(
+            config,
+            {name: self.modalities[name] for name in names},
+            {name: self.encoders[name] for name in names},
+            self.statistics,
+            {name: clusters for name, clusters in self.clusters.items() if set(name.split("+")) <= set(names)},
+            {name: head for name, head in self.projections.items() if name in names},
+            heads,
+            {name: layer for name, layer in self.classifiers.items() if name in names},
+            self.class_names,
+        )
+
+    def shareable(self) -> Model:
+        """This model without what its settings say of a machine and its data: paths, conditions, columns."""
+        config = self.config
+        shared = copy.copy(self)
+        shared.config = replace(
+            config,
+            model=replace(config.model, video_weights=None, audio_weights=None),
+            finetune=replace(config.finetune, run="", data=""),
+            data=DataConfig(),
+        )
+        return shared
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the model into a new folder to give away, whole or not at all; `from_pretrained` reads it.
+
+        What `shareable` leaves out is not in it. Raises `UsageError` if there is something in `folder` already.
+        """
+        with new_folder(Path(folder)) as temporary:
+            self.shareable().save(temporary)
+        return Path(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Model:
+        """The model of a folder that `save_pretrained` wrote; `load` by another name."""
+        return cls.load(folder)
 
     @property
     def cluster_counts(self) -> dict[str, int]:
@@ -156,25 +225,48 @@ class Model:
         names = [n for n in LABELLING_OF.values() if all(part in self.encoders for part in n.split("+"))]
         return dict.fromkeys(names, self.heads.clusters)
 
-    def labels(self, bank: FeatureBank, labelling: str, head: int = 0) -> dict[str, np.ndarray] | None:
+    def labels(
+        self,
+        bank: FeatureBank,
+        labelling: str,
+        head: int = 0,
+        *,
+        names: np.ndarray | None = None,
+        adapt: Adapt | None = None,
+    ) -> dict[str, np.ndarray] | None:
         """Labels of every row of a bank by one labelling; None if the model has none of this name.
 
-        By the nearest centroid (`cluster_rows`), or by a head (`head_rows`) where the model has heads. Raises
+        By the nearest centroid (`cluster_rows`), or where the model has heads by one of them (`head_rows`), or with
+        `names`, those of `consensus_names`, by all (`consensus_rows`), whose probabilities `adapt` may change. Raises
         `UsageError` for a head that there is not.
         """
-        names = labelling.split("+")
-        if not all(name in bank.features for name in names):
+        parts = labelling.split("+")
+        if not all(name in bank.features for name in parts):
             return None
-        if head and (self.heads is None or not 0 <= head < self.heads.count):
+        if (head or names is not None) and (self.heads is None or not 0 <= head < self.heads.count):
             heads = self.heads.count if self.heads is not None else 0
             there = f"this model has {heads}, from 0 on" if heads else "only --method selavi trains heads that label"
             raise UsageError(f"there is no head {head}", there)
         if labelling in self.clusters:
             return cluster_rows(bank, labelling, self.clusters[labelling])
-        if self.heads is None:
+        inputs = self._head_inputs(bank, parts)
+        if self.heads is None or not inputs:
             return None
-        inputs = self.heads.inputs({name: torch.from_numpy(np.asarray(bank.features[name])) for name in names})
-        return head_rows(self.heads, inputs, head) if inputs else None
+        if names is not None:
+            return consensus_rows(self.heads, inputs, names, adapt)
+        return head_rows(self.heads, inputs, head, adapt)
+
+    def consensus_names(self, bank: FeatureBank) -> np.ndarray:
+        """The names of the heads' clusters in their consensus on this bank, (H, K); see `consensus_names`."""
+        inputs = self._head_inputs(bank, list(bank.features))
+        if self.heads is None or not inputs:
+            raise UsageError("there is no consensus without heads", "only --method selavi trains heads that label")
+        return consensus_names(self.heads, inputs)
+
+    def _head_inputs(self, bank: FeatureBank, names: Sequence[str]) -> dict[str, Tensor]:
+        if self.heads is None:
+            return {}
+        return self.heads.inputs({name: torch.from_numpy(np.asarray(bank.features[name])) for name in names})
 
     def project(self, bank: FeatureBank) -> dict[str, np.ndarray]:
         """Features of a bank in the space that the encoders share: for each encoder (N, dimensions), of unit length.
@@ -217,8 +309,12 @@ class Model:
         `video_id`, `start_seconds`, `end_seconds`, and a list of float32 for each encoder. Videos that fail
         are in `failures`. Raises `DataError` if nothing is left.
         """
-        manifest = source if isinstance(source, Manifest) else self._scan(source, modalities)
-        videos = usable_videos(manifest, modalities)
+        # A model of one modality asks no more of the videos than it looks at.
+        needed = streams_of(tuple(m for m in self.modalities.values() if m in modalities))
+        if not needed:
+            raise UsageError(f"this model has no encoder of {' or '.join(modalities)}")
+        manifest = source if isinstance(source, Manifest) else self._scan(source, needed)
+        videos = usable_videos(manifest, needed)
         if every_seconds is not None:
             refs = [ref for v in videos for ref in segments(v, every_seconds)]
         else:
@@ -277,6 +373,15 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
 
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 of all weights and buffers, their names, types and shapes; where they lie has no part in it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def usable_videos(manifest: Manifest, modalities: Sequence[str]) -> list[Video]:
     """The manifest's usable rows that have the streams of `modalities`; `DataError` if there is none.
 
@@ -329,44 +434,6 @@ def cluster_rows(bank: FeatureBank, labelling: str, clusters: Clusters) -> dict[
     labels, distances, confidence = clusters.assign(bank.joined(labelling))
     ranks = exemplar_ranks(labels, distances)
     return {"cluster": labels.astype(np.int32), "distance": distances, "confidence": confidence, "rank": ranks}
-
-
-def head_rows(heads: ClusterHeads, inputs: Mapping[str, Tensor], head: int = 0) -> dict[str, np.ndarray]:
-    """Cluster, distance, confidence, rank and agreement of every row (N, D) of the heads' inputs.
-
-    The cluster is the largest entry of log P, averaged over the inputs (SeLaVi, Eq. 6). The distance is −log p of
-    it, in nats, p being softmax of log P. The confidence is 1 − H(p)/log K: 1 if one cluster is certain, 0 if
-    all are equally likely. The agreement is the share of the other heads that give the row to the cluster which
-    most of that cluster's rows, among these, have by this head; 1 where there is no other head.
-    """
-    device = next(heads.parameters()).device
-    inputs = {name: x.to(device) for name, x in inputs.items()}
-    with torch.inference_mode():
-        labels = np.stack([heads.log_p(inputs, h).argmax(1).cpu().numpy() for h in range(heads.count)])
-        log_p = heads.log_p(inputs, head).log_softmax(1).cpu()
-        entropy = -(log_p.exp() * log_p).sum(1)
-        confidence = (1 - entropy / max(math.log(heads.clusters), 1e-12)).clamp(0, 1).numpy()
-        chosen = labels[head]
-        distances = -log_p.gather(1, torch.from_numpy(chosen)[:, None])[:, 0].numpy()
-    agreeing = []
-    for other in np.delete(labels, head, axis=0):
-        counts = np.zeros((heads.clusters, heads.clusters), dtype=np.int64)
-        np.add.at(counts, (other, chosen), 1)
-        agreeing.append(counts.argmax(1)[other] == chosen)
-    agreement = np.mean(agreeing, axis=0) if agreeing else np.ones(len(chosen))
-    return {
-        "cluster": chosen.astype(np.int32), "distance": distances, "confidence": confidence,
-        "rank": exemplar_ranks(chosen, distances), "agreement": agreement.astype(np.float32),
-    }  # fmt: skip
-
-
-def exemplar_ranks(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """1 for the row of the least distance in its cluster, 2 for the next; (N,) int32."""
-    order = np.lexsort((distances, labels))
-    ranks = np.empty(len(labels), dtype=np.int32)
-    starts = np.searchsorted(labels[order], labels[order])
-    ranks[order] = np.arange(len(labels)) - starts + 1
-    return ranks
 
 
 def _clusters_from(tensors: Mapping[str, Tensor]) -> dict[str, Clusters]:

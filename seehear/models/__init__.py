@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -33,11 +33,23 @@ AUDIO_ENCODERS: tuple[str, ...] = tuple(_AUDIO)
 __all__ = [
     "AUDIO_ENCODERS",
     "VIDEO_ENCODERS",
+    "audio_encoder_name",
     "build_audio_encoder",
     "build_encoder",
     "build_encoders",
     "build_video_encoder",
+    "video_encoder_name",
 ]
+
+
+def video_encoder_name(family: Family, blocks: Sequence[int]) -> str | None:
+    """The name of the video encoder of a family with so many blocks in its stages, if there is one."""
+    return next((name for name, shape in _VIDEO.items() if shape == (family, tuple(blocks))), None)
+
+
+def audio_encoder_name(blocks: Sequence[int]) -> str | None:
+    """The name of the audio encoder with so many blocks in its stages, if there is one."""
+    return next((name for name, shape in _AUDIO.items() if shape == tuple(blocks)), None)
 
 
 def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator) -> VideoEncoder | AudioEncoder:
@@ -53,6 +65,8 @@ def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator)
             generator=generator,
             **norm,
         )
+    if model.audio_bn_eps is not None:
+        norm["bn_eps"] = model.audio_bn_eps
     return build_audio_encoder(model.audio, width=model.audio_width, generator=generator, **norm)
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seehear.errors import DataError
+from seehear.models import audio_encoder_name, video_encoder_name
 from seehear.models.audio import AudioEncoder
-from seehear.models.video import MidPlanes, VideoEncoder, mid_channels
+from seehear.models.video import Family, MidPlanes, VideoEncoder, mid_channels
 
 Modality = Literal["video", "audio"]
 
@@ -45,6 +46,8 @@ class Preprocessing:
     audio_seconds: float | None = None
     mel_bins: int | None = None
     spectrogram_frames: tuple[int, ...] | None = None  # GDT's paper says both 99 and 199
+    hop_seconds: tuple[float, ...] | None = None  # one for each of `spectrogram_frames`
+    sample_rate_hz: int = 24000
 
 
 _KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
@@ -80,21 +83,23 @@ XDC = Layout(
     {"video": ""},
     unused=_CLASSIFIER,
     bn_eps=1e-3,
-    preprocessing=Preprocessing((8, 32), 30.0, (256, 256), 224, _KINETICS_MEAN, _KINETICS_STD, 2.0, 40, (100,)),
+    preprocessing=Preprocessing(
+        (8, 32), 30.0, (256, 256), 224, _KINETICS_MEAN, _KINETICS_STD, 2.0, 40, (100,), (0.02,)
+    ),
 )
 GDT = Layout(
     "GDT",
     _MODEL_PREFIXES,
     unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[va]\.block_forward\.[248]\.\w+",
     entries=frozenset({"epoch", "model", "optimizer", "args"}),
-    preprocessing=Preprocessing((30,), 30.0, (128, 160), 112, None, None, 1.0, 257, (99, 199)),
+    preprocessing=Preprocessing((30,), 30.0, (128, 160), 112, None, None, 1.0, 257, (99, 199), (0.01, 0.005)),
 )
 SELAVI = Layout(
     "SeLaVi",
     _MODEL_PREFIXES,
     unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[va]\d+\.block_forward\.[248]\.\w+",
     entries=frozenset({"epoch", "dist", "model", "optimizer", "selflabels"}),
-    preprocessing=Preprocessing((30,), 30.0, (128, 128), 112, None, None, 1.0, 257, (199,)),
+    preprocessing=Preprocessing((30,), 30.0, (128, 128), 112, None, None, 1.0, 257, (199,), (0.005,)),
 )
 TORCHVISION = Layout(
     "torchvision",
@@ -123,6 +128,7 @@ class Published:
         layout: the one that its keys belong to.
         tensors: by the file's own names, a leading `module.` removed.
         entries: names of what the file holds beside the tensors, except the wrapper `model`.
+        arguments: whole numbers of the command line that a GDT file was trained with, by name.
     """
 
     path: Path
@@ -130,6 +136,34 @@ class Published:
     layout: Layout
     tensors: Mapping[str, Tensor]
     entries: tuple[str, ...] = ()
+    arguments: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """That of the layout, but for what the file's own command line says."""
+        facts, said = self.layout.preprocessing, self.arguments
+        if facts is None or not said:
+            return facts
+        crop = said.get("train_crop_size", facts.crop_pixels)
+        facts = replace(
+            facts,
+            clip_frames=(said["clip_len"],) if "clip_len" in said else facts.clip_frames,
+            frame_rate_hz=float(said.get("target_fps", facts.frame_rate_hz)),
+            crop_pixels=crop,
+            short_side_pixels=(256, 320) if crop > 128 else facts.short_side_pixels,
+            sample_rate_hz=said.get("aud_sample_rate", facts.sample_rate_hz),
+        )
+        if not {"aud_spec_type", "num_sec"} <= said.keys():
+            return facts
+        # The release's two kinds of spectrogram; both have a hop of 10 ms and no frame that is cut off.
+        seconds = said["num_sec"]
+        return replace(
+            facts,
+            audio_seconds=float(seconds),
+            mel_bins=40 if said["aud_spec_type"] == 1 else 257,
+            spectrogram_frames=(100 * seconds - 1,),
+            hop_seconds=(0.01,),
+        )
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -196,6 +230,91 @@ def load_audio_weights(
     return _load(encoder, "audio", source, ignore)
 
 
+def encoder_settings(file: Published, modality: Modality) -> dict[str, Any]:
+    """The encoder that a file was made with, as fields of `seehear.config.ModelConfig`, read off its keys and shapes.
+
+    What no key tells is as published: a stem of stride 2 without pooling, and the layout's batch norm eps.
+
+    Raises:
+        DataError: the file has no encoder of this modality, or one of a depth or family that there is not.
+    """
+    if modality not in file.modalities:
+        raise _without(file, modality)
+    prefix = file.layout.prefixes[modality]
+    stages = [_blocks(file.tensors, f"{prefix}layer{stage}.") for stage in (1, 2, 3, 4)]
+    if modality == "audio":
+        name = audio_encoder_name(stages)
+        first = file.tensors.get(f"{prefix}conv1.weight")
+    else:
+        family = _family(file.tensors, prefix)
+        name = None if family is None else video_encoder_name(family, stages)
+        first = file.tensors.get(f"{prefix}layer1.0.conv1.1.weight")
+    if name is None or first is None:
+        raise DataError(
+            f"{file.path} (layout {file.layout.name}): its {modality} encoder, with {stages} blocks in its stages, is"
+            " none of those that seehear has"
+        )
+    found: dict[str, Any] = {modality: name, f"{modality}_width": first.shape[0]}
+    if modality == "video":
+        found["video_mid_planes"] = file.mid_planes or "block"
+    if file.layout.bn_eps is not None:
+        found["bn_eps" if modality == "video" else "audio_bn_eps"] = file.layout.bn_eps
+    return found
+
+
+def published_heads(file: Published) -> dict[Modality, list[dict[str, Tensor]]]:
+    """The heads of a GDT or SeLaVi file, in order, as state dicts of `seehear.models.heads.MLPHead`.
+
+    The releases' first linear layer has no bias, which is one of zeros. A head whose keys or shapes are not those of
+    a linear layer, batch norm and linear layer is left out, and with it all of its modality.
+    """
+    found: dict[Modality, dict[int, dict[str, Tensor]]] = {"video": {}, "audio": {}}
+    for key, tensor in file.tensors.items():
+        if match := _HEAD_KEY.fullmatch(key):
+            letter, number, layer, part = match.groups()
+            heads = found["video" if letter == "v" else "audio"]
+            heads.setdefault(int(number or 0), {})[f"layers.{_HEAD_LAYERS[layer]}.{part}"] = tensor
+    result: dict[Modality, list[dict[str, Tensor]]] = {}
+    for modality, heads in found.items():
+        states = [_complete_head(heads.get(number, {})) for number in range(len(heads))]
+        whole = [state for state in states if state is not None]
+        if whole and len(whole) == len(heads):
+            result[modality] = whole
+    return result
+
+
+_HEAD_KEY = re.compile(r"mlp_([va])(\d*)\.block_forward\.([248])\.(\w+)")
+_HEAD_LAYERS = {"2": "1", "4": "2", "8": "5"}  # where the releases and `MLPHead` have the same layers
+
+
+def _complete_head(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """A head's state dict with the bias that the releases leave out, or None if it is not one of ours."""
+    first, last = state.get("layers.1.weight"), state.get("layers.5.weight")
+    if first is None or last is None or first.ndim != 2 or last.ndim != 2:
+        return None
+    hidden, inputs = first.shape
+    outputs = last.shape[0]
+    state = {"layers.1.bias": torch.zeros(hidden), **state}
+    vectors = {f"layers.2.{part}": (hidden,) for part in ("weight", "bias", "running_mean", "running_var")}
+    shapes = {
+        "layers.1.weight": (inputs, inputs), "layers.1.bias": (hidden,), **vectors,
+        "layers.2.num_batches_tracked": (), "layers.5.weight": (outputs, hidden), "layers.5.bias": (outputs,),
+    }  # fmt: skip
+    return state if {key: tuple(value.shape) for key, value in state.items()} == shapes else None
+
+
+def _blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    """How many blocks a stage has."""
+    return len({key.removeprefix(prefix).split(".")[0] for key in tensors if key.startswith(prefix)})
+
+
+def _without(file: Published, modality: Modality) -> DataError:
+    return DataError(
+        f"{file.path} (layout {file.layout.name}) holds no {modality} encoder",
+        f"it holds: {', '.join(file.modalities)}" if file.modalities else None,
+    )
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> Published:
     """Reads a checkpoint and recognises its layout by its keys.
 
@@ -216,7 +335,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Published:
     digest = _verified_sha256(path)
     payload: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     layout, tensors, entries = _recognise(path, payload)
-    return Published(path, digest, layout, tensors, entries)
+    return Published(path, digest, layout, tensors, entries, _arguments(payload))
 
 
 def _verified_sha256(path: Path) -> str:
@@ -276,6 +395,13 @@ def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], 
     )
 
 
+def _arguments(payload: object) -> dict[str, int]:
+    """The whole numbers above zero of GDT's entry `args`."""
+    given = payload.get("args") if isinstance(payload, Mapping) else None
+    values = vars(given) if isinstance(given, Namespace) else {}
+    return {name: x for name, x in values.items() if isinstance(x, int) and not isinstance(x, bool) and x > 0}
+
+
 def _tensors(path: Path, values: Mapping[Any, Any]) -> dict[str, Tensor]:
     wrong = [str(key) for key, value in values.items() if not (isinstance(key, str) and torch.is_tensor(value))]
     if wrong:
@@ -295,7 +421,7 @@ def _mid_planes(tensors: Mapping[str, Tensor], prefix: str) -> MidPlanes | None:
     return "convolution" if mid == mid_channels(planes, planes) else None
 
 
-def _family(tensors: Mapping[str, Tensor], prefix: str) -> str | None:
+def _family(tensors: Mapping[str, Tensor], prefix: str) -> Family | None:
     if f"{prefix}layer1.0.conv1.0.0.weight" in tensors:
         return "r2plus1d"
     weight = tensors.get(f"{prefix}layer2.0.conv1.0.weight")
@@ -313,10 +439,7 @@ def _load(
     file = source if isinstance(source, Published) else read_checkpoint(source)
     layout = file.layout
     if modality not in file.modalities:
-        raise DataError(
-            f"{file.path} (layout {layout.name}) holds no {modality} encoder",
-            f"it holds: {', '.join(file.modalities)}" if file.modalities else None,
-        )
+        raise _without(file, modality)
     prefix = layout.prefixes[modality]
     others = tuple(p for m, p in layout.prefixes.items() if m != modality)
     weights: dict[str, Tensor] = {}
@@ -361,7 +484,7 @@ def _load(
         layout.name,
         modality,
         layout.bn_eps,
-        layout.preprocessing,
+        file.preprocessing,
         tuple(prefix + key for key in weights),
         tuple(unused),
         tuple(notes),
@@ -383,7 +506,7 @@ def _misfit(
                 f"--set model.video_mid_planes={mid_planes}",
             )
     if faults["left over"] and not (faults["missing"] or faults["wrong shape"]):
-        return "", "if the left-over keys do not matter, name them in ignore="
+        return "", "if the left-over keys do not matter, name them in ignore= (--ignore)"
     return "", None
 
 

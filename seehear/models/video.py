@@ -216,7 +216,7 @@ class VideoEncoder(nn.Module):
         if self.stem_pool:
             # Frame by frame with the 2D operator: the 3D one's backward pass is not deterministic on CUDA.
             pooled = F.max_pool2d(x.transpose(1, 2).flatten(0, 1), 3, stride=2, padding=1)
-            x = pooled.unflatten(0, (len(x), -1)).transpose(1, 2)
+            x = pooled.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
         out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return out
 

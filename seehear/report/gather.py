@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError
+from seehear.tasks.evaluations import Evaluation, load_all
 
 LABELLINGS = ("video", "audio", "both")
 
@@ -55,6 +57,8 @@ class Labelling:
     confidence: np.ndarray
     distance: np.ndarray
     rank: np.ndarray
+    agreement: np.ndarray
+    """The share of other heads that agree; not a number for a method without heads."""
 
     def clusters(self) -> list[int]:
         """The numbers of the clusters that have at least one clip, in order."""
@@ -105,6 +109,8 @@ class Run:
     clips: list[Clip] = field(default_factory=list)
     labellings: dict[str, Labelling] = field(default_factory=dict)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    """What `seehear evaluate` and `finetune` kept; files that hold none are passed over."""
 
     @cached_property
     def paths(self) -> dict[str, str]:
@@ -143,6 +149,7 @@ def gather(folder: str | Path) -> Run:
             f"{root} is not a run folder: it has no config.yaml, metrics.jsonl or labels.parquet",
             "give the folder that `seehear pretrain` wrote",
         )
+    RunFolder(root).check_trained("`seehear weights show` says what they are")
     run = Run(folder=root)
     run.config, run.config_text = _read_yaml(root / "config.yaml")
     run.env = _read_json(root / "env.json")
@@ -151,6 +158,7 @@ def gather(folder: str | Path) -> Run:
     run.failures = _read_failures(root / "failures.jsonl")
     run.clips, run.labellings = _read_labels(root / "labels.parquet")
     run.weights = _read_stems(root / "model" / "model.safetensors")
+    run.evaluations, _ = load_all(root)
     if not run.metrics and not run.labellings:
         raise RunError(
             f"{root} has nothing to show yet: no metrics and no labels",
@@ -330,7 +338,8 @@ def _read_labels(path: Path) -> tuple[list[Clip], dict[str, Labelling]]:
         order = np.where(np.isnan(rank), np.where(np.isnan(distance), np.inf, distance), rank)
         confidence = _array(table, f"confidence_{name}", np.nan).astype(np.float64)
         if (cluster >= 0).any():
-            labellings[name] = Labelling(name, cluster, confidence, distance, order)
+            agreement = _array(table, f"agreement_{name}", np.nan).astype(np.float64)
+            labellings[name] = Labelling(name, cluster, confidence, distance, order, agreement)
     return clips, labellings
 
 

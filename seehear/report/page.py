@@ -30,6 +30,7 @@ from seehear.report import figures
 from seehear.report.figures import Chart, Series, duration
 from seehear.report.gather import Clip, Labelling, Run, heads, number
 from seehear.report.thumbnails import Thumbnails
+from seehear.report.transfer import transfer
 from seehear.report.truth import Scores, Truth, agreement
 
 NAMES = {"video": "Video", "audio": "Audio", "both": "Both together"}
@@ -97,7 +98,9 @@ def render(content: Content) -> str:
         "relations": ("How they relate", relations(content)),
         "map": ("Map", feature_maps(content)),
         "hypotheses": ("Hypotheses", hypotheses(content.run)),
+        "heads": ("Heads", labelling_heads(content.run)),
         "retrieval": ("Across modalities", retrieval(content.run)),
+        "transfer": ("Transfer", transfer(content.run.evaluations)),
         "training": ("Training", training(content.run)),
         "health": ("Health", health(content.run)),
         "filters": ("First layers", filters(content.run)),
@@ -185,8 +188,11 @@ def summary(content: Content) -> str:
     seconds = sum(video.duration_seconds for video in used)
     length = f" ({escape(duration(seconds))} in all)" if seconds else ""
     rounds = len(run.metrics.rounds)
-    in_rounds = f" in {rounds} round{'s' if rounds != 1 else ''}" if rounds else ""
-    text = [f"<b>{method}</b> learnt from <b>{count:,} videos</b>{length} without labels{in_rounds}."]
+    unit = "clustering" if any("clustering" in record for record in run.metrics.rounds) else "round"
+    in_rounds = f" in {rounds} {unit}{_s(rounds)}" if rounds else ""
+    of = {"FINETUNE": "the training split of ", "SUPERVISED": "the given classes of "}.get(method, "")
+    how = "" if of else f" without labels{in_rounds}"
+    text = [f"<b>{method}</b> learnt from {of}<b>{count:,} videos</b>{length}{how}."]
     kinds = {name: len(labelling.clusters()) for name, labelling in run.labellings.items()}
     if "video" in kinds and "audio" in kinds:
         text.append(f"It sorted them by sight into {kinds['video']} clusters and by sound into {kinds['audio']}.")
@@ -507,6 +513,90 @@ def hypotheses(run: Run) -> str:
     )
 
 
+def labelling_heads(run: Run) -> str:
+    """What clustering heads made of the marginals, how far they agree and how sure their labels are."""
+    rounds = [record for record in run.metrics.rounds if "nmi_between_heads" in record]
+    if not _labelled_by_heads(run) or not rounds:
+        return ""
+    last = rounds[-1].get("clusters/head0") or {}
+    asked, given = (np.asarray(last.get(name) or [], dtype=float) for name in ("marginals", "masses"))
+    charts = [
+        Chart(
+            "Agreement between heads",
+            [_series(rounds, "nmi_between_heads", "mean NMI", "tone-0", x="clustering")],
+            "clustering",
+            "mean over pairs: at 1 they all say the same",
+            True,
+            1.0,
+            True,
+        ),
+        Chart(
+            "Evenness before the marginals",
+            [_series([_mass(r) for r in rounds], "evenness", "head 0", "tone-0", x="clustering")],
+            "clustering",
+            "entropy of the masses ÷ ln k: far below 1 the marginals hold up what would collapse",
+            True,
+            1.0,
+            True,
+        ),
+    ]
+    if len(asked) and len(asked) == len(given):
+        order, places = np.argsort(-asked), np.arange(1, len(asked) + 1).tolist()
+        charts.append(
+            Chart(
+                "Marginals and what was assigned",
+                [
+                    Series("asked for", places, (100 * asked[order]).tolist(), "tone-0"),
+                    Series("assigned", places, (100 * given[order]).tolist(), "tone-1", True),
+                ],
+                "cluster, the largest first",
+                "share of the clips in percent, head 0, last clustering",
+                True,
+                None,
+                True,
+            )
+        )
+    for title, key, note in (
+        ("Confidence", "confidence", "1 − entropy ÷ ln k of the labels"),
+        ("Heads that agree", "agreement", "share of the other heads that give the same cluster"),
+    ):
+        series = [_survival(labelling, key, _tone(n, list(run.labellings))) for n, labelling in run.labellings.items()]
+        charts.append(Chart(title, series, f"{key} of at least", f"share of clips; {note}", True, 1.0))
+    drawn = "".join(figures.line_chart(chart) for chart in charts)
+    facts = _heads_table(rounds[0].get("clusters/head0") or {}, last)
+    return f'<div class="charts">{drawn}</div>{facts}'
+
+
+def _mass(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A clustering's number with the evenness of head 0's masses before the marginals."""
+    entry = record.get("clusters/head0") or {}
+    entropy, k = number(entry.get("mass_entropy")), number(entry.get("k")) or 0
+    even = entropy / math.log(k) if entropy is not None and k > 1 else None
+    return {"clustering": record.get("clustering"), "evenness": even}
+
+
+def _survival(labelling: Labelling, key: str, tone: str) -> Series:
+    """The share of clips whose value is at least x."""
+    values = np.asarray(getattr(labelling, key), dtype=float)
+    values = values[np.isfinite(values)]
+    grid = np.linspace(0, 1, 51)
+    shares = [float((values >= x - 1e-9).mean()) for x in grid] if len(values) else []
+    return Series(NAMES.get(labelling.name, labelling.name), grid.tolist() if shares else [], shares, tone)
+
+
+def _heads_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    """A row for each head: the cost that alignment saved, and how the last transport ended."""
+    before, after = first.get("alignment_cost_before") or [], first.get("alignment_cost_after") or []
+    iterations, converged = last.get("sinkhorn_iterations") or [], last.get("sinkhorn_converged") or []
+    body = ""
+    for head, count in enumerate(iterations):
+        aligned = f"{before[head]:.4g} → {after[head]:.4g}" if head < len(before) and head < len(after) else ""
+        ended = "" if head >= len(converged) else "converged" if converged[head] else "stopped at its limit"
+        body += f"<tr><th>{head}</th><td>{aligned}</td><td>{count:,}</td><td>{ended}</td></tr>"
+    columns = ("head", "cost of alignment, before → after", "iterations of the last transport", "it")
+    return _table("Heads as a table", columns, body) if body else ""
+
+
 def retrieval(run: Run) -> str:
     """How often a held-out clip's sound finds its frames and the other way, at the last validation."""
     last = run.metrics.epochs[-1] if run.metrics.epochs else {}
@@ -549,7 +639,9 @@ def training(run: Run) -> str:
         marked = "lines mark where a round starts" if many else ""
         charts.append(Chart("Loss", loss, marks=marks, note=marked))
         accuracy = curves(steps, "accuracy") + curves(epochs, "validation_accuracy", True, ", held out")
-        charts.append(Chart("Accuracy at the pseudo-labels", accuracy, marks=marks, from_zero=True, top=1.0))
+        given = run.setting("method") in ("finetune", "supervised")
+        title = f"Accuracy at the {'given classes' if given else 'pseudo-labels'}"
+        charts.append(Chart(title, accuracy, marks=marks, from_zero=True, top=1.0))
         held_out = curves(epochs, "validation_loss") or [_series(epochs, "validation_loss", "validation", "tone-0")]
         note = "on videos not trained on, after each epoch"
         charts.append(Chart("Validation loss", held_out, marks=marks, note=note))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from seehear.features.bank import FeatureBank
 from seehear.features.model import LABELLING_OF, Model, table_bank
 from seehear.files import write_atomic
 from seehear.tasks.clustering import prevailing_cluster
+from seehear.tasks.head_label import Head, embed_what_there_is, head_labels
 
 
 def label_table(model: Model, bank: FeatureBank, head: int = 0) -> pa.Table:
@@ -26,16 +28,22 @@ def label_table(model: Model, bank: FeatureBank, head: int = 0) -> pa.Table:
     Columns: video_id, start_seconds, end_seconds and, for each m of video, audio and both that there is,
     cluster_m, confidence_m, distance_m and rank_m (see `cluster_rows`), by heads also agreement_m (`head_rows`).
     """
-    columns = {
-        "video_id": pa.array([r.video_id for r in bank.refs]),
-        "start_seconds": pa.array([r.start_seconds for r in bank.refs], pa.float64()),
-        "end_seconds": pa.array([r.end_seconds for r in bank.refs], pa.float64()),
-    }
+    columns: dict[str, pa.Array] = {}
     for modality, labelling in LABELLING_OF.items():
         rows = model.labels(bank, labelling, head)
         if rows is not None:
             columns |= {f"{name}_{modality}": pa.array(rows[name]) for name in rows}
-    return pa.table(columns)
+    return _with_refs(bank, columns)
+
+
+def _with_refs(bank: FeatureBank, columns: dict[str, pa.Array]) -> pa.Table:
+    """A table of the bank's segments with these columns."""
+    refs = {
+        "video_id": pa.array([r.video_id for r in bank.refs]),
+        "start_seconds": pa.array([r.start_seconds for r in bank.refs], pa.float64()),
+        "end_seconds": pa.array([r.end_seconds for r in bank.refs], pa.float64()),
+    }
+    return pa.table(refs | columns)
 
 
 def one_modality(table: pa.Table, modality: str) -> pa.Table:
@@ -89,8 +97,8 @@ def open_run(run: str | Path) -> RunFolder:
     """A finished run; `RunError` that says what to do otherwise."""
     folder = RunFolder(Path(run))
     folder.load_config()
-    if not folder.finished:
-        raise RunError(f"the run in {folder.path} is not finished", f"`seehear pretrain --resume {folder.path}`")
+    if not folder.finished and not folder.imported:
+        raise RunError(f"the run in {folder.path} is not finished", f"`{folder.resume_command}`")
     return folder
 
 
@@ -107,6 +115,10 @@ def embed(
 ) -> pa.Table:
     """Features of every segment of `source`, or of the run's own videos: see `Model.embed`."""
     folder = open_run(run)
+    if source is None:
+        remedy = f"name the videos to embed: `seehear embed {run} VIDEOS --out FILE.parquet`"
+        folder.check_trained(remedy)
+        folder.check_clustered(remedy)
     if source is None and every_seconds is None:
         table = pq.read_table(folder.features)
         others = [n for n, m in Model.load(run).modalities.items() if m not in modalities]
@@ -128,7 +140,8 @@ def label(
     *,
     modality: str = "both",
     every_seconds: float | None = None,
-    head: int = 0,
+    head: Head = 0,
+    running: str | Path | None = None,
     workers: int = 0,
     device: str = "cpu",
     failures: Failures | None = None,
@@ -138,21 +151,51 @@ def label(
 
     `modality` is what the label is computed from: "video", "audio" or "both". Columns: video, start, end
     (seconds), cluster, confidence (0 on the border of two clusters, 1 on a centroid), exemplar_rank (1 for the
-    segment closest to its centroid, among those of this table). A run of SeLaVi labels by its heads, of which
-    `head` is one; see `head_rows` for the columns, agreement among them. Raises `UsageError` for a modality or
-    head that there is not.
+    segment closest to its centroid, among those of this table).
+
+    A run of SeLaVi labels by its heads, of which `head` is one, or by "consensus" of all: see `head_rows` and
+    `consensus_rows` for the columns, agreement among them. By "both" a new video that has one stream alone is labelled
+    by that; the column labelled_by tells. `running` names a file in which the shares of the clusters are followed
+    from call to call (see `RunningMarginals`).
+
+    Raises `UsageError` for a modality or head that there is not.
     """
     if modality not in LABELLING_OF:
         raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(LABELLING_OF)}")
     folder = open_run(run)
+    model, has = Model.load(run), None
+    by_heads = model.heads is not None and not model.clusters
+    if model.class_names:
+        raise UsageError(
+            f"{run} was finetuned: it names classes and has no clusters",
+            f"`seehear predict {run} VIDEOS --out FILE.csv`",
+        )
+    if model.heads is None and not model.clusters:
+        embedded = f"`seehear embed {run} VIDEOS --out FILE.parquet`"
+        raise UsageError(
+            f"{run} has no clusters to label by", f"{embedded}, then `seehear cluster --features FILE.parquet -k N`"
+        )
+    if source is None or head == "consensus" or running is not None:
+        folder.check_trained(f"`seehear label {run} VIDEOS --out FILE.csv` labels by one head")
+    if not by_heads and (head, running) != (0, None):
+        raise UsageError("this run has no heads that label", "only --method selavi trains some")
+    if running is not None and source is None:
+        raise UsageError("running marginals follow new videos, and there are none", f"seehear label {run} VIDEOS ...")
+    options: dict[str, Any] = {"every_seconds": every_seconds, "workers": workers, "device": device}
+    options |= {"failures": failures, "progress": progress}
     if source is None and every_seconds is None:
-        table = pq.read_table(folder.labels)
-        if head:
-            table = label_table(Model.load(run), table_bank(pq.read_table(folder.features)), head)
-        return one_modality(table, modality)
-    needed = ("video", "audio") if modality == "both" else (modality,)
-    features = embed(
-        run, source, every_seconds=every_seconds, modalities=needed, workers=workers, device=device,
-        failures=failures, progress=progress,
-    )  # fmt: skip
-    return one_modality(label_table(Model.load(run), table_bank(features), head), modality)
+        if (head, running) == (0, None):
+            return one_modality(pq.read_table(folder.labels), modality)
+        features = pq.read_table(folder.features)
+    elif source is not None and modality == "both" and model.heads is not None and len(model.heads.sources) > 1:
+        features, has = embed_what_there_is(model, source, **options)
+    else:
+        needed = ("video", "audio") if modality == "both" else (modality,)
+        features = embed(run, source, modalities=needed, **options)
+    bank = table_bank(features)
+    if not by_heads:
+        return one_modality(label_table(model, bank), modality)
+    own = bank if folder.imported else table_bank(pq.read_table(folder.features))
+    rows = head_labels(model, own, bank, modality, head, None if running is None else Path(running))
+    found = one_modality(_with_refs(bank, {f"{name}_{modality}": pa.array(x) for name, x in rows.items()}), modality)
+    return found if has is None else found.append_column("labelled_by", pa.array(has))

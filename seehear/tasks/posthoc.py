@@ -23,7 +23,8 @@ from seehear.cluster.preprocess import FeatureTransform
 from seehear.cluster.stability import Estimate, by_kmeans, estimate_k
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
-from seehear.features.model import exemplar_ranks, nearest_centroids
+from seehear.features.headlabels import exemplar_ranks
+from seehear.features.model import nearest_centroids
 from seehear.tasks.clustering import (
     clustering_scores,
     load_truth,

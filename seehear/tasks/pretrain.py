@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from torch import nn
 from seehear import dist
 from seehear.config import Config
 from seehear.data.cache import MediaCache
-from seehear.data.clips import clip_refs
+from seehear.data.clips import Video, clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics
 from seehear.data.manifest import Manifest, scan
 from seehear.data.views import SpectrogramView, Statistics
@@ -33,6 +33,7 @@ from seehear.files import write_atomic
 from seehear.hypotheses import parse
 from seehear.media.pool import available_cores
 from seehear.methods import build_method, check_method
+from seehear.methods.base import Method
 from seehear.methods.deepcluster import VARIANTS, cluster_features, clusters_of
 from seehear.modalities import streams_of
 from seehear.models import build_encoders
@@ -74,6 +75,7 @@ def pretrain(
     dist.init_from_environment()
     if resume:
         config = folder.load_config()
+        folder.check_trained(f"start from them: --video-weights {folder.model / 'model.safetensors'}")
     else:
         config.check()
         check_method(config.method)
@@ -185,7 +187,6 @@ def _run(
     stop: StopRequest,
     after_epoch: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> None:
-    device = choose_device(config.device)
     classes_of = None
     if config.method == "supervised":
         classes_of = manifest.by_id(config.data.label_column)
@@ -208,19 +209,33 @@ def _run(
         progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
     for note in _load_weights(dict(method.encoders.items()), method.modalities, config):
         progress.note(note)
+    with training(folder, method, videos, progress, stop, after_epoch=after_epoch) as (trainer, loader, log):
+        _finish(folder, trainer, loader, log, progress)
+
+
+@contextlib.contextmanager
+def training(
+    folder: RunFolder, method: Method, videos: Sequence[Video], progress: Progress, stop: StopRequest, **options: Any
+) -> Iterator[tuple[Trainer, ClipLoader, RunLog]]:
+    """Train from where the run in `folder` stands to its end; then the block has the trainer, its loader and the log.
+
+    `options` are the keyword arguments of `Trainer` that it may do without. Decoding processes and logs are closed
+    when the block is left.
+    """
+    config = method.config
+    device = choose_device(config.device)
     log = RunLog(folder, write=dist.is_main())
     failures = Failures()
-    workers = workers_of(config)
     loaders: list[ClipLoader] = []
 
     def make_loader(stage_config: Config) -> ClipLoader:
         loader = ClipLoader(
-            videos, stage_config, method.modalities, Statistics(), workers=workers, cache=media_cache(config),
-            failures=failures,
+            videos, stage_config, method.modalities, Statistics(), workers=workers_of(config),
+            cache=media_cache(config), failures=failures,
         )  # fmt: skip
         loaders.append(loader)
         started = time.monotonic()
-        counts = _fill_cache(loader, progress, stop)
+        counts = fill_cache(loader, progress, stop)
         decoded = time.monotonic()
         loader.set_statistics(_statistics(folder, loader, stage_config))
         log.record(
@@ -234,7 +249,7 @@ def _run(
 
     trainer = Trainer(
         method, videos, make_loader, folder, log, progress, stop,
-        device=device, bfloat16=use_bfloat16(config, device), after_epoch=after_epoch,
+        device=device, bfloat16=use_bfloat16(config, device), **options,
     )  # fmt: skip
     try:
         if trainer.restore():
@@ -242,8 +257,7 @@ def _run(
         if config.compile:
             for encoder in method.encoders.values():
                 encoder.compile()
-        loader = trainer.run()
-        _finish(folder, trainer, loader, log, progress)
+        yield trainer, trainer.run(), log
     finally:
         for loader in loaders:
             loader.close()
@@ -267,7 +281,7 @@ def _load_weights(encoders: Mapping[str, nn.Module], modalities: Mapping[str, st
     return said
 
 
-def _fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> dict[str, int]:
+def fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> dict[str, int]:
     """Decode once what fits the cache; the first process does it for those of its machine."""
     if not dist.is_main() and dist.local_rank() != 0:
         dist.barrier()
@@ -284,7 +298,10 @@ def _fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> di
             raise Interrupted(f"stopped by {stop.name} while decoding", "resume: what is decoded is kept")
 
     counts = loader.fill_cache(show)
-    progress.note(f"{counts['cached']} videos decoded once and cached, {counts['streamed']} decoded anew for each clip")
+    if shown or counts["streamed"]:
+        progress.note(
+            f"{counts['cached']} videos decoded once and cached, {counts['streamed']} decoded anew for each clip"
+        )
     dist.barrier()
     return counts
 
@@ -324,7 +341,7 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     state = trainer.state
     log.record(
         "end", state.step, rounds=state.stage, clips_seen=state.clips_seen, steps=state.step,
-        failed=len(loader.failures.counts), peak_memory_bytes=_peak_memory_bytes(),
+        failed=len(loader.failures.counts), peak_memory_bytes=peak_memory_bytes(),
     )  # fmt: skip
     write_table(label_table(model, bank), folder.labels)
     progress.note(f"finished: {folder.path}")
@@ -341,7 +358,7 @@ def _gather_bank(share: FeatureBank) -> FeatureBank:
     )
 
 
-def _peak_memory_bytes() -> int:
+def peak_memory_bytes() -> int:
     import resource
     import sys
 

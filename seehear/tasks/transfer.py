@@ -21,22 +21,24 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seehear import config as configuration
-from seehear.data.clips import clip_refs, plain_requests
+from seehear.data.clips import centred_requests, clip_refs, plain_requests
 from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
-from seehear.features.extract import extract
-from seehear.features.model import LABELLING_OF, Model, usable_videos
+from seehear.features.extract import evaluation, extract
+from seehear.features.model import LABELLING_OF, Model, usable_videos, weights_sha256
 from seehear.files import write_atomic
+from seehear.tasks import metrics
 from seehear.tasks.pretrain import media_cache, workers_of
 from seehear.types import ClipRef
 
-Pooling = Literal["mean", "max"]
-POOLINGS: tuple[Pooling, ...] = ("mean", "max")
+Pooling = Literal["mean", "max", "map"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "max", "map")
 TRAIN, TEST = "train", "test"
 
 FOLDS = 5
@@ -67,7 +69,11 @@ class Sampling:
     max_span_seconds: float = math.inf
     """Parts longer than this are cut further."""
     pooling: Pooling = "mean"
-    """`mean` is the encoder's own feature; `max` is the maximum of its last map over time and space."""
+    """`mean` is the encoder's own feature; `max` is the maximum of its last map over time and space; `map` is the
+    last map of a spectrogram itself, pooled lightly over time (see `PooledMap`)."""
+    centred: bool = False
+    """Frames and sound both lie around the middle of their part (of which there is one clip), instead of starting
+    together. For a dense grid: each video is decoded once, if it fits the media cache."""
 
     def check(self) -> None:
         """Raise `UsageError` for what cannot be."""
@@ -93,10 +99,31 @@ class MaxPooled(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.feature_dim = encoder.feature_dim
+        self.train(encoder.training)
 
     def forward(self, x: Tensor) -> Tensor:
         maps: Tensor = self.encoder.feature_map(x)  # type: ignore[operator]
         return maps.flatten(2).amax(dim=2)
+
+
+class PooledMap(nn.Module):
+    """An audio encoder whose feature is its last map, max-pooled over time by 3 in steps of 2 and flattened.
+
+    (B, 1, mel_bins, frames) to (B, D * Q' * P''); GDT, appendix A.10: a kernel of (1, 3), a stride of (1, 2), no
+    padding. A map of fewer than 3 places in time is pooled to one.
+    """
+
+    def __init__(self, encoder: nn.Module, mel_bins: int, frames: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.train(encoder.training)
+        device = next(encoder.parameters()).device
+        with evaluation({"": self}):
+            self.feature_dim = self(torch.zeros(1, 1, mel_bins, frames, device=device)).shape[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps: Tensor = self.encoder.feature_map(x)  # type: ignore[operator]
+        return F.max_pool2d(maps, (1, min(3, maps.shape[3])), stride=(1, 2)).flatten(1)
 
 
 def clip_features(
@@ -126,11 +153,19 @@ def clip_features(
     encoders = {name: encoder.to(device) for name, encoder in model.encoders.items()}
     if sampling.pooling == "max":
         encoders = {name: MaxPooled(encoder) for name, encoder in encoders.items()}
+    elif sampling.pooling == "map":
+        shape = model.config.spectrogram.mel_bins, model.config.spectrogram.frames
+        encoders = {name: PooledMap(encoder, *shape) for name, encoder in encoders.items()}
     with ClipLoader(
         videos, model.config, model.modalities, model.statistics, workers=workers_of(model.config),
         cache=media_cache(model.config), failures=failures,
     ) as loader:  # fmt: skip
-        requests = plain_requests(clip_refs(videos, spans), loader.videos, model.config.clip, sampling.averaged)
+        refs = clip_refs(videos, spans)
+        if sampling.centred:
+            loader.fill_cache()  # the clips of a dense grid overlap
+            requests = centred_requests(refs, loader.videos, model.config.clip)
+        else:
+            requests = plain_requests(refs, loader.videos, model.config.clip, sampling.averaged)
         bank = extract(
             encoders, loader, requests, device=torch.device(device), batch_size=model.config.optim.batch_size,
             progress=progress,
@@ -162,15 +197,6 @@ def features_key(model: Model, manifest: Manifest, sampling: Sampling, device_ty
         "device": device_type,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """SHA-256 of all weights and buffers, their names, types and shapes; where they lie has no part in it."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _save_features(path: Path, key: str, extracted: Extracted) -> None:
@@ -222,6 +248,24 @@ def video_features(bank: FeatureBank) -> dict[str, dict[str, np.ndarray]]:
             rows.setdefault(ref.video_id, []).append(row)
         found[modality] = {video_id: np.mean(r, axis=0) for video_id, r in rows.items()}
     return found
+
+
+def window_features(bank: FeatureBank) -> dict[str, dict[str, np.ndarray]]:
+    """For each encoder the features (W, D) of all clips of each video, by video id; rows of NaN where one is missing.
+
+    W is the same for every video.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, ref in enumerate(bank.refs):
+        rows.setdefault(ref.video_id, []).append(row)
+    most = max(map(len, rows.values()))
+    return {
+        name: {
+            video_id: np.pad(np.asarray(x[of]), ((0, most - len(of)), (0, 0)), constant_values=np.nan)
+            for video_id, of in rows.items()
+        }
+        for name, x in bank.features.items()
+    }
 
 
 # ---------------------------------------------------------------- the split
@@ -297,11 +341,14 @@ class Answers:
     """What a protocol says of the test videos.
 
     `classes` maps each setting ("accuracy", "R@5", ...) to an array (S, N, A): S repetitions, N test videos, A
-    answers each, of which one has to be right. `chosen` says what was chosen within the training part.
+    answers each, of which one has to be right. `chosen` says what was chosen within the training part. A classifier
+    that ranks the classes gives `scores` (S, N, C), larger for the likelier, of the `ranked` classes (C,).
     """
 
     classes: dict[str, np.ndarray]
     chosen: dict[str, Any] = field(default_factory=dict)
+    scores: np.ndarray | None = None
+    ranked: np.ndarray | None = None
 
 
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], Answers]
@@ -332,10 +379,11 @@ class Score:
 
 
 def score(answers: Answers, truth: np.ndarray) -> dict[str, Score]:
-    """The share of test videos with a right answer, for each setting.
+    """The share of test videos with a right answer, for each setting; and how well the classes are ranked.
 
     `truth` (N,) are the true classes; videos without one ("") do not count. With several repetitions the
-    value is their mean and `sd` their sample deviation. Raises `DataError` if no test video has a class.
+    value is their mean and `sd` their sample deviation. Of answers with scores there are also "top-5" (of more than
+    five classes) and the metrics of `seehear.tasks.metrics.ranking`. Raises `DataError` if no test video has a class.
     """
     known = truth != ""
     if not known.any():
@@ -344,7 +392,39 @@ def score(answers: Answers, truth: np.ndarray) -> dict[str, Score]:
     for setting, classes in answers.classes.items():
         correct = (classes[:, known] == truth[known][None, :, None]).any(axis=2)
         found[setting] = score_of(correct)
+    if answers.scores is not None and answers.ranked is not None:
+        found |= _ranking_scores(answers.scores[:, known], metrics.indicators(truth[known], answers.ranked))
     return found
+
+
+def _ranking_scores(scores: np.ndarray, truth: np.ndarray) -> dict[str, Score]:
+    """Scores by the ranking (S, N, C) of classes; `truth` (N, C) says which each video has."""
+    found = {}
+    if truth.shape[1] > metrics.TOP_K:
+        hits = np.stack([metrics.top_k_hits(truth, of, metrics.TOP_K) for of in scores])
+        found[f"top-{metrics.TOP_K}"] = score_of(hits)
+    runs = [metrics.ranking(truth, of) for of in scores]
+    for name in metrics.RANKING:
+        if all(name in run for run in runs):
+            values = np.array([[run[name][end] for end in ("value", "low", "high")] for run in runs])
+            value, low, high = values.mean(axis=0).tolist()
+            found[name] = Score(value, low, high, float(values[:, 0].std(ddof=1)) if len(runs) > 1 else None)
+    return found
+
+
+def ranking_chance(train_labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """What one who sees no test video scores by "top-5" (the five commonest training classes) and by rankings."""
+    known = truth[truth != ""]
+    classes, counts = np.unique(train_labels, return_counts=True)
+    commonest = classes[np.argsort(-counts, kind="stable")[: metrics.TOP_K]]
+    shares = metrics.indicators(known, classes).mean(axis=0)
+    shares = shares[(shares > 0) & (shares < 1)]
+    return {
+        f"top-{metrics.TOP_K}": float(np.isin(known, commonest).mean()),
+        "mAP": float(shares.mean()) if len(shares) else 0.0,
+        "AUC": 0.5,
+        "d'": 0.0,
+    }
 
 
 def score_of(correct: np.ndarray) -> Score:
@@ -387,11 +467,10 @@ def logistic_regression(train: np.ndarray, labels: np.ndarray, test: np.ndarray)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     folds = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
     if folds < 2:
-        return Answers({"accuracy": pipeline.fit(train, labels).predict(test)[None, :, None]}, {"C": 1.0, "folds": 0})
+        return _answers(pipeline.fit(train, labels), test, {"C": 1.0, "folds": 0})
     search = GridSearchCV(pipeline, {"logisticregression__C": list(LINEAR_STRENGTHS)}, cv=folds)
-    predicted = search.fit(train, labels).predict(test)
-    chosen = {"C": search.best_params_["logisticregression__C"], "folds": folds}
-    return Answers({"accuracy": predicted[None, :, None]}, chosen)
+    search.fit(train, labels)
+    return _answers(search, test, {"C": search.best_params_["logisticregression__C"], "folds": folds})
 
 
 def linear_svm(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> Answers:
@@ -401,13 +480,13 @@ def linear_svm(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> Answe
     """
     from sklearn.model_selection import GridSearchCV
 
-    folds = _folds(labels)
+    folds = folds_of(labels)
     if folds < 2:
-        return Answers({"accuracy": _svm(1.0).fit(train, labels).predict(test)[None, :, None]}, {"C": 1.0, "folds": 0})
-    search = GridSearchCV(_svm(1.0), {"linearsvc__C": list(SVM_STRENGTHS)}, cv=folds)
-    with _rare_classes():
-        predicted = search.fit(train, labels).predict(test)
-    return Answers({"accuracy": predicted[None, :, None]}, {"C": search.best_params_["linearsvc__C"], "folds": folds})
+        return _answers(linear_svc(1.0).fit(train, labels), test, {"C": 1.0, "folds": 0})
+    search = GridSearchCV(linear_svc(1.0), {"linearsvc__C": list(SVM_STRENGTHS)}, cv=folds)
+    with rare_classes():
+        search.fit(train, labels)
+    return _answers(search, test, {"C": search.best_params_["linearsvc__C"], "folds": folds})
 
 
 def vote_of_neighbours(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> Answers:
@@ -419,15 +498,29 @@ def vote_of_neighbours(train: np.ndarray, labels: np.ndarray, test: np.ndarray) 
     from sklearn.model_selection import GridSearchCV
     from sklearn.neighbors import KNeighborsClassifier
 
-    folds, k = _folds(labels), 1
+    folds, k = folds_of(labels), 1
     if folds >= 2:
         smallest = len(labels) - math.ceil(len(labels) / folds)
         grid = {"n_neighbors": [n for n in NEIGHBOURS if n <= smallest]}
         search = GridSearchCV(KNeighborsClassifier(metric="cosine"), grid, cv=folds)
-        with _rare_classes():
+        with rare_classes():
             k = int(search.fit(train, labels).best_params_["n_neighbors"])
-    predicted = KNeighborsClassifier(k, metric="cosine").fit(train, labels).predict(test)
-    return Answers({"accuracy": predicted[None, :, None]}, {"k": k, "folds": folds if folds >= 2 else 0})
+    voters = KNeighborsClassifier(k, metric="cosine").fit(train, labels)
+    return _answers(voters, test, {"k": k, "folds": folds if folds >= 2 else 0})
+
+
+def _answers(classifier: Any, test: np.ndarray, chosen: dict[str, Any]) -> Answers:
+    """What a fitted classifier of scikit-learn says of the rows (N, D), with its score for each class."""
+    scores = class_scores(classifier, test)
+    return Answers({"accuracy": classifier.predict(test)[None, :, None]}, chosen, scores[None], classifier.classes_)
+
+
+def class_scores(classifier: Any, rows: np.ndarray) -> np.ndarray:
+    """A fitted classifier's score of each class for rows (N, D), (N, C): probabilities, or distances to the margin."""
+    if hasattr(classifier, "predict_proba"):
+        return np.asarray(classifier.predict_proba(rows))
+    margins = classifier.decision_function(rows)
+    return margins if margins.ndim == 2 else np.stack([-margins, margins], axis=1)
 
 
 @dataclass(frozen=True)
@@ -459,7 +552,7 @@ class FewShot:
                 x, y = train[rows], labels[rows]
                 nearest = KNeighborsClassifier(1, metric="cosine").fit(x, y)
                 found.setdefault(few_shot_setting("1-NN", n), []).append(nearest.predict(test))
-                svm = _svm(FEW_SHOT_SVM_STRENGTH).fit(x, y)
+                svm = linear_svc(FEW_SHOT_SVM_STRENGTH).fit(x, y)
                 found.setdefault(few_shot_setting("SVM", n), []).append(svm.predict(test))
         sizes = np.unique(labels, return_counts=True)[1]
         fewer = {f"classes_below_{n}": int((sizes < n).sum()) for n in self.shots if (sizes < n).any()}
@@ -478,7 +571,8 @@ def draw_orders(labels: np.ndarray, seed: int) -> list[np.ndarray]:
     return [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
 
 
-def _svm(strength: float) -> Any:
+def linear_svc(strength: float) -> Any:
+    """A linear SVM on standardised features, not yet fitted."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
@@ -486,13 +580,14 @@ def _svm(strength: float) -> Any:
     return make_pipeline(StandardScaler(), LinearSVC(C=strength, dual="auto", max_iter=10_000, random_state=0))
 
 
-def _folds(labels: np.ndarray) -> int:
+def folds_of(labels: np.ndarray) -> int:
     """Folds of cross-validation, so many that two classes at least are in every one; rarer ones need not be."""
     return min(FOLDS, int(np.sort(np.unique(labels, return_counts=True)[1])[-2]))
 
 
 @contextmanager
-def _rare_classes() -> Iterator[None]:
+def rare_classes() -> Iterator[None]:
+    """No warning of scikit-learn that a class has fewer rows than there are folds."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         yield

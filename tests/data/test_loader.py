@@ -12,11 +12,14 @@ import torch
 import seehear
 from seehear.api import make_config
 from seehear.config import ClusterConfig
+from seehear.data import loader as loader_module
 from seehear.data.cache import MediaCache
 from seehear.data.clips import clip_refs, plain_requests, training_requests
 from seehear.data.loader import ClipLoader, measure_statistics, prefetch
 from seehear.data.views import Statistics
+from seehear.errors import MediaError
 from seehear.features.model import usable_videos
+from seehear.media import decode as decode_module
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
 
@@ -199,3 +202,54 @@ def test_prefetching_passes_errors_on_and_ends_its_thread():
     next(endless)
     endless.close()
     assert threading.active_count() <= before
+
+
+def count_openings(monkeypatch) -> list[str]:
+    """The files that are opened from now on, in this process."""
+    opened: list[str] = []
+    original = decode_module.av.open
+
+    def counted(file, *arguments, **options):
+        opened.append(str(file))
+        return original(file, *arguments, **options)
+
+    monkeypatch.setattr(decode_module.av, "open", counted)
+    return opened
+
+
+def test_ten_clips_of_a_video_cost_one_opening(videos, config, monkeypatch):
+    with loader_for(videos[:3], config) as loader:
+        refs = clip_refs(videos[:3], ClusterConfig(clips_per_video=10))
+        requests = plain_requests(refs, loader.videos, config.clip)
+        alone = [next(iter(loader.clips([request]))) for request in requests]
+        opened = count_openings(monkeypatch)
+        together = list(loader.clips(requests))
+        assert len(together) == 30
+        assert sorted(opened) == sorted(v.path for v in videos[:3])
+        for (one, frames, sound), (other, frames_again, sound_again) in zip(alone, together, strict=True):
+            assert one is other
+            assert np.array_equal(frames, frames_again)
+            # AAC decoded from a seek point differs a little from one that was read on.
+            assert np.corrcoef(sound, sound_again)[0, 1] > 0.99
+        opened.clear()
+        list(loader.clips(training_requests(refs, np.arange(30), loader.videos, config.clip, config.augment, (0, 0))))
+        assert len(opened) == 30
+
+
+def test_clips_that_share_an_opening_fail_alone(videos, config, monkeypatch):
+    """If one of several clips cannot be decoded, the others of its video are there all the same."""
+    with loader_for(videos[:2], config) as loader:
+        refs = clip_refs(videos[:2], ClusterConfig(clips_per_video=4))
+        requests = plain_requests(refs, loader.videos, config.clip)
+        bad = requests[2].start_seconds
+        original = loader_module.decode
+
+        def failing(path, windows, **options):
+            if path == videos[0].path and any(w.start_seconds == bad for w in windows):
+                raise MediaError(path, "decode_error", "as the test says")
+            return original(path, windows, **options)
+
+        monkeypatch.setattr(loader_module, "decode", failing)
+        found = [request for request, _, _ in loader.clips(requests)]
+        assert found == [r for i, r in enumerate(requests) if i != 2]
+        assert [report["reason"] for report in loader.failures.reports] == ["decode_error"]

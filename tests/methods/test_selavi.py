@@ -22,7 +22,8 @@ from seehear.engine.health import mean_pairwise_nmi
 from seehear.engine.runlog import read_metrics
 from seehear.errors import TrainingError, UsageError
 from seehear.features.bank import FeatureBank, view_name
-from seehear.features.model import Model, head_rows
+from seehear.features.headlabels import head_rows
+from seehear.features.model import Model
 from seehear.hypotheses import Span
 from seehear.methods.selavi import SeLaVi, two_views
 from seehear.recipes import RECIPES
@@ -186,6 +187,31 @@ def test_marginals_are_drawn_once_and_are_part_of_the_state():
     assert len({tuple(row.tolist()) for row in selavi().marginals}) == HEADS
     assert {"marginals", "clusterings"} <= set(selavi().state_dict())
     assert torch.equal(selavi(marginals="uniform").marginals, torch.full((HEADS, K), 1 / K, dtype=torch.float64))
+
+
+def test_shares_can_be_given():
+    model = SeLaVi(replace(TINY, selavi=replace(TINY.selavi, shares=(1.0, 2.0, 3.0, 4.0, 10.0))))
+    assert model.marginals[0].tolist() == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.5])
+    for shares in ((1.0, 2.0), (1.0, 1.0, 1.0, 1.0, 0.0)):
+        with pytest.raises(UsageError, match="shares"):
+            replace(TINY, selavi=replace(TINY.selavi, shares=shares)).check()
+
+
+def test_marginals_follow_the_clusters_own_masses_part_of_the_way():
+    model = selavi(marginals="uniform", decorrelated=False, follow=0.6)
+    bank = bank_for(model, n=2000, groups=1)
+    labelling = model.assign(bank, seed=0)["head0"]
+    model.eval()
+    with torch.no_grad():
+        masses = (20 * model.log_p(bank, 0)).softmax(1).double().mean(0).numpy()
+    asked = 0.4 / K + 0.6 * masses
+    assert labelling.facts["marginals"] == pytest.approx(asked, abs=1e-4)
+    assert np.abs(labelling.sizes / labelling.sizes.sum() - asked).max() < 0.03
+    assert np.abs(asked - 1 / K).max() > 0.05  # what follows differs from what it began with
+    assert torch.equal(model.marginals, torch.full((HEADS, K), 1 / K, dtype=torch.float64))
+    for follow in (-0.1, 1.0):
+        with pytest.raises(UsageError, match="follow"):
+            replace(TINY, selavi=replace(TINY.selavi, follow=follow)).check()
 
 
 @pytest.mark.parametrize("method", ["hungarian", "greedy"])
@@ -381,6 +407,8 @@ def test_the_log_tells_each_clustering_and_what_it_cost(run):
     for record in found:
         head = record["clusters/head0"]
         assert sum(head["sizes"]) == 24
+        assert sum(head["marginals"]) == pytest.approx(1, abs=1e-4)
+        assert [24 * m for m in head["masses"]] == pytest.approx(head["sizes"], abs=1e-3)
         assert len(head["sinkhorn_iterations"]) == len(head["sinkhorn_converged"]) == 2
         assert 0 <= record["nmi_between_heads"] <= 1
         assert head["mass_entropy"] <= math.log(4) + 1e-6
@@ -431,6 +459,8 @@ def test_the_report_shows_a_run_labelled_by_heads(run, tmp_path):
     assert "surest of it" in page
     assert "as read off the sound alone" in page
     assert "Energy of the labels" in page
+    for title in ("Marginals and what was assigned", "Agreement between heads", "Heads that agree"):
+        assert title in page
 
 
 def test_the_command_line_has_shorthands_for_clusters_and_heads(collection, tmp_path, monkeypatch, capsys):

@@ -19,7 +19,14 @@ from torch import Tensor
 from seehear.errors import DataError
 from seehear.models import build_audio_encoder, build_video_encoder
 from seehear.models.audio import AudioEncoder
-from seehear.models.pretrained import load_audio_weights, load_video_weights, read_checkpoint
+from seehear.models.heads import MLPHead
+from seehear.models.pretrained import (
+    encoder_settings,
+    load_audio_weights,
+    load_video_weights,
+    published_heads,
+    read_checkpoint,
+)
 from seehear.models.video import VideoEncoder
 
 WIDTH = 4
@@ -38,13 +45,27 @@ def classifier(prefix: str = "", classes: int = 5) -> State:
     return {f"{prefix}fc.weight": torch.zeros(classes, 8 * WIDTH), f"{prefix}fc.bias": torch.zeros(classes)}
 
 
+OUTPUTS = 6
+
+
+def release_head() -> torch.nn.Sequential:
+    """A head as the GDT and SeLaVi releases have it: what has weights is at the places 2, 4 and 8."""
+    size = 8 * WIDTH
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Dropout(0.3), torch.nn.Linear(size, size, bias=False), torch.nn.Identity(),
+        torch.nn.BatchNorm1d(size), torch.nn.Flatten(), torch.nn.ReLU(), torch.nn.Dropout(0.3),
+        torch.nn.Linear(size, OUTPUTS),
+    ).eval()  # fmt: skip
+
+
 def head(name: str) -> State:
-    """A two-layer head as the GDT and SeLaVi releases have it: linear, batch norm, linear."""
-    vector = torch.zeros(8 * WIDTH)
-    parts = {f"2.{part}": vector for part in ("weight", "bias")}
-    parts |= {f"4.{part}": vector for part in ("weight", "bias", "running_mean", "running_var")}
-    parts |= {"4.num_batches_tracked": torch.tensor(3), "8.weight": vector, "8.bias": vector}
-    return {f"{name}.block_forward.{part}": value for part, value in parts.items()}
+    """The weights of a head, always the same for a name."""
+    generator = torch.Generator().manual_seed(sum(name.encode()))
+    state = {
+        key: torch.rand(value.shape, generator=generator) if value.is_floating_point() else torch.tensor(3)
+        for key, value in release_head().state_dict().items()
+    }
+    return {f"{name}.block_forward.{key}": value for key, value in state.items()}
 
 
 def gdt_model(heads: tuple[str, ...] = ("mlp_v", "mlp_a")) -> State:
@@ -226,6 +247,44 @@ def test_other_mid_planes_are_explained(tmp_path: Path, file: Any, encoder: Any)
         load_video_weights(video(mid_planes=encoder), path)
     assert caught.value.remedy == f"--set model.video_mid_planes={file}"
     assert "layer2.0.conv2.0.0.weight" in caught.value.message
+
+
+def test_the_encoder_is_read_off_the_file(tmp_path: Path) -> None:
+    for name, mid_planes in (("r2plus1d_18", "convolution"), ("r2plus1d_10", "block"), ("r3d_18", "block"),
+                             ("mc3_10", "block")):  # fmt: skip
+        settings = {"mid_planes": mid_planes} if mid_planes == "convolution" else {}
+        file = read_checkpoint(saved(tmp_path / f"{name}.pth", video(name, **settings).state_dict()))
+        eps = 1e-3 if mid_planes == "convolution" else 1e-5
+        assert encoder_settings(file, "video") == {
+            "video": name, "video_width": WIDTH, "video_mid_planes": mid_planes, "bn_eps": eps,
+        }  # fmt: skip
+    file = read_checkpoint(gdt_file(tmp_path / "gdt.pth"))
+    assert encoder_settings(file, "audio") == {"audio": "resnet9", "audio_width": WIDTH, "audio_bn_eps": 1e-5}
+    deep = dict(video("r3d_18").state_dict()) | {"layer1.2.conv1.0.weight": torch.zeros(1)}
+    with pytest.raises(DataError, match=r"with \[3, 2, 2, 2\] blocks in its stages, is none"):
+        encoder_settings(read_checkpoint(saved(tmp_path / "r3d_34.pth", deep)), "video")
+    with pytest.raises(DataError, match="holds no audio encoder"):
+        encoder_settings(read_checkpoint(tmp_path / "mc3_10.pth"), "audio")
+
+
+def test_published_heads_answer_as_ours(tmp_path: Path) -> None:
+    (state,) = published_heads(read_checkpoint(gdt_file(tmp_path / "gdt.pth")))["audio"]
+    ours, theirs = MLPHead(8 * WIDTH, OUTPUTS).eval(), release_head()
+    ours.load_state_dict(state)
+    prefix = "mlp_a.block_forward."
+    theirs.load_state_dict({key.removeprefix(prefix): value for key, value in head("mlp_a").items()})
+    x = torch.randn(5, 8 * WIDTH)
+    assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+    found = published_heads(read_checkpoint(selavi_file(tmp_path / "selavi.pth")))
+    assert {name: len(states) for name, states in found.items()} == {"video": 10, "audio": 10}
+    assert torch.equal(found["video"][7]["layers.5.weight"], head("mlp_v7")["mlp_v7.block_forward.8.weight"])
+
+
+def test_heads_of_another_kind_are_left(tmp_path: Path) -> None:
+    model = gdt_model()
+    model["mlp_v.block_forward.8.weight"] = torch.zeros(OUTPUTS)
+    del model["mlp_a.block_forward.4.running_var"]
+    assert published_heads(read_checkpoint(saved(tmp_path / "gdt.pth", {"epoch": 1, "model": model}))) == {}
 
 
 @pytest.mark.parametrize("name", ["r2plus1d_18", "r3d_18", "mc3_18"])

@@ -1,0 +1,111 @@
+"""Labels by clustering heads (SeLaVi): those of one head, or of what all heads agree on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seehear.cluster.consensus import consensus
+from seehear.models.heads import ClusterHeads
+
+_BLOCK_ROWS = 8192
+Adapt = Callable[[Tensor], Tensor]
+"""Probabilities (N, K) to others."""
+
+
+def exemplar_ranks(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """1 for the row of the least distance in its cluster, 2 for the next; (N,) int32."""
+    order = np.lexsort((distances, labels))
+    ranks = np.empty(len(labels), dtype=np.int32)
+    starts = np.searchsorted(labels[order], labels[order])
+    ranks[order] = np.arange(len(labels)) - starts + 1
+    return ranks
+
+
+def log_p(heads: ClusterHeads, inputs: Mapping[str, Tensor], head: int) -> Tensor:
+    """One head's log-probabilities (N, K), averaged over the inputs (Eq. 6); float32 on the CPU.
+
+    A row of an input that is not a number is one that the clip lacks, and counts for nothing.
+    """
+    device = next(heads.parameters()).device
+    rows = len(next(iter(inputs.values())))
+    found = []
+    with torch.inference_mode():
+        for start in range(0, rows, _BLOCK_ROWS):
+            part = {name: x[start : start + _BLOCK_ROWS].to(device) for name, x in inputs.items()}
+            each = [heads.logits(source, x, head).log_softmax(1) for source, x in part.items()]
+            found.append(torch.stack(each).nanmean(0).cpu())
+    return torch.cat(found)
+
+
+def head_rows(
+    heads: ClusterHeads, inputs: Mapping[str, Tensor], head: int = 0, adapt: Adapt | None = None
+) -> dict[str, np.ndarray]:
+    """Cluster, distance, confidence, rank and agreement of every row (N, D) of the heads' inputs.
+
+    The cluster is the largest entry of log P, averaged over the inputs (SeLaVi, Eq. 6). The distance is −log p of
+    it, in nats, p being softmax of log P. The confidence is 1 − H(p)/log K: 1 if one cluster is certain, 0 if
+    all are equally likely. The agreement is the share of the other heads that give the row to the cluster which
+    most of that cluster's rows, among these, have by this head; 1 where there is no other head. `adapt` may change p.
+    """
+    p = log_p(heads, inputs, head).softmax(1)
+    rows = posterior_rows(p if adapt is None else adapt(p))
+    chosen = rows["cluster"]
+    agreeing = []
+    for other in np.delete(_labels(heads, inputs), head, axis=0):
+        counts = np.zeros((heads.clusters, heads.clusters), dtype=np.int64)
+        np.add.at(counts, (other, chosen), 1)
+        agreeing.append(counts.argmax(1)[other] == chosen)
+    agreement = np.mean(agreeing, axis=0) if agreeing else np.ones(len(chosen))
+    return rows | {"agreement": agreement.astype(np.float32)}
+
+
+def consensus_names(heads: ClusterHeads, inputs: Mapping[str, Tensor]) -> np.ndarray:
+    """What each cluster of each head is called in the consensus of all heads on these rows, (H, K) int64.
+
+    See `seehear.cluster.consensus`. A cluster of a head in which no row falls gets a name that is left over.
+    """
+    found = consensus(_labels(heads, inputs).T, heads.clusters)
+    names = np.empty((heads.count, heads.clusters), dtype=np.int64)
+    for head, of in enumerate(found.relabelled):
+        left = iter([name for name in range(heads.clusters) if name not in of.values()])
+        names[head] = [of[k] if k in of else next(left) for k in range(heads.clusters)]
+    return names
+
+
+def consensus_rows(
+    heads: ClusterHeads, inputs: Mapping[str, Tensor], names: np.ndarray, adapt: Adapt | None = None
+) -> dict[str, np.ndarray]:
+    """What `head_rows` gives, of all heads together: p is the mean over heads, their clusters named by `names` (H, K).
+
+    The agreement is the share of heads whose own cluster has the name of the row's. `adapt` may change p.
+    """
+    p = torch.zeros(len(next(iter(inputs.values()))), heads.clusters)
+    for head in range(heads.count):
+        p.index_add_(1, torch.from_numpy(names[head]), log_p(heads, inputs, head).softmax(1) / heads.count)
+    rows = posterior_rows(p if adapt is None else adapt(p))
+    named = np.take_along_axis(names, _labels(heads, inputs), axis=1)
+    return rows | {"agreement": (named == rows["cluster"]).mean(0).astype(np.float32)}
+
+
+def posterior_rows(p: Tensor) -> dict[str, np.ndarray]:
+    """Labels of rows of probabilities (N, K).
+
+    Cluster (the most probable), distance (−log p of it, in nats), confidence (1 − H(p)/log K) and rank.
+    """
+    entropy = -torch.xlogy(p, p).sum(1)
+    confidence = (1 - entropy / max(math.log(p.shape[1]), 1e-12)).clamp(0, 1).numpy()
+    most, chosen = p.max(1)
+    cluster, distance = chosen.numpy().astype(np.int32), -most.clamp_min(1e-38).log().numpy()
+    return {
+        "cluster": cluster, "distance": distance, "confidence": confidence, "rank": exemplar_ranks(cluster, distance),
+    }  # fmt: skip
+
+
+def _labels(heads: ClusterHeads, inputs: Mapping[str, Tensor]) -> np.ndarray:
+    """The cluster of every row by every head, (H, N) int64."""
+    return np.stack([log_p(heads, inputs, head).argmax(1).numpy() for head in range(heads.count)])

@@ -1,0 +1,110 @@
+"""The report's section on saved evaluations: scores with intervals, confusions, classes; nothing of it can do harm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seehear.report.gather import gather
+from seehear.report.page import Content, render
+from seehear.report.transfer import LARGEST_CONFUSION, transfer
+from seehear.tasks.evaluations import save
+from seehear.tasks.metrics import confusion
+from tests.report.test_report import Page
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def run(finished_run, tmp_path) -> Path:
+    shutil.copytree(
+        finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations", "features", "checkpoints")
+    )
+    return tmp_path / "run"
+
+
+def result(classes: list[str], wrong: int = 1) -> dict:
+    """Three test videos of each class, so many of which were taken for the first."""
+    truth = np.repeat(classes, 3)
+    predicted = truth.copy().reshape(-1, 3)
+    predicted[1:, :wrong] = classes[0]
+    share = float((predicted.ravel() == truth).mean())
+    score = {"value": share, "low": share - 0.1, "high": share + 0.1}
+    return {
+        "description": "a classifier", "clips": 4, "train_videos": 1200, "test_videos": len(truth),
+        "missing": {"train": {"unusable": 0}, "test": {"undecodable": 2, "not_on_disk": 5}},
+        "scores": {"audio": {"accuracy": score, "d'": {"value": 2.5, "low": 2.0, "high": 3.0}}},
+        "baselines": {"chance": {"audio": {"accuracy": {"value": 0.25}}}},
+        "confusion": {"audio": confusion(truth, predicted.ravel())},
+    }  # fmt: skip
+
+
+def section(run: Path) -> Page:
+    return Page(transfer(gather(run).evaluations))
+
+
+def test_a_run_without_evaluations_has_no_such_section(run):
+    assert transfer(gather(run).evaluations) == ""
+    assert not Page(render(Content(gather(run)))).all("section", id="transfer")
+
+
+def test_scores_stand_with_their_intervals_baselines_and_counts(run):
+    save(run, "svm", result(list("abcd")), data="ucf101:/data", options={"clips": 4})
+    page = section(run)
+    for text in ("svm on ucf101 (clips 4)", "a classifier; 4 clips a video; 1,200 training and 12 test videos",
+                 "left out of test: 2 undecodable, 5 not on disk", "75.0 %", "65.0 to 85.0", "25.0",
+                 "2.50", "2.00 to 3.00"):  # fmt: skip
+        assert text in page.text, text
+    whole = Page(render(Content(gather(run))))
+    assert whole.all("section", id="transfer")
+    assert {"href": "#transfer"} in whole.all("a")
+
+
+def test_confusions_are_drawn_with_their_counts_and_the_least_found_class_comes_first(run):
+    save(run, "svm", result(list("abcd"), wrong=2), data="a.csv")
+    page = section(run)
+    (heat,) = [json.loads(a["data-heat"]) for a in page.all("svg") if "data-heat" in a]
+    assert heat["counts"] == [[3, 0, 0, 0], [2, 1, 0, 0], [2, 0, 1, 0], [2, 0, 0, 1]]
+    assert (heat["rows"][1], heat["columns"][0]) == ("audio class b", "answer a")
+    rows = page.text.partition("F1")[2]
+    assert rows.startswith("b333.3100.050.0")  # 3 videos, recall 1/3, precision 1, F1 1/2
+    assert rows.rstrip().endswith("a3100.033.350.0")
+
+
+def test_splits_stand_side_by_side_and_their_confusions_are_summed(run):
+    parts = {"split1": result(list("abcd")), "split2": result(list("abcd"), wrong=0)}
+    mean = {"audio": {"accuracy": {"value": 0.875, "sd": 0.177}}}
+    save(run, "svm", {"description": "a classifier", "scores": mean, "splits": parts}, data="ucf101:/data")
+    page = section(run)
+    for text in ("87.5 %", "± 17.7", "split1", "75.0", "100.0", "split2: 1,200 training and 12 test", "are summed"):
+        assert text in page.text, text
+    (heat,) = [json.loads(a["data-heat"]) for a in page.all("svg") if "data-heat" in a]
+    assert np.sum(heat["counts"]) == 24
+
+
+def test_a_matrix_too_large_to_read_is_left_out_and_its_classes_are_not(run):
+    save(run, "svm", result([f"c{i}" for i in range(LARGEST_CONFUSION + 1)]), data="a.csv")
+    page = section(run)
+    assert not page.all("svg")
+    assert "c400" in page.text
+
+
+def test_evaluations_of_clusters_and_damaged_files_are_passed_over(run):
+    save(run, "clustering", {"scores": {"both": {"nmi": 0.5}}})
+    bad = save(run, "svm", result(list("ab")), data="a.csv")
+    bad.write_text("{")
+    assert transfer(gather(run).evaluations) == ""
+
+
+def test_names_cannot_do_harm(run):
+    scripts = len(Page(render(Content(gather(run)))).all("script"))
+    save(run, "svm", result([EVIL, "b"]), data=f"/data/{EVIL.replace('/', '')}.csv", options={"label_column": EVIL})
+    text = render(Content(gather(run)))
+    assert EVIL not in text
+    page = Page(text)
+    assert EVIL in page.text
+    assert len(page.all("script")) == scripts
