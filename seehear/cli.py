@@ -515,8 +515,10 @@ def report(
 @app.command
 def evaluate(
     what: Annotated[
-        Positional[Literal["clustering", "linear", "retrieval", "knn", "few-shot", "svm", "audio-linear", "table"]],
-        arg(metavar="{clustering,linear,retrieval,knn,few-shot,svm,audio-linear,table}"),
+        Positional[
+            Literal["clustering", "linear", "retrieval", "knn", "few-shot", "svm", "audio-linear", "finetune", "table"]
+        ],
+        arg(metavar="{clustering,linear,retrieval,knn,few-shot,svm,audio-linear,finetune,table}"),
     ],
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")],
     /,
@@ -550,7 +552,8 @@ def evaluate(
     evaluations/; `table` puts those of several runs side by side.
 
     Args:
-        what: clustering; linear (logistic regression); retrieval (R@k); knn; few-shot; svm; audio-linear; table.
+        what: clustering; linear (logistic regression); retrieval (R@k); knn; few-shot; svm; audio-linear; finetune
+            (in the run's folder; `seehear finetune` has more options); table.
         runs: Folder of a finished run (table: one or more); for the protocols on --data also untrained:RECIPE, or
             features in a .parquet or .npz file.
         labels: clustering: CSV or Parquet with the columns path and label; by default the run's label column.
@@ -600,6 +603,23 @@ def evaluate(
             "--split, --folds, --modality, --column, --protocol and --window are of the protocols on --data, not of "
             "clustering"
         )
+    if what == "finetune":
+        if data is None or baselines or any(x is not None for x in (folds, column, clips, pooling, window)):
+            raise UsageError(
+                "evaluate finetune takes --data, --split, --protocol, --modality and the names of columns",
+                f"seehear finetune {run} --data DATA --out FOLDER has all options",
+            )
+        from seehear.tasks.finetune import as_text, evaluate_finetune
+
+        result = evaluate_finetune(
+            run, data, split=split, protocol=protocol, modality=modality, label_column=label_column,
+            split_column=split_column, quiet=json,
+        )  # fmt: skip
+        if json:
+            _print_json(result)
+        else:
+            print(as_text(result))
+        return
     if what == "clustering":
         with Progress() as progress:
             result = evaluate_clustering(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -138,6 +139,44 @@ def finetune(
             _begin(folders, columns, dataset, config, start, progress, stop)
         dist.barrier()
         return _finetune_all(Path(out), folders, progress, stop)
+
+
+def evaluate_finetune(
+    run: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    protocol: str | None = None,
+    modality: str | None = None,
+    settings: Iterable[str] = (),
+    label_column: str = "label",
+    split_column: str = "split",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Finetune a run within its own folder, in `finetuned/`, all splits by default, and return its scores.
+
+    What is there already is not done again, and what was interrupted goes on. Arguments as `finetune`.
+    """
+    folder, settings = Path(run), list(settings)
+    if not folder.is_dir():
+        raise UsageError(f"{run} is no folder of a run", f"seehear finetune {run} --data {data} --out FOLDER")
+    options = {
+        "data": os.path.abspath(data) if Path(data).exists() else str(data),
+        "split": split or "all",
+        "protocol": protocol,
+        "modality": modality,
+        "settings": list(settings),
+        "label_column": label_column,
+        "split_column": split_column,
+    }
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
+    out = folder / "finetuned" / f"{evaluations.data_name(data)}-{digest}"
+    if any(out.glob("config.yaml")) or any(out.glob("*/config.yaml")):
+        return resume_finetuning(out, quiet=quiet)
+    return finetune(
+        run, data, out, split=split or "all", protocol=protocol, modality=modality, settings=settings,
+        label_column=label_column, split_column=split_column, quiet=quiet,
+    )  # fmt: skip
 
 
 def resume_finetuning(out: str | Path, *, quiet: bool = False) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from seehear.tasks import finetune as finetuning
 from seehear.tasks.evaluate import untrained_model
 from seehear.tasks.finetune import (
     best_rates,
+    evaluate_finetune,
     few,
     finetune,
     held_out_score,
@@ -391,6 +392,23 @@ def test_all_splits_are_finetuned_and_averaged(finished_run, collection, tmp_pat
     assert np.array(record["confusion"]["audio"]["counts"]).sum() == 24
     with pytest.raises(RunError, match=r"several splits(.|\n)*fold1"):
         predict(out, collection)
+
+
+def test_a_run_is_evaluated_by_finetuning_it_in_its_own_folder_once(finished_run, collection, tmp_path, capsys):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    result = evaluate_finetune(run, collection, settings=ONE_RATE, quiet=True)
+    (out,) = (run / "finetuned").iterdir()
+    other = finetune(finished_run, collection, tmp_path / "other", settings=ONE_RATE, quiet=True)
+    assert result["scores"] == other["scores"]
+    made = (out / "model" / "model.safetensors").stat().st_mtime_ns
+    assert evaluate_finetune(run, collection, settings=ONE_RATE, quiet=True) == result
+    assert (out / "model" / "model.safetensors").stat().st_mtime_ns == made
+    assert list((run / "evaluations").glob("finetune-*.json"))
+    with pytest.raises(UsageError, match="--out"):
+        evaluate_finetune("untrained:small", collection)
+    code, _, err = command(capsys, "evaluate", "finetune", run, "--data", collection, "--clips", 3)
+    assert code == 2
+    assert "seehear finetune" in err
 
 
 def test_few_shots_are_few_of_each_class_and_nested():
