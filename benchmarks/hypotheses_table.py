@@ -11,16 +11,15 @@ Prints a table in Markdown and writes all scores to OUT/scores.json.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from methods_table import cell, kept_scores, seehear
+from methods_table import cell, kept_scores, run_all, seehear, table_arguments
 
 ROWS = (*"abcdefghijklm", "within-modal", "all-pairs", "simclr-audio")
+REPEATED = ("a", "e", "k", "m", "within-modal")
+"""Rows of which all seeds are run."""
 COLUMNS = {
     "linear, video": ("linear", "scores", "video", "accuracy"),
     "linear, audio": ("linear", "scores", "audio", "accuracy"),
@@ -60,42 +59,15 @@ def values(runs: list[dict[str, Any]], path: tuple[str, ...]) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path, nargs="?")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--rows", nargs="+", default=ROWS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--repeated", nargs="*", default=["a", "e", "k", "m", "within-modal"])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.FIELD=VALUE")
-    arguments = parser.parse_args()
-    if arguments.table is None or arguments.out is None:
-        print(
-            "hypotheses_table.py needs a labelled collection: python benchmarks/hypotheses_table.py TABLE.csv --out F"
-        )
+    if (arguments := table_arguments(__doc__, "--rows", ROWS, repeated=REPEATED)) is None:
         return
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (row, seed)
-        for seed in arguments.seeds
-        for row in arguments.rows
-        if seed == arguments.seeds[0] or row in arguments.repeated
-    ]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(
-            pool.map(lambda job: score(arguments.table, arguments.out, job[0], job[1], arguments.settings), jobs)
-        )
-    scores: dict[str, list[dict[str, Any]]] = {row: [] for row in arguments.rows}
-    for (row, _), result in zip(jobs, found, strict=True):
-        scores[row].append(result)
-    (arguments.out / "scores.json").write_text(json.dumps(scores, indent=1))
-
+    scores = run_all(arguments, lambda row, seed: score(arguments.table, arguments.out, row, seed, arguments.settings))
     print("| row | seeds | " + " | ".join(COLUMNS) + " |")
     print("|---" * (len(COLUMNS) + 2) + "|")
     for row, runs in scores.items():
         print(f"| {row} | {len(runs)} | " + " | ".join(cell(values(runs, path)) for path in COLUMNS.values()) + " |")
     for name in ("untrained", "chance"):
-        runs = [{p: {"scores": r[p].get(name, {})} for p in ("linear", "retrieval")} for r in scores.get("e", [])]
+        runs = [{p: {"scores": r[p]["baselines"][name]} for p in ("linear", "retrieval")} for r in scores.get("e", [])]
         print(f"| {name} | {len(runs)} | " + " | ".join(cell(values(runs, path)) for path in COLUMNS.values()) + " |")
 
 

@@ -13,15 +13,11 @@ scores to OUT/scores.json.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from methods_table import MODALITIES, cell, kept_scores, seehear
+from methods_table import MODALITIES, cell, class_count, kept_scores, run_all, seehear, table_arguments
 
 SELAVI = ("--method", "selavi", "--set", "optim.epochs=70")
 ROWS: dict[str, tuple[str, ...]] = {
@@ -82,31 +78,12 @@ def lines(scores: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path, nargs="?")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.FIELD=VALUE")
-    arguments = parser.parse_args()
-    if arguments.table is None or arguments.out is None:
-        print("labelling_table.py needs a labelled collection: python benchmarks/labelling_table.py TABLE.csv --out F")
+    if (arguments := table_arguments(__doc__, "--rows", list(ROWS), choices=list(ROWS))) is None:
         return
-    with arguments.table.open(newline="", encoding="utf-8") as file:
-        classes = len({row["label"] for row in csv.DictReader(file)})
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    jobs = [(row, seed) for seed in arguments.seeds for row in arguments.rows]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(
-            pool.map(
-                lambda job: score(arguments.table, arguments.out, job[0], job[1], classes, arguments.settings), jobs
-            )
-        )
-    scores: dict[str, list[dict[str, Any]]] = {row: [] for row in arguments.rows}
-    for (row, _), result in zip(jobs, found, strict=True):
-        scores[row].append(result)
-    (arguments.out / "scores.json").write_text(json.dumps(scores, indent=1))
+    classes = class_count(arguments.table)
+    scores = run_all(
+        arguments, lambda row, seed: score(arguments.table, arguments.out, row, seed, classes, arguments.settings)
+    )
     print(f"| k = {classes} | labels from | seeds | " + " | ".join(SCORES) + " |")
     print("|---" * (3 + len(SCORES)) + "|")
     for cells in lines(scores):

@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,62 @@ def score(table: Path, out: Path, method: str, seed: int, settings: list[str], c
     return kept_scores(table, run, ["--method", method, "--seed", seed], settings, evaluate)
 
 
+def table_arguments(
+    description: str,
+    option: str,
+    rows: Sequence[str],
+    *,
+    choices: Sequence[str] | None = None,
+    repeated: Sequence[str] | None = None,
+) -> argparse.Namespace | None:
+    """The options that the tables share; None, with a word, where no collection is given.
+
+    `option` names the rows, by default `rows`, of `choices` if they are limited. With `repeated` there is an option for
+    the rows that take all seeds and not the first alone.
+    """
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("table", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument(option, dest="rows", nargs="+", default=list(rows), choices=choices)
+    if repeated is not None:
+        parser.add_argument("--repeated", nargs="*", default=list(repeated))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.FIELD=VALUE")
+    arguments = parser.parse_args()
+    if arguments.table is None or arguments.out is None:
+        print(f"{parser.prog} needs a labelled collection: python benchmarks/{parser.prog} TABLE.csv --out FOLDER")
+        return None
+    return arguments
+
+
+def run_all(
+    arguments: argparse.Namespace, score: Callable[[str, int], dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """`score(row, seed)` of every row and seed, side by side; written to OUT/scores.json, by row."""
+    repeated = getattr(arguments, "repeated", arguments.rows)
+    jobs = [
+        (row, seed)
+        for seed in arguments.seeds
+        for row in arguments.rows
+        if seed == arguments.seeds[0] or row in repeated
+    ]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        found = list(pool.map(lambda job: score(*job), jobs))
+    scores: dict[str, list[dict[str, Any]]] = {row: [] for row in arguments.rows}
+    for (row, _), result in zip(jobs, found, strict=True):
+        scores[row].append(result)
+    (arguments.out / "scores.json").write_text(json.dumps(scores, indent=1))
+    return scores
+
+
+def class_count(table: Path) -> int:
+    """The number of classes in a table with the column label."""
+    with table.open(newline="", encoding="utf-8") as file:
+        return len({row["label"] for row in csv.DictReader(file)})
+
+
 def cell(values: list[float]) -> str:
     """Mean and standard deviation over seeds."""
     if not values:
@@ -101,33 +157,15 @@ def rows(scores: dict[str, list[dict[str, Any]]]) -> list[tuple[str, list[str]]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path, nargs="?")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.FIELD=VALUE")
-    arguments = parser.parse_args()
-    if arguments.table is None or arguments.out is None:
-        print("methods_table.py needs a labelled collection: python benchmarks/methods_table.py TABLE.csv --out FOLDER")
+    if (arguments := table_arguments(__doc__, "--methods", METHODS)) is None:
         return
-    with arguments.table.open(newline="", encoding="utf-8") as file:
-        classes = len({row["label"] for row in csv.DictReader(file)})
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    jobs = [(method, seed) for seed in arguments.seeds for method in arguments.methods]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(
-            pool.map(
-                lambda job: score(arguments.table, arguments.out, job[0], job[1], arguments.settings, classes), jobs
-            )
-        )
-    scores: dict[str, list[dict[str, Any]]] = {method: [] for method in arguments.methods}
-    for (method, _), result in zip(jobs, found, strict=True):
-        scores[method].append(result)
-    (arguments.out / "scores.json").write_text(json.dumps(scores, indent=1))
-
-    k = found[0]["own_k"]["scores"]["video"]["k"] if "video" in found[0]["own_k"]["scores"] else "own"
+    classes = class_count(arguments.table)
+    scores = run_all(
+        arguments,
+        lambda method, seed: score(arguments.table, arguments.out, method, seed, arguments.settings, classes),
+    )
+    first = scores[arguments.rows[0]][0]["own_k"]["scores"]
+    k = first["video"]["k"] if "video" in first else "own"
     print(f"|  | NMI at k = {k} |  |  | NMI at k = {classes} classes |  |  | linear, test accuracy |  |  |")
     print("|---" * 10 + "|")
     print("|  | " + " | ".join(MODALITIES * 3) + " |")
