@@ -14,6 +14,7 @@ from tyro.extras import SubcommandApp
 
 from seehear import __version__
 from seehear.errors import DataError, SeehearError, UsageError
+from seehear.modalities import STREAMS_OF
 from seehear.progress import Progress
 
 if TYPE_CHECKING:
@@ -79,11 +80,11 @@ def scan(
     if out is not None:
         _check_ending(out, ".parquet")
     with Progress() as progress:
-        show = _shown(progress, "scan", "files")
+        show = progress.shown("scan", "files")
         manifest = scan_videos(
             videos,
             out=out,
-            need=_streams(modality),
+            need=STREAMS_OF[modality],
             min_seconds=min_seconds,
             workers=workers,
             strict=strict,
@@ -271,8 +272,8 @@ def predict(
         if Manifest.is_manifest(videos):
             manifest = Manifest.load(videos)
         else:
-            need = tuple(model.classifiers) if modality is None else _streams(modality)
-            show = _shown(progress, "scan", "files")
+            need = tuple(model.classifiers) if modality is None else STREAMS_OF[modality]
+            show = progress.shown("scan", "files")
             manifest = scan(videos, need=need, min_seconds=model.config.clip.seconds, workers=workers, progress=show)
         progress.note(manifest.summary_text())
         table = predict_videos(
@@ -285,7 +286,7 @@ def predict(
             workers=_workers(workers),
             device=_device(device),
             failures=failures,
-            progress=_shown(progress, "predict", "clips"),
+            progress=progress.shown("predict", "clips"),
         )
     write_table(table, Path(out))
     _print_failures(failures)
@@ -324,13 +325,13 @@ def embed(
     with Progress() as progress:
         table = embed_videos(
             run,
-            _scanned(run, videos, _streams(modality), progress),
+            _scanned(run, videos, STREAMS_OF[modality], progress),
             every_seconds=every,
-            modalities=_streams(modality),
+            modalities=STREAMS_OF[modality],
             workers=_workers(workers),
             device=_device(device),
             failures=failures,
-            progress=_shown(progress, "embed", "clips"),
+            progress=progress.shown("embed", "clips"),
         )
     write_table(table, Path(out))
     _print_failures(failures)
@@ -375,7 +376,7 @@ def label(
     with Progress() as progress:
         table = label_videos(
             run,
-            _scanned(run, videos, _streams(modality), progress),
+            _scanned(run, videos, STREAMS_OF[modality], progress),
             modality=modality,
             every_seconds=every,
             head="consensus" if head == "consensus" else int(head),
@@ -383,7 +384,7 @@ def label(
             workers=_workers(workers),
             device=_device(device),
             failures=failures,
-            progress=_shown(progress, "label", "clips"),
+            progress=progress.shown("label", "clips"),
         )
     write_table(table, Path(out))
     _print_failures(failures)
@@ -458,7 +459,7 @@ def cluster(
         from seehear.tasks.stability_picture import stability_svg
 
         with Progress() as progress:
-            estimate = posthoc.choose_k(read, ks, progress=_shown(progress, "compare", "labellings"), **options)
+            estimate = posthoc.choose_k(read, ks, progress=progress.shown("compare", "labellings"), **options)
         k, result["estimate"] = estimate.k, estimate.as_dict()
         lines += [_estimate_text(estimate.table), estimate.as_text()]
         if plot is not None:
@@ -503,12 +504,7 @@ def report(
     from seehear.report import build_report
 
     with Progress() as progress:
-        tasks: dict[str, Any] = {}
-
-        def show(task: str, done: int, total: int) -> None:
-            tasks.setdefault(task, _shown(progress, task, "done"))(done, total)
-
-        page = build_report(run, truth=labels, out=out, progress=show)
+        page = build_report(run, truth=labels, out=out, progress=_tasks_shown(progress))
     print(page)
 
 
@@ -629,7 +625,7 @@ def evaluate(
                 baselines=baselines,
                 degrade=() if degrade is None else _numbers(degrade),
                 device=_device(device),
-                progress=_shown(progress, "embed", "clips"),
+                progress=progress.shown("embed", "clips"),
             )
         text = _clustering_text(result) + (_purity_text(result) if purity else "")
         kept = evaluations.save(
@@ -646,8 +642,8 @@ def evaluate(
         with Progress() as progress:
             options |= {
                 "device": _device(device),
-                "scan_progress": _shown(progress, "scan", "files"),
-                "progress": _shown(progress, "embed", "clips"),
+                "scan_progress": progress.shown("scan", "files"),
+                "progress": progress.shown("embed", "clips"),
             }
             if what == "linear":
                 result = evaluate_linear(run, data, **options)
@@ -959,7 +955,7 @@ def weights(
         with Progress() as progress:
             told = tasks.import_weights(
                 source, out, audio_weights=audio_weights, modality=modality or "both", statistics=statistics,
-                settings=set, ignore=ignore, workers=_workers(workers), progress=_shown(progress, "scan", "files"),
+                settings=set, ignore=ignore, workers=_workers(workers), progress=progress.shown("scan", "files"),
             )  # fmt: skip
     elif format is None:
         raise UsageError("weights export needs --format", f"one of {', '.join(tasks.FORMATS)}")
@@ -1014,13 +1010,9 @@ def _scanned(run: str, videos: str | None, need: tuple[str, ...], progress: Prog
         return Manifest.load(videos)
     # A model of one modality asks no more of the videos than it looks at.
     need = tuple(stream for stream in streams_of(tuple(Model.load(run).modalities.values())) if stream in need) or need
-    manifest = scan(videos, need=need, min_seconds=config.clip.seconds, progress=_shown(progress, "scan", "files"))
+    manifest = scan(videos, need=need, min_seconds=config.clip.seconds, progress=progress.shown("scan", "files"))
     progress.note(manifest.summary_text())
     return manifest
-
-
-def _streams(modality: Modality) -> tuple[str, ...]:
-    return ("video", "audio") if modality == "both" else (modality,)
 
 
 def _workers(workers: int | None) -> int:
@@ -1041,26 +1033,12 @@ def _check_ending(out: str, *endings: str) -> None:
         raise UsageError(f"cannot write {out}: its ending must be {' or '.join(endings)}")
 
 
-def _shown(progress: Progress, description: str, unit: str) -> Any:
-    """A callback (done, total) that shows a task; the task begins at its first call."""
-    begun = False
-
-    def show(done: int, total: int) -> None:
-        nonlocal begun
-        if not begun:
-            progress.start(description, total, unit)
-            begun = True
-        progress.update(done, total)
-
-    return show
-
-
 def _tasks_shown(progress: Progress) -> Any:
     """A callback (task, done, total) that shows each task under its name."""
     tasks: dict[str, Any] = {}
 
     def show(task: str, done: int, total: int) -> None:
-        tasks.setdefault(task, _shown(progress, task, "done"))(done, total)
+        tasks.setdefault(task, progress.shown(task, "done"))(done, total)
 
     return show
 

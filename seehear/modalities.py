@@ -28,6 +28,10 @@ MODALITIES: dict[str, Modality] = {
 }
 
 
+STREAMS_OF: dict[str, tuple[str, ...]] = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
+"""The encoders, or streams, that each choice of `--modality` asks for."""
+
+
 def streams_of(modalities: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """The streams ("video", "audio", in this order) that these modalities are made from."""
     needed = {MODALITIES[m].stream for m in modalities}

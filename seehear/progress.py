@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -74,6 +75,19 @@ class Progress:
             self._shown = now
             left = f", {_duration((self._total - done) / rate)} left" if rate else ""
             self._print(f"{self._description}: {done}/{self._total} {self._unit} {text}{left} {note}".rstrip())
+
+    def shown(self, description: str, unit: str) -> Callable[[int, int], None]:
+        """A callback (done, total) that shows a task; the task begins at its first call."""
+        begun = False
+
+        def show(done: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                self.start(description, total, unit)
+                begun = True
+            self.update(done, total)
+
+        return show
 
     def note(self, text: str) -> None:
         """Print a line that stays."""

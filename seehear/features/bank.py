@@ -20,6 +20,14 @@ def view_name(encoder: str, view: int) -> str:
     return f"{encoder}@{view}" if view else encoder
 
 
+def mean_by_video(video_ids: Sequence[str], x: np.ndarray) -> dict[str, np.ndarray]:
+    """The mean (D,) of the rows (N, D) of each video, by its id."""
+    rows: dict[str, list[int]] = {}
+    for row, video_id in enumerate(video_ids):
+        rows.setdefault(video_id, []).append(row)
+    return {video_id: x[of].mean(axis=0) for video_id, of in rows.items()}
+
+
 @dataclass
 class FeatureBank:
     """Features of the clips `refs` (this process's share of the collection), one array for each encoder.

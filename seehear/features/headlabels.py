@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ def head_rows(
     rows = posterior_rows(p if adapt is None else adapt(p))
     chosen = rows["cluster"]
     agreeing = []
-    for other in np.delete(_labels(heads, inputs), head, axis=0):
+    for other in _labels(heads, inputs, [h for h in range(heads.count) if h != head]):
         counts = np.zeros((heads.clusters, heads.clusters), dtype=np.int64)
         np.add.at(counts, (other, chosen), 1)
         agreeing.append(counts.argmax(1)[other] == chosen)
@@ -69,7 +69,7 @@ def consensus_names(heads: ClusterHeads, inputs: Mapping[str, Tensor]) -> np.nda
 
     See `seehear.cluster.consensus`. A cluster of a head in which no row falls gets a name that is left over.
     """
-    found = consensus(_labels(heads, inputs).T, heads.clusters)
+    found = consensus(np.stack(_labels(heads, inputs, range(heads.count)), axis=1), heads.clusters)
     names = np.empty((heads.count, heads.clusters), dtype=np.int64)
     for head, of in enumerate(found.relabelled):
         left = iter([name for name in range(heads.clusters) if name not in of.values()])
@@ -85,11 +85,13 @@ def consensus_rows(
     The agreement is the share of heads whose own cluster has the name of the row's. `adapt` may change p.
     """
     p = torch.zeros(len(next(iter(inputs.values()))), heads.clusters)
+    named = []
     for head in range(heads.count):
-        p.index_add_(1, torch.from_numpy(names[head]), log_p(heads, inputs, head).softmax(1) / heads.count)
+        of_head = log_p(heads, inputs, head)
+        p.index_add_(1, torch.from_numpy(names[head]), of_head.softmax(1) / heads.count)
+        named.append(names[head][of_head.argmax(1).numpy()])
     rows = posterior_rows(p if adapt is None else adapt(p))
-    named = np.take_along_axis(names, _labels(heads, inputs), axis=1)
-    return rows | {"agreement": (named == rows["cluster"]).mean(0).astype(np.float32)}
+    return rows | {"agreement": (np.stack(named) == rows["cluster"]).mean(0).astype(np.float32)}
 
 
 def posterior_rows(p: Tensor) -> dict[str, np.ndarray]:
@@ -106,6 +108,6 @@ def posterior_rows(p: Tensor) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _labels(heads: ClusterHeads, inputs: Mapping[str, Tensor]) -> np.ndarray:
-    """The cluster of every row by every head, (H, N) int64."""
-    return np.stack([log_p(heads, inputs, head).argmax(1).numpy() for head in range(heads.count)])
+def _labels(heads: ClusterHeads, inputs: Mapping[str, Tensor], of: Iterable[int]) -> list[np.ndarray]:
+    """The cluster of every row by some of the heads, each (N,) int64."""
+    return [log_p(heads, inputs, head).argmax(1).numpy() for head in of]

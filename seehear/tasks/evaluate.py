@@ -23,11 +23,11 @@ from seehear.data.manifest import Manifest
 from seehear.data.views import SpectrogramView
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
-from seehear.features.bank import FeatureBank
+from seehear.features.bank import FeatureBank, mean_by_video
 from seehear.features.extract import extract
 from seehear.features.model import LABELLING_OF, Model, table_bank, usable_videos
 from seehear.methods.deepcluster import cluster_features
-from seehear.modalities import streams_of
+from seehear.modalities import STREAMS_OF, streams_of
 from seehear.models import build_encoders
 from seehear.tasks.clustering import clustering_scores, load_truth, match, purity_table
 from seehear.tasks.label import label_table, open_run, video_labels
@@ -343,7 +343,7 @@ def evaluate_transfer(
             )
         material = _given_material(subject, opened, make_predictor(protocol, shots, seeds), PROTOCOLS[protocol])
     else:
-        streams = opened.streams if modality is None else ("video", "audio") if modality == "both" else (modality,)
+        streams = opened.streams if modality is None else STREAMS_OF[modality]
         plan = make_plan(
             subject.restricted(streams), protocol, paper=paper, data=str(data), clips=clips, pooling=pooling,
             window_seconds=window_seconds, shots=shots, seeds=seeds,
@@ -500,12 +500,9 @@ def across_modalities(
     """
     if not {"video", "audio"} <= set(model.projections):
         return {}
-    rows: dict[str, list[int]] = {}
-    for row, ref in enumerate(bank.refs):
-        rows.setdefault(ref.video_id, []).append(row)
-    projected = model.project(bank)
-    means = {m: np.stack([projected[m][rows[v]].mean(0) for v in videos]) for m in ("video", "audio")}
-    pair, names = (means["video"], means["audio"]), ("video", "audio")
+    projected, names = model.project(bank), ("video", "audio")
+    means = {m: mean_by_video([r.video_id for r in bank.refs], projected[m]) for m in names}
+    pair = (np.stack([means["video"][v] for v in videos]), np.stack([means["audio"][v] for v in videos]))
     nearest = cross_modal_neighbours(*pair, min(max(RECALL_AT), len(videos) - 1), names=names)
     return {
         "cross_modal": cross_modal_recall(*pair, names=names),

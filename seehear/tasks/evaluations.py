@@ -128,7 +128,7 @@ def save(
         return None
     config = folder.load_config()
     given = _given(options or {})
-    spec = None if data is None else _absolute(data)
+    spec = None if data is None else absolute(data)
     choice = json.dumps([spec, given], sort_keys=True)
     digest = hashlib.sha256(choice.encode("utf-8", "surrogateescape")).hexdigest()
     name = OWN_CLASSES if data is None else data_name(data)
@@ -213,7 +213,7 @@ def _confusions(result: Mapping[str, Any]) -> dict[str, Any]:
     return {modality: add_confusions([part[modality] for part in parts]) for modality in shared}
 
 
-def _absolute(data: str | os.PathLike[str]) -> str:
+def absolute(data: str | os.PathLike[str]) -> str:
     """The data's path, whatever folder the command was run in; `NAME:PATH` keeps its name."""
     text = os.fspath(data)
     name, colon, path = text.partition(":")

@@ -36,7 +36,7 @@ from seehear.features.bank import FeatureBank
 from seehear.features.model import Model, bank_table, usable_videos
 from seehear.files import write_atomic
 from seehear.methods.finetune import Finetune
-from seehear.modalities import streams_of
+from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
 from seehear.recipes import FINETUNE_PROTOCOLS, finetune_recipe
 from seehear.recipes import recipe as named_recipe
@@ -44,17 +44,19 @@ from seehear.tasks import evaluations
 from seehear.tasks.evaluate import mean_over_splits
 from seehear.tasks.label import write_table
 from seehear.tasks.metrics import confusion
-from seehear.tasks.predict import ENCODERS_OF, by_modality, class_probabilities, ranked_classes
+from seehear.tasks.predict import by_modality, class_probabilities, ranked_classes
 from seehear.tasks.pretrain import (
     SHORT_BY_SECONDS,
     choose_device,
     fill_cache,
+    gather_bank,
     media_cache,
     peak_memory_bytes,
     training,
     use_bfloat16,
     workers_of,
 )
+from seehear.tasks.subjects import UNTRAINED
 from seehear.tasks.transfer import (
     TEST,
     Answers,
@@ -69,7 +71,6 @@ from seehear.tasks.transfer import (
 )
 from seehear.types import ClipRef
 
-UNTRAINED = "untrained:"
 _STREAM_OF = {
     "ucf101": "video", "hmdb51": "video", "esc50": "audio", "esc10": "audio", "dcase2014": "audio",
 }  # fmt: skip
@@ -161,7 +162,7 @@ def evaluate_finetune(
     if not folder.is_dir():
         raise UsageError(f"{run} is no folder of a run", f"seehear finetune {run} --data {data} --out FOLDER")
     options = {
-        "data": os.path.abspath(data) if Path(data).exists() else str(data),
+        "data": evaluations.absolute(data),
         "split": split or "all",
         "protocol": protocol,
         "modality": modality,
@@ -299,11 +300,11 @@ def choose_encoders(start: Start, dataset: DataSet, modality: str | None) -> tup
     """The encoders to finetune: those asked for, or those of what the run and the data both have."""
     there = tuple(start.modalities)
     if modality is not None:
-        if modality not in ENCODERS_OF:
-            raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(ENCODERS_OF)}")
-        if not set(ENCODERS_OF[modality]) <= set(there):
+        if modality not in STREAMS_OF:
+            raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(STREAMS_OF)}")
+        if not set(STREAMS_OF[modality]) <= set(there):
             raise UsageError(f"the run has no encoder of {modality!r}", f"it has: {' and '.join(there)}")
-        return ENCODERS_OF[modality]
+        return STREAMS_OF[modality]
     stream = _STREAM_OF.get(dataset.name)
     if stream is None and all(_is_sound(row["path"]) for row in dataset.rows):
         stream = "audio"
@@ -571,22 +572,15 @@ def _probabilities(
         bfloat16=use_bfloat16(model.config, trainer.device),
         progress=_shown(progress, stop, title, "clips", f"go on with `{command}`"),
     )  # fmt: skip
-    parts = dist.all_gather_objects((share.refs, share.features))
-    gathered = [ref for found, _ in parts for ref in found]
-    features = {name: np.concatenate([of[name] for _, of in parts]) for name in share.features}
-    return FeatureBank(gathered, features, np.ones(len(gathered), dtype=bool))
+    return gather_bank(share)
 
 
 def _shown(progress: Progress, stop: StopRequest, title: str, unit: str, remedy: str) -> Callable[[int, int], None]:
     """A callback that shows a task, and leaves it when a signal came."""
-    begun = False
+    update = progress.shown(title, unit)
 
     def show(done: int, total: int) -> None:
-        nonlocal begun
-        if not begun:
-            progress.start(title, total, unit)
-            begun = True
-        progress.update(done, total)
+        update(done, total)
         if stop:
             raise Interrupted(f"stopped by {stop.name}", remedy)
 

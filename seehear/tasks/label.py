@@ -18,6 +18,7 @@ from seehear.errors import RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import LABELLING_OF, Model, table_bank
 from seehear.files import write_atomic
+from seehear.modalities import STREAMS_OF
 from seehear.tasks.clustering import prevailing_cluster
 from seehear.tasks.head_label import Head, embed_what_there_is, head_labels
 
@@ -190,12 +191,12 @@ def label(
     elif source is not None and modality == "both" and model.heads is not None and len(model.heads.sources) > 1:
         features, has = embed_what_there_is(model, source, **options)
     else:
-        needed = ("video", "audio") if modality == "both" else (modality,)
-        features = embed(run, source, modalities=needed, **options)
+        videos = Manifest.load(folder.manifest) if source is None else source
+        features = model.embed(videos, modalities=STREAMS_OF[modality], **options)
     bank = table_bank(features)
     if not by_heads:
         return one_modality(label_table(model, bank), modality)
-    own = bank if folder.imported else table_bank(pq.read_table(folder.features))
+    own = table_bank(pq.read_table(folder.features)) if head == "consensus" or running is not None else bank
     rows = head_labels(model, own, bank, modality, head, None if running is None else Path(running))
     found = one_modality(_with_refs(bank, {f"{name}_{modality}": pa.array(x) for name, x in rows.items()}), modality)
     return found if has is None else found.append_column("labelled_by", pa.array(has))

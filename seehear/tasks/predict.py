@@ -18,10 +18,9 @@ from seehear.features.bank import FeatureBank
 from seehear.features.extract import extract
 from seehear.features.model import Model, segments, usable_videos
 from seehear.methods.finetune import Probabilities
-from seehear.modalities import streams_of
+from seehear.modalities import STREAMS_OF, streams_of
 from seehear.types import ClipRef
 
-ENCODERS_OF = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
 """The encoders that each choice of `--modality` asks for."""
 
 
@@ -110,11 +109,11 @@ def predict(
     model = load_finetuned(run)
     if modality is None:
         modality = "both" if len(model.classifiers) == 2 else next(iter(model.classifiers))
-    if modality not in ENCODERS_OF or not all(name in model.classifiers for name in ENCODERS_OF[modality]):
+    if modality not in STREAMS_OF or not all(name in model.classifiers for name in STREAMS_OF[modality]):
         raise UsageError(
             f"{run} has no classifier by {modality!r}", f"it was finetuned on: {' and '.join(model.classifiers)}"
         )
-    views = {name: model.modalities[name] for name in ENCODERS_OF[modality]}
+    views = {name: model.modalities[name] for name in STREAMS_OF[modality]}
     streams = streams_of(tuple(views.values()))
     manifest = source if isinstance(source, Manifest) else scan(
         source, need=streams, min_seconds=model.config.clip.seconds, workers=workers

@@ -328,7 +328,7 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
         )
         for name in labellings
     }
-    bank = _gather_bank(share)
+    bank = gather_bank(share)
     if not dist.is_main():
         return
     model = Model(
@@ -347,7 +347,8 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     progress.note(f"finished: {folder.path}")
 
 
-def _gather_bank(share: FeatureBank) -> FeatureBank:
+def gather_bank(share: FeatureBank) -> FeatureBank:
+    """The shares of all processes as one bank, which every process has."""
     if dist.world_size() == 1:
         return share
     shares = dist.all_gather_objects(share)

@@ -18,6 +18,7 @@ from seehear.data.manifest import Manifest
 from seehear.data.views import Statistics
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
+from seehear.features.bank import mean_by_video
 from seehear.features.model import LABELLING_OF, Model, usable_videos
 from seehear.methods import build_method
 from seehear.modalities import streams_of
@@ -133,19 +134,11 @@ def _given(path: Path, column: str | None) -> GivenFeatures:
         raise DataError(f"{path}: its rows name no videos", "add a column of texts video_id or path")
     ids = read[0].keys["video"].to_pylist()
     names = list(wanted) or [str(read[0].column)]
-    return GivenFeatures(path, {name: _means(ids, f.x) for name, f in zip(names, read, strict=True)})
+    return GivenFeatures(path, {name: mean_by_video(ids, f.x) for name, f in zip(names, read, strict=True)})
 
 
 def _has_vectors(table: pa.Table, name: str) -> bool:
     return name in table.column_names and pa.types.is_nested(table.schema.field(name).type)
-
-
-def _means(ids: Sequence[str], x: np.ndarray) -> dict[str, np.ndarray]:
-    """The mean of the rows (N, D) of each video."""
-    rows: dict[str, list[int]] = {}
-    for row, video in enumerate(ids):
-        rows.setdefault(video, []).append(row)
-    return {video: x[of].mean(axis=0) for video, of in rows.items()}
 
 
 def _npz_table(path: Path) -> pa.Table:

@@ -29,7 +29,7 @@ from seehear.data.clips import centred_requests, clip_refs, plain_requests
 from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
 from seehear.errors import DataError, UsageError
-from seehear.features.bank import FeatureBank
+from seehear.features.bank import FeatureBank, mean_by_video
 from seehear.features.extract import evaluation, extract
 from seehear.features.model import LABELLING_OF, Model, usable_videos, weights_sha256
 from seehear.files import write_atomic
@@ -243,10 +243,7 @@ def video_features(bank: FeatureBank) -> dict[str, dict[str, np.ndarray]]:
     for modality, labelling in LABELLING_OF.items():
         if not all(n in bank.features for n in labelling.split("+")):
             continue
-        rows: dict[str, list[np.ndarray]] = {}
-        for ref, row in zip(bank.refs, bank.joined(labelling), strict=True):
-            rows.setdefault(ref.video_id, []).append(row)
-        found[modality] = {video_id: np.mean(r, axis=0) for video_id, r in rows.items()}
+        found[modality] = mean_by_video([r.video_id for r in bank.refs], bank.joined(labelling))
     return found
 
 
