@@ -30,16 +30,16 @@ import torch
 from support import machine
 
 import seehear
-from seehear.api import make_config
+from seehear.data.cache import media_cache
 from seehear.data.clips import clip_refs, plain_requests
-from seehear.data.loader import ClipLoader
+from seehear.data.loader import ClipLoader, workers_of
 from seehear.data.manifest import Manifest
 from seehear.data.views import SpectrogramView, Statistics, normalise_frames, video_view
 from seehear.features.extract import evaluation
+from seehear.features.frozen import Sampling, clip_features
 from seehear.features.model import Model, usable_videos
 from seehear.models import build_encoders
-from seehear.tasks.pretrain import media_cache, workers_of
-from seehear.tasks.transfer import Sampling, clip_features
+from seehear.pretraining.plan import make_config
 
 RESULTS = Path(__file__).parent / "results" / "extraction.json"
 BOTH = {"video": "video", "audio": "audio"}

@@ -39,9 +39,9 @@ import torch.nn.functional as F
 from support import machine
 from torch import Tensor, nn
 
-from seehear.api import make_config
-from seehear.hypotheses import Hypotheses, parse
+from seehear.hypotheses.language import Hypotheses, parse
 from seehear.methods.gdt import GDT, gdt_nce
+from seehear.pretraining.plan import make_config
 
 RESULTS = Path(__file__).parent / "results" / "gdt.json"
 ROW_OF_LOSS, ROW_OF_STEP = "l", "m"

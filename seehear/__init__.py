@@ -23,43 +23,80 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from seehear.api import (
-        choose_k,
-        cluster_features,
-        detect,
-        evaluate,
-        export_weights,
-        finetune,
-        import_weights,
-        label,
-        load,
-        localize,
-        predict,
-        pretrain,
-        report,
-        scan,
-        show_weights,
-    )
     from seehear.config import Config
+    from seehear.data import scan
+    from seehear.doctor import examine
+    from seehear.hypotheses import list_hypotheses, search_hypotheses, show_hypotheses
+    from seehear.labelling import choose_k, cluster_features, embed, label, label_features
+    from seehear.localization import detect, localize
+    from seehear.methods import list_methods
+    from seehear.pretraining import load, pretrain
+    from seehear.recipes import show_recipes
+    from seehear.transfer import (
+        evaluate,
+        evaluate_audio_linear,
+        evaluate_clustering,
+        evaluate_few_shot,
+        evaluate_finetune,
+        evaluate_knn,
+        evaluate_linear,
+        evaluate_retrieval,
+        evaluate_svm,
+        evaluate_table,
+        finetune,
+        predict,
+    )
+    from seehear.weights import export_weights, import_weights, show_weights
 
-_PLACES = {
-    "scan": "seehear.api",
-    "pretrain": "seehear.api",
-    "load": "seehear.api",
-    "label": "seehear.api",
-    "cluster_features": "seehear.api",
-    "choose_k": "seehear.api",
-    "evaluate": "seehear.api",
-    "finetune": "seehear.api",
-    "predict": "seehear.api",
-    "localize": "seehear.api",
-    "detect": "seehear.api",
-    "report": "seehear.api",
-    "show_weights": "seehear.api",
-    "import_weights": "seehear.api",
-    "export_weights": "seehear.api",
-    "Config": "seehear.config",
+_HOMES = {
+    "seehear.data": ("scan",),
+    "seehear.pretraining": (
+        "load",
+        "pretrain",
+    ),
+    "seehear.labelling": (
+        "choose_k",
+        "cluster_features",
+        "embed",
+        "label",
+        "label_features",
+    ),
+    "seehear.transfer": (
+        "evaluate",
+        "evaluate_audio_linear",
+        "evaluate_clustering",
+        "evaluate_few_shot",
+        "evaluate_finetune",
+        "evaluate_knn",
+        "evaluate_linear",
+        "evaluate_retrieval",
+        "evaluate_svm",
+        "evaluate_table",
+        "finetune",
+        "predict",
+    ),
+    "seehear.localization": (
+        "detect",
+        "localize",
+    ),
+    "seehear.weights": (
+        "export_weights",
+        "import_weights",
+        "show_weights",
+    ),
+    "seehear.hypotheses": (
+        "list_hypotheses",
+        "search_hypotheses",
+        "show_hypotheses",
+    ),
+    "seehear.methods": ("list_methods",),
+    "seehear.recipes": ("show_recipes",),
+    "seehear.doctor": ("examine",),
+    "seehear.config": ("Config",),
+    "seehear.report": ("report",),
 }
+"""Where the public names live. A room is imported when one of its names is asked for."""
+_PLACES = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Config",
@@ -67,17 +104,34 @@ __all__ = [
     "choose_k",
     "cluster_features",
     "detect",
+    "embed",
     "evaluate",
+    "evaluate_audio_linear",
+    "evaluate_clustering",
+    "evaluate_few_shot",
+    "evaluate_finetune",
+    "evaluate_knn",
+    "evaluate_linear",
+    "evaluate_retrieval",
+    "evaluate_svm",
+    "evaluate_table",
+    "examine",
     "export_weights",
     "finetune",
     "import_weights",
     "label",
+    "label_features",
+    "list_hypotheses",
+    "list_methods",
     "load",
     "localize",
     "predict",
     "pretrain",
     "report",
     "scan",
+    "search_hypotheses",
+    "show_hypotheses",
+    "show_recipes",
     "show_weights",
 ]
 

@@ -38,6 +38,11 @@ def rank() -> int:
     return torch_dist.get_rank() if is_initialized() else 0
 
 
+def launched_rank() -> int:
+    """The number that torchrun gave this process, whether or not it has joined the others; else 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes files and prints (rank 0)."""
     return rank() == 0

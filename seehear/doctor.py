@@ -6,8 +6,10 @@ import importlib.util
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from seehear.commands import command
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,27 @@ class Check:
     remedy: str = ""
 
 
+def _text(checks: list[Check], _: object) -> str:
+    lines = []
+    for check in checks:
+        lines.append(f"{check.status:<7} {check.name}: {check.found}")
+        lines += [f"        -> {check.remedy}"] if check.remedy else []
+    return "\n".join(lines)
+
+
+@command(
+    "doctor",
+    group="know",
+    example="seehear doctor",
+    text=_text,
+    as_json=lambda checks: [asdict(check) for check in checks],
+    exit_code=lambda checks: 3 if any(check.status == "missing" for check in checks) else 0,
+)
 def examine() -> list[Check]:
-    """Look at Python, PyTorch, decoding, encoders of the page's thumbnails, GPU, cores, memory and disk."""
+    """Say what this machine has, what it lacks and what that means.
+
+    Looks at Python, PyTorch, decoding, encoders of the page's thumbnails, GPU, cores, memory and disk.
+    """
     return [_python(), _torch(), *_decoding(), _torchcodec(), _gpu(), _cores(), _memory(), _disk()]
 
 

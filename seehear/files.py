@@ -7,8 +7,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seehear.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def sync_folder(folder: Path) -> None:
@@ -18,6 +22,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_ending(path: str | Path | None, *endings: str) -> None:
+    """Before any work is done: raise `UsageError` if a file to write (None: there is none) has another ending."""
+    if path is not None and not str(path).endswith(endings):
+        raise UsageError(f"cannot write {path}: its ending must be {' or '.join(endings)}")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -56,3 +66,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(path.parent)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write as the file's ending says: .csv or .parquet."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    if path.suffix == ".csv":
+        pa.csv.write_csv(table, sink)
+    elif path.suffix == ".parquet":
+        pq.write_table(table, sink)
+    else:
+        raise UsageError(f"cannot write {path.name}: its ending is neither .csv nor .parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, sink.getvalue().to_pybytes())

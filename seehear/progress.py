@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 PLAIN_SECONDS = 10.0
+_shown_by_default = contextvars.ContextVar("shown_by_default", default=False)
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[None]:
+    """Within the block all that takes long shows its progress, as it does on the command line."""
+    token = _shown_by_default.set(True)
+    try:
+        yield
+    finally:
+        _shown_by_default.reset(token)
 
 
 class Progress:
     """Shows one task at a time with its rate and the time left, on standard error.
 
-    Used as a context manager. `note` prints a line that stays.
+    Used as a context manager. `note` prints a line that stays. With `quiet` None that is up to `shown`:
+    everything on the command line, nothing in Python.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool | None = False) -> None:
+        self.quiet = not _shown_by_default.get() if quiet is None else quiet
         self._live: Any = None
         self._task: Any = None
         self._description, self._unit, self._total = "", "", 0
@@ -89,10 +103,24 @@ class Progress:
 
         return show
 
+    def tasks(self, unit: str) -> Callable[[str, int, int], None]:
+        """A callback (task, done, total) that shows each task under its name."""
+        begun: dict[str, Callable[[int, int], None]] = {}
+
+        def show(task: str, done: int, total: int) -> None:
+            begun.setdefault(task, self.shown(task, unit))(done, total)
+
+        return show
+
     def note(self, text: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
             self._print(text)
+
+    def left_out(self, reports: Sequence[Mapping[str, Any]]) -> None:
+        """Say which videos failed, and why."""
+        for report in reports:
+            self.note(f"left out: {report['path']}: {report['reason']}: {report['detail']}")
 
     def _print(self, text: str) -> None:
         if self._live is not None:

@@ -200,11 +200,11 @@ def test_lists_are_for_people_and_for_scripts(command, capsys):
 def test_a_recipe_can_be_read_and_used_again(capsys):
     import yaml
 
-    from seehear import config as configuration
     from seehear.recipes import recipe
+    from seehear.settings import from_dict
 
     _, out, _ = run(capsys, "recipes", "xdc-ig")
-    assert configuration.from_dict(yaml.safe_load(out)) == recipe("xdc-ig")
+    assert from_dict(yaml.safe_load(out)) == recipe("xdc-ig")
 
 
 def test_help_needs_no_torch():

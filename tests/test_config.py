@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import yaml
 
-from seehear import config as configuration
-from seehear.config import Config, OptimConfig, setting_docs, setting_names, to_dict, with_settings
+from seehear.config import Config, OptimConfig
 from seehear.errors import UsageError
 from seehear.recipes import RECIPES, recipe
+from seehear.settings import from_dict, load_config, save_config, setting_docs, setting_names, to_dict, with_settings
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_recipes_are_consistent_and_survive_yaml(name, tmp_path):
     config = recipe(name)
     config.check()
     assert config.recipe == name
-    configuration.save(config, tmp_path / "config.yaml")
-    assert configuration.load(tmp_path / "config.yaml") == config
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
 
 
 def test_recipes_hold_the_numbers_of_the_papers_table_10():
@@ -123,7 +123,7 @@ def test_unknown_names_in_a_file_are_errors():
     values = to_dict(Config())
     values["cluster"]["kay"] = 3
     with pytest.raises(UsageError, match=r"cluster\.k"):
-        configuration.from_dict(yaml.safe_load(yaml.safe_dump(values)))
+        from_dict(yaml.safe_load(yaml.safe_dump(values)))
 
 
 def test_settings_cannot_be_changed_in_place():

@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import itertools
+import json
 import os
 import re
 import shlex
@@ -20,16 +21,19 @@ from typing import Any
 
 import pytest
 import yaml
+from tyro.conf import Positional
 
 import seehear
 import seehear.errors
 from seehear.cli import main
-from seehear.config import Config, setting_docs, setting_names, with_settings
+from seehear.cli.assemble import all_commands
+from seehear.config import Config
 from seehear.data.datasets import READERS
 from seehear.data.manifest import REASONS
+from seehear.localization.localizer import localizer_settings
 from seehear.methods import METHODS
 from seehear.recipes import RECIPES
-from seehear.tasks.localizer import localizer_settings
+from seehear.settings import setting_docs, setting_names, with_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -37,7 +41,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
     "index", "quickstart", "concepts", "methods", "gdt", "selavi", "commands", "transfer", "finetune",
     "localization", "cluster", "weights", "search-hypotheses", "data", "formats", "settings", "python", "multi-gpu",
-    "adding-a-method", "adding-a-factor",
+    "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
     "troubleshooting", "architecture", "results",
 ]  # fmt: skip
 
@@ -79,13 +83,13 @@ def help_of(*command: str) -> str:
     output, columns = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "200"
     try:
-        with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as end:
+        with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
             main([*command, "--help"])
     finally:
         os.environ.pop("COLUMNS")
         if columns is not None:
             os.environ["COLUMNS"] = columns
-    assert not end.value.code
+    assert output.getvalue()
     return re.sub(r"\x1b\[[\d;]*m", "", output.getvalue())
 
 
@@ -96,9 +100,25 @@ def options_of(*command: str) -> set[str]:
 
 
 def subcommands() -> set[str]:
-    found = re.search(r"\{([a-z,-]+)\}", help_of())
-    assert found
-    return set(found[1].split(","))
+    """All that `seehear --help` lists; of two words also the first one alone."""
+    names = re.findall(r"^  ([a-z-]+(?: [a-z-]+)?)$", help_of(), re.MULTILINE)
+    return {*names, *(name.partition(" ")[0] for name in names)}
+
+
+def command_of(words: list[str]) -> tuple[str, ...]:
+    """The words that name the command, of those that are given."""
+    second = [word for word in words[1:] if f"{words[0]} {word}" in subcommands()]
+    if second:
+        return words[0], second[0]
+    return ("hypotheses", "list") if words[0] == "hypotheses" else (words[0],)
+
+
+def options_on(words: list[str]) -> set[str]:
+    """The options of the command that is meant; of all its subcommands where a shell variable stands for one."""
+    if len(words) > 1 and words[1].startswith("$"):
+        of = [name.split() for name in subcommands() if name.startswith(f"{words[0]} ")]
+        return set().union(*(options_of(*name) for name in of))
+    return options_of(*command_of(words))
 
 
 def test_help_is_read_aright():
@@ -122,7 +142,7 @@ def test_commands_and_options_exist(page):
             wrong.append(" ".join(words))
         else:
             given = {w.partition("=")[0] for w in words if OPTION.match(w)}
-            wrong += [f"{words[0]} {o}" for o in sorted(given - options_of(words[0]) - {"--help"})]
+            wrong += [f"{words[0]} {o}" for o in sorted(given - options_on(words) - {"--help"})]
     assert wrong == []
 
 
@@ -142,10 +162,23 @@ def test_values_of_options_exist(page):
                 assert value in RECIPES
 
 
-@pytest.mark.parametrize("command", sorted(subcommands()))
-def test_every_option_is_documented(command):
+@pytest.mark.parametrize("command", sorted(all_commands()))
+def test_help_python_and_pages_of_a_command_agree(command):
+    """One signature: what the help lists, what Python takes and what docs/commands.md says are the same options."""
+    declared = all_commands()[command]
+    options = {o for o in options_of(*command.split()) - {"--help"} if not o.startswith("--no-")}
+    expected, texts = set(), declared.function.__doc__
+    for name, parameter in declared.parameters().items():
+        about = getattr(parameter.annotation, "__metadata__", ())
+        spelled = next((n for x in about if (n := getattr(x, "name", None))), name)
+        if Positional[str].__metadata__[0] not in about:
+            expected.add("--" + spelled.replace("_", "-"))
+        assert f"\n    {name}: " in texts, f"{name} has no text"
+    assert options == expected | ({"--json"} if declared.as_json else set())
+    public = getattr(seehear, declared.function.__name__)
+    assert getattr(public, "report", public) is declared.function  # the package `seehear.report` can be called
+    assert f"seehear.{declared.function.__name__}" in (DOCS / "python.md").read_text()
     text = (DOCS / "commands.md").read_text()
-    options = {o for o in options_of(command) - {"--help"} if not o.startswith("--no-")}
     assert [o for o in sorted(options) if not re.search(rf"{o}(?![\w-])", text)] == []
 
 
@@ -230,7 +263,9 @@ def test_the_method_shown_can_be_added(finished_run, tmp_path, monkeypatch):
     space: dict[str, Any] = {"__name__": "the_example"}
     exec(compile(source, "adding-a-method.md", "exec"), space)
     monkeypatch.setitem(METHODS, "audio-teacher", "both encoders learn the audio clusters")
-    monkeypatch.setattr("seehear.tasks.pretrain.build_method", lambda config, classes_of: space["AudioTeacher"](config))
+    monkeypatch.setattr(
+        "seehear.pretraining.run.build_method", lambda config, classes_of: space["AudioTeacher"](config)
+    )
     settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1"]
     seehear.pretrain(
         finished_run / "manifest.parquet", tmp_path / "run", method="audio-teacher", settings=settings, quiet=True
@@ -243,12 +278,13 @@ def test_the_factor_shown_can_be_added(collection, monkeypatch):
     import numpy as np
     import torch
 
-    from seehear import hypotheses
     from seehear.data.clips import clip_refs, transformation_requests
     from seehear.data.loader import ClipLoader
     from seehear.data.views import Statistics
     from seehear.features.model import usable_videos
+    from seehear.hypotheses import factors, language
     from seehear.methods import build_method
+    from seehear.pretraining.plan import make_config
     from tests.conftest import TINY_SETTINGS
 
     page = (DOCS / "adding-a-factor.md").read_text()
@@ -256,18 +292,18 @@ def test_the_factor_shown_can_be_added(collection, monkeypatch):
     space: dict[str, Any] = {"__name__": "the_example"}
     exec(compile(source, "adding-a-factor.md", "exec"), space)
     (order,) = re.findall(r"^    \((\w+(?:, \w+)+)\)$", page, re.MULTILINE)
-    kinds = [space.get(name) or getattr(hypotheses, name) for name in order.split(", ")]
-    monkeypatch.setattr(hypotheses, "FACTORS", {kind.name: kind for kind in kinds})
-    monkeypatch.setattr("seehear.data.loader.FACTORS", hypotheses.FACTORS)
+    kinds = [space.get(name) or getattr(factors, name) for name in order.split(", ")]
+    for module in ("hypotheses.factors", "hypotheses.language", "data.loader"):
+        monkeypatch.setattr(f"seehear.{module}.FACTORS", {kind.name: kind for kind in kinds})
 
     shown, refused = [words[2] for words in commands(page) if words[:2] == ["hypotheses", "show"]]
     main(["hypotheses", "show", shown])
     with pytest.raises(seehear.errors.UsageError, match="mirror does not change audio"):
-        hypotheses.parse(refused)
+        language.parse(refused)
     (text,) = [words[words.index("--hypotheses") + 1] for words in commands(page) if "--hypotheses" in words]
-    spec = hypotheses.parse(text)
+    spec = language.parse(text)
     settings = [*TINY_SETTINGS, "gdt.dimensions=8", "augment.flip_probability=0", "clip.crop_px=36"]
-    config = seehear.api.make_config(method="gdt", settings=[*settings, f"gdt.hypotheses={text}"])
+    config = make_config(method="gdt", settings=[*settings, f"gdt.hypotheses={text}"])
     videos = usable_videos(seehear.scan(collection, workers=0), ("video",))[:4]
     refs = clip_refs(videos, config.cluster)
     with ClipLoader(videos, config, {"video": "video"}, Statistics(), workers=0, cache=None) as loader:
@@ -280,9 +316,78 @@ def test_the_factor_shown_can_be_added(collection, monkeypatch):
     build_method(config)(batch.inputs, batch.codes).loss.backward()
 
 
+def example_of(page: str) -> dict[str, Any]:
+    """What the Python of an adding-... page defines; its indented lines of entries are not run."""
+    (source,) = blocks((DOCS / page).read_text(), "python")
+    space: dict[str, Any] = {"__name__": "the_example"}
+    exec(compile(source, page, "exec"), space)
+    return space
+
+
+def test_the_command_shown_can_be_added(collection, monkeypatch, capsys):
+    """The example of adding-a-command.md is listed, explained, called and refused like any other."""
+    census = example_of("adding-a-command.md")["census"]
+    monkeypatch.setattr("seehear.cli.assemble.all_commands", lambda: {"census": census.command})
+    monkeypatch.setattr("seehear.cli.help.all_commands", lambda: {"census": census.command})
+    main(["--help"])
+    assert "seehear census table.csv" in capsys.readouterr().out
+    main(["census", str(collection), "--least", "2", "--workers", "1", "--json"])
+    assert sum(json.loads(capsys.readouterr().out).values()) == 24
+    main(["census", str(collection), "--workers", "1"])
+    assert capsys.readouterr().out.count("\n") == 4
+    with pytest.raises(SystemExit) as end:
+        main(["census", str(collection), "--leest", "2"])
+    assert end.value.code == 2
+    assert "Decoding processes" in census.__doc__
+
+
+def test_the_protocol_shown_can_be_added(finished_run, collection, monkeypatch):
+    """The example of adding-a-protocol.md answers as scikit-learn's classifier does, and scores a run."""
+    import numpy as np
+    from sklearn.neighbors import NearestCentroid
+
+    from seehear.transfer import protocols
+    from seehear.transfer.frozen import evaluate_transfer
+
+    page = (DOCS / "adding-a-protocol.md").read_text()
+    space = example_of("adding-a-protocol.md")
+    entries = re.findall(r"^    ((?:PROTOCOLS|PREDICTORS|OURS)\[.*)$", page, re.MULTILINE)
+    tables = {name: dict(getattr(protocols, name)) for name in ("PROTOCOLS", "PREDICTORS", "OURS")}
+    exec("\n".join(entries), space | tables | {"Defaults": protocols.Defaults})
+    for name, table in tables.items():
+        monkeypatch.setattr(protocols, name, table)
+        assert "centroid" in table
+    monkeypatch.setattr("seehear.transfer.frozen.PROTOCOLS", tables["PROTOCOLS"])
+
+    rng = np.random.default_rng(0)
+    labels, x = np.repeat(list("abc"), 10), rng.normal(size=(30, 5)) + np.repeat(np.eye(5)[:3] * 3, 10, axis=0)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    answers = space["nearest_centroid"](x, labels, x).classes["accuracy"][0, :, 0]
+    assert (answers == NearestCentroid().fit(unit, labels).predict(unit)).mean() > 0.9
+    result = evaluate_transfer(finished_run, collection, "centroid", clips=1, baselines=True)
+    assert 0 <= result["scores"]["audio"]["accuracy"]["value"] <= 1
+    assert result["baselines"]["chance"]["audio"]["accuracy"]["value"] < 0.5
+
+
+def test_the_data_set_shown_can_be_added(collection, tmp_path, monkeypatch):
+    """The example of adding-a-data-set.md is opened by name, counts what is missing, and names what it lacks."""
+    from seehear.data import datasets
+
+    monkeypatch.setitem(datasets.READERS, "pairs", "pairs: train.txt and test.txt")
+    monkeypatch.setitem(datasets._READ, "pairs", example_of("adding-a-data-set.md")["read_pairs"])
+    files = sorted(collection.parent.rglob("*.mp4"))[:4]
+    (tmp_path / "train.txt").write_text("".join(f"c{i % 2} {file}\n" for i, file in enumerate(files[:3])))
+    with pytest.raises(seehear.errors.DataError, match=r"test\.txt"):
+        datasets.open_data(f"pairs:{tmp_path}")
+    (tmp_path / "test.txt").write_text(f"c0 {files[3]}\nc1 gone.mp4\n")
+    opened = datasets.open_data(f"pairs:{tmp_path}")
+    assert [row["split"] for row in opened.rows] == ["train"] * 3 + ["test"]
+    assert (opened.missing, opened.missing_paths) == ({"split": {"train": 0, "test": 1}}, ("gone",))
+
+
 def test_the_rows_of_gdt_stand_there_as_the_code_has_them():
-    from seehear.hypotheses import NAMED, parse, rows
-    from seehear.hypotheses_picture import as_svg
+    from seehear.hypotheses.language import NAMED, parse, rows
+    from seehear.hypotheses.pictures import as_svg
 
     page = (DOCS / "gdt.md").read_text()
     letters = {"distinct": "v", "invariant": "i"}
@@ -300,7 +405,7 @@ def test_the_rows_of_gdt_stand_there_as_the_code_has_them():
 
 
 def test_every_factor_is_described():
-    from seehear.hypotheses import FACTORS
+    from seehear.hypotheses.factors import FACTORS
 
     page = (DOCS / "gdt.md").read_text()
     assert [n for n, f in FACTORS.items() if not re.search(rf"^\| `{n}` \| {f.letter} \|", page, re.MULTILINE)] == []

@@ -112,7 +112,7 @@ class TestStart:
         assert "pretrain" in run_python(code)
 
     @pytest.mark.parametrize(
-        "module", ["seehear", "seehear.cli", "seehear.recipes", "seehear.media.decode", "seehear.media.pool"]
+        "module", ["seehear", "seehear.cli.assemble", "seehear.recipes", "seehear.media.decode", "seehear.media.pool"]
     )
     def test_module_imports_no_torch(self, module):
         run_python(f"import sys, {module}\nassert 'torch' not in sys.modules")

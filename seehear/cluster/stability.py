@@ -167,6 +167,13 @@ def estimate_k(
             done += 1
             if progress:
                 progress(done, total)
+    return _estimate(wanted, means, sds, len(x), subsamples, references)
+
+
+def _estimate(
+    ks: Sequence[int], means: np.ndarray, sds: np.ndarray, rows: int, subsamples: int, references: int
+) -> Estimate:
+    """The estimate from the mean agreements (1 + references, K), the first row being the data's, and their sd (K,)."""
     firmness = -np.log(np.maximum(1 - means, _SMALLEST_INSTABILITY))
     p_values = _p_values(firmness)
     table = tuple(
@@ -179,14 +186,14 @@ def estimate_k(
             steadier=float(np.exp(firmness[0, i] - firmness[1:, i].mean())),
             p_value=float(p_values[i]),
         )
-        for i, k in enumerate(wanted)
+        for i, k in enumerate(ks)
     )
     better = [s for s in table if s.p_value <= LEVEL + 1e-9 and s.stability - s.reference >= LEAST_EXCESS]
     if not better:
-        return Estimate(None, (), table, len(x), subsamples, references)
+        return Estimate(None, (), table, rows, subsamples, references)
     best = max(better, key=lambda s: (s.steadier, s.k))
     also = tuple(s.k for s in better if s is not best and s.steadier >= best.steadier / 2)
-    return Estimate(best.k, also, table, len(x), subsamples, references)
+    return Estimate(best.k, also, table, rows, subsamples, references)
 
 
 def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:

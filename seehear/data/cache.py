@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seehear.config import ClipConfig
+from seehear.config import ClipConfig, Config
 from seehear.data.clips import Video, first_grid_index
 from seehear.media.decode import Decoded, Window
 
@@ -139,3 +139,19 @@ class MediaCache:
             if path.name.partition(".")[0] not in keep:
                 path.unlink(missing_ok=True)
                 total -= size
+
+
+def user_cache() -> Path:
+    """The user's folder of things that can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seehear"
+
+
+def media_cache(config: Config) -> MediaCache | None:
+    """The cache of decoded media as the settings say."""
+    if config.data.cache_gib <= 0:
+        return None
+    if config.data.cache_folder:
+        folder = Path(config.data.cache_folder)
+    else:
+        folder = user_cache() / "media"
+    return MediaCache(folder, int(config.data.cache_gib * 2**30))

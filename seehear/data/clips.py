@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from seehear.config import AugmentConfig, ClipConfig, ClusterConfig
-from seehear.hypotheses import Hypotheses, Span, View
+from seehear.hypotheses.factors import Span, View
+from seehear.hypotheses.language import Hypotheses
 from seehear.types import ClipRef
 
 # A sampler's and an augmentation's draws must differ though they share seed, round and epoch.

@@ -19,9 +19,9 @@ from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache
 from seehear.data.clips import ClipRequest, Video, plain_requests
 from seehear.data.views import SpectrogramView, Statistics, degraded, normalise_frames, to_modality, video_view
 from seehear.errors import DataError, MediaError
-from seehear.hypotheses import FACTORS, View
+from seehear.hypotheses.factors import FACTORS, View
 from seehear.media.decode import Backend, Decoded, Window, decode
-from seehear.media.pool import Outcome, WorkerPool
+from seehear.media.pool import Outcome, WorkerPool, available_cores
 from seehear.modalities import MODALITIES, streams_of
 from seehear.types import Batch, ClipRef
 
@@ -458,3 +458,13 @@ def prefetch(items: Iterable[T], ahead: int) -> Iterator[T]:
     finally:
         stop.set()
         thread.join()
+
+
+def worker_count(workers: int | None) -> int:
+    """Decoding processes to start: so many, or one a core."""
+    return available_cores() if workers is None else workers
+
+
+def workers_of(config: Config) -> int:
+    """Decoding processes to start."""
+    return worker_count(config.data.workers)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seehear import config as configuration
 from seehear.config import Config
 from seehear.errors import RunError
 from seehear.files import write_atomic
+from seehear.settings import load_config, save_config
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class RunFolder:
 
     @property
     def provenance(self) -> Path:
-        """Where imported weights are from; see `seehear.tasks.weights`."""
+        """Where imported weights are from; see `seehear.weights`."""
         return self.path / "imported.json"
 
     @property
@@ -129,13 +129,13 @@ class RunFolder:
         self.check_new()
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomic(self.environment, json.dumps(environment(), indent=1))
-        configuration.save(config, self.config)
+        save_config(config, self.config)
 
     def load_config(self) -> Config:
         """The settings of the run; `RunError` if this is no run folder."""
         if not self.config.is_file():
             raise RunError(f"{self.path} is not a run folder", "it has no config.yaml; `seehear pretrain` makes one")
-        return configuration.load(self.config)
+        return load_config(self.config)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -234,3 +234,12 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor()
+
+
+def open_run(run: str | Path) -> RunFolder:
+    """A finished run; `RunError` that says what to do otherwise."""
+    folder = RunFolder(Path(run))
+    folder.load_config()
+    if not folder.finished and not folder.imported:
+        raise RunError(f"the run in {folder.path} is not finished", f"`{folder.resume_command}`")
+    return folder

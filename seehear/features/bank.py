@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from seehear import dist
 from seehear.errors import UsageError
 from seehear.types import ClipRef
 
@@ -95,3 +97,15 @@ class FeatureBank:
         refs = [r for r, p in zip(self.refs, self.present, strict=True) if p]
         features = {name: x[self.present] for name, x in self.features.items()}
         return FeatureBank(refs, features, np.ones(len(refs), dtype=bool))
+
+
+def gather_bank(share: FeatureBank) -> FeatureBank:
+    """The shares of all processes as one bank, which every process has."""
+    if dist.world_size() == 1:
+        return share
+    shares = dist.all_gather_objects(share)
+    return FeatureBank(
+        [r for s in shares for r in s.refs],
+        {n: torch.cat([torch.from_numpy(s.features[n]) for s in shares]).numpy() for n in share.features},
+        torch.cat([torch.from_numpy(s.present) for s in shares]).numpy(),
+    )

@@ -18,7 +18,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from seehear import config as configuration
 from seehear.cluster.kmeans import assign
 from seehear.cluster.preprocess import FeatureTransform
 from seehear.config import Config, DataConfig
@@ -35,6 +34,7 @@ from seehear.files import new_folder, write_atomic
 from seehear.modalities import MODALITIES, streams_of
 from seehear.models import build_encoder
 from seehear.models.heads import ClusterHeads, MLPHead, cluster_heads
+from seehear.settings import from_dict, load_config, to_dict
 from seehear.types import ClipRef, Labelling
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -114,7 +114,7 @@ class Model:
             "version": 1,
             "modalities": self.modalities,
             "statistics": self.statistics.to_dict(),
-            "config": configuration.to_dict(self.config),
+            "config": to_dict(self.config),
             **({"classes": self.class_names} if self.class_names else {}),
         }
         write_atomic(folder / _CONFIG, json.dumps(description, indent=1))
@@ -126,12 +126,12 @@ class Model:
         folder = folder / "model" if (folder / "model" / _CONFIG).exists() else folder
         try:
             description = json.loads((folder / _CONFIG).read_text())
-            config = configuration.from_dict(description["config"])
+            config = from_dict(description["config"])
             tensors = load_file(folder / _WEIGHTS)
         except FileNotFoundError as error:
             remedy = "give the folder of a run"
             if (Path(path) / "config.yaml").exists():
-                method = configuration.load(Path(path) / "config.yaml").method
+                method = load_config(Path(path) / "config.yaml").method
                 remedy = f"finish it: `seehear {'finetune' if method == 'finetune' else 'pretrain'} --resume {path}`"
             raise RunError(f"{path} holds no trained model ({Path(error.filename).name} is missing)", remedy) from error
         except (ValueError, KeyError, SafetensorError) as error:

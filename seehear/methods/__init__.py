@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from seehear.commands import aligned, command, plain
 from seehear.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ METHODS: dict[str, str] = {
     "scratch": "baseline: untrained encoders",
 }
 """Every method with what it does in one line."""
+
+
+@command(
+    "methods", group="know", example="seehear methods", text=lambda rows, _: aligned(rows), as_json=plain,
+)  # fmt: skip
+def list_methods() -> dict[str, str]:
+    """List the methods.
+
+    Returns what each learns, by name.
+    """
+    return METHODS
 
 
 def check_method(name: str) -> None:

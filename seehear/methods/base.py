@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seehear.config import Config, OptimConfig
 from seehear.features.bank import FeatureBank
-from seehear.hypotheses import Hypotheses
+from seehear.hypotheses.language import Hypotheses
 from seehear.models import build_encoders
 from seehear.models.heads import ClusterHeads
 from seehear.types import Labelling, StepOutput

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seehear import dist
 from seehear.config import Config
-from seehear.hypotheses import Hypotheses, parse
+from seehear.hypotheses.language import Hypotheses, parse
 from seehear.methods.base import Method
 from seehear.modalities import MODALITIES
 from seehear.models.heads import MLPHead

@@ -22,7 +22,8 @@ from seehear.cluster.sinkhorn import Transport, sinkhorn
 from seehear.config import Config, OptimConfig
 from seehear.errors import TrainingError, UsageError
 from seehear.features.bank import FeatureBank, view_name
-from seehear.hypotheses import Augment, Factor, Hypotheses, Modalities, Sample, TimeShift
+from seehear.hypotheses.factors import Augment, Factor, Modalities, Sample, TimeShift
+from seehear.hypotheses.language import Hypotheses
 from seehear.methods.base import Method
 from seehear.models.heads import MLPHead, cluster_heads
 from seehear.types import Labelling, StepOutput

@@ -21,7 +21,7 @@ import yaml
 
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError
-from seehear.tasks.evaluations import Evaluation, load_all
+from seehear.transfer.evaluations import Evaluation, load_all
 
 LABELLINGS = ("video", "audio", "both")
 

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from seehear.errors import UsageError
-from seehear.hypotheses import FACTORS, NAMED, parse
-from seehear.hypotheses_picture import as_svg
+from seehear.hypotheses.factors import FACTORS
+from seehear.hypotheses.language import NAMED, parse
+from seehear.hypotheses.pictures import as_svg
 from seehear.report import figures
 from seehear.report.figures import Chart, Series, duration
 from seehear.report.gather import Clip, Labelling, Run, heads, number

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from seehear.report import figures
-from seehear.tasks.evaluation_table import IN_UNITS, shown
-from seehear.tasks.evaluations import Evaluation
+from seehear.transfer.evaluations import Evaluation
+from seehear.transfer.table import IN_UNITS, shown
 
 LARGEST_CONFUSION = 400
 """Classes of a confusion matrix that is drawn; a larger one would be a grey square."""

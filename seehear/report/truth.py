@@ -1,4 +1,4 @@
-"""Given labels, brought together with a run's clips; scores come from `seehear.tasks.clustering`."""
+"""Given labels, brought together with a run's clips; scores come from `seehear.metrics.clustering`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from seehear.data.truth import load_truth, match
+from seehear.metrics.clustering import clustering_scores, purity_table
 from seehear.report.gather import Labelling, Run
-from seehear.tasks.clustering import clustering_scores, load_truth, match, purity_table
 
 
 @dataclass(frozen=True)

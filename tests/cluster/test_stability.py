@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from seehear.cluster.stability import Estimate, adjusted_rand, estimate_k
 from seehear.errors import DataError
-from seehear.tasks.stability_picture import stability_svg
+from seehear.labelling.stability_picture import stability_svg
 from tests.cluster.test_balanced import blobs
 
 FEW = {"subsamples": 4, "references": 19}

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import seehear
-from seehear.api import make_config
 from seehear.config import ClusterConfig
 from seehear.data import loader as loader_module
 from seehear.data.cache import MediaCache
@@ -20,6 +19,7 @@ from seehear.data.views import Statistics
 from seehear.errors import MediaError
 from seehear.features.model import usable_videos
 from seehear.media import decode as decode_module
+from seehear.pretraining.plan import make_config
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
 

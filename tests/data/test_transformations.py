@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import seehear
-from seehear.api import make_config
 from seehear.config import AugmentConfig, ClipConfig, ClusterConfig
 from seehear.data import loader as loading
 from seehear.data.cache import MediaCache
@@ -17,7 +16,9 @@ from seehear.data.clips import ClipRequest, Video, clip_refs, make_ref, transfor
 from seehear.data.loader import ClipLoader
 from seehear.data.views import Statistics
 from seehear.features.model import usable_videos
-from seehear.hypotheses import MODALITIES, parse
+from seehear.hypotheses.language import parse
+from seehear.modalities import MODALITIES
+from seehear.pretraining.plan import make_config
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import frame_number, make_collection, make_video
 

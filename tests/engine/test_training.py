@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file
 
 import seehear
-from seehear.api import make_config
 from seehear.engine.runlog import read_metrics
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
 from seehear.errors import DataError, Interrupted, RunError, TrainingError
 from seehear.methods import METHODS
-from seehear.tasks import pretrain as pretraining
+from seehear.pretraining import run as pretraining
+from seehear.pretraining.plan import make_config
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_broken, make_collection
 
@@ -297,7 +297,7 @@ def test_early_stopping_ends_a_round_after_three_rises():
 
 def test_scratch_is_a_run_without_training(collection, tmp_path):
     model = seehear.pretrain(collection, tmp_path / "run", method="scratch", settings=TINY_SETTINGS, quiet=True)
-    from seehear.tasks.evaluate import untrained_model
+    from seehear.features.frozen import untrained_model
 
     fresh = dict(untrained_model(model).encoders.named_parameters())
     assert all(torch.equal(v, fresh[k]) for k, v in model.encoders.named_parameters())

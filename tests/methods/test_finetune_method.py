@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seehear.api import make_config
 from seehear.config import Config
 from seehear.features.bank import FeatureBank
 from seehear.methods.finetune import Finetune, Probabilities
+from seehear.pretraining.plan import make_config
 from seehear.types import ClipRef
 from tests.conftest import TINY_SETTINGS
 

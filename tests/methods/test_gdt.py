@@ -14,13 +14,15 @@ from torch import nn
 
 import seehear
 from seehear import dist
-from seehear.api import make_config
 from seehear.config import Config, ContrastConfig, ModelConfig
 from seehear.errors import UsageError
-from seehear.hypotheses import MODALITIES, NAMED, Span, parse
+from seehear.hypotheses.factors import Span
+from seehear.hypotheses.language import NAMED, parse
 from seehear.methods import build_method
 from seehear.methods.gdt import GDT, gdt_nce
+from seehear.modalities import MODALITIES
 from seehear.models.heads import MLPHead
+from seehear.pretraining.plan import make_config
 from tests.conftest import TINY_SETTINGS
 
 TINY = Config(

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from sklearn.metrics import normalized_mutual_info_score
 
 import seehear
-from seehear.api import make_config
 from seehear.cli import main
 from seehear.cluster.alignment import alignment_cost
 from seehear.config import ClusterConfig, Config, FinalConfig, LabellingConfig, ModelConfig
@@ -24,8 +23,9 @@ from seehear.errors import TrainingError, UsageError
 from seehear.features.bank import FeatureBank, view_name
 from seehear.features.headlabels import head_rows
 from seehear.features.model import Model
-from seehear.hypotheses import Span
+from seehear.hypotheses.factors import Span
 from seehear.methods.selavi import SeLaVi, two_views
+from seehear.pretraining.plan import make_config
 from seehear.recipes import RECIPES
 from seehear.types import Assignment, ClipRef
 from tests.conftest import TINY_SETTINGS
@@ -465,7 +465,7 @@ def test_the_report_shows_a_run_labelled_by_heads(run, tmp_path):
 
 def test_the_command_line_has_shorthands_for_clusters_and_heads(collection, tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("seehear.tasks.pretrain.pretrain", lambda source, out, config, **_: seen.append(config))
+    monkeypatch.setattr("seehear.pretraining.run.pretrain", lambda source, out, config, **_: seen.append(config))
     main(["pretrain", str(collection), "--out", "x", "--method", "selavi", "--clusters", "9", "--heads", "3"])
     assert (seen[0].cluster.k, seen[0].selavi.heads, seen[0].recipe) == (9, 3, "small-selavi")
     with pytest.raises(SystemExit):

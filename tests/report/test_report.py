@@ -18,8 +18,9 @@ import pytest
 import yaml
 
 from seehear.errors import RunError
-from seehear.report import build_report, figures
+from seehear.report import figures
 from seehear.report import thumbnails as thumbs
+from seehear.report.build import build_report
 from seehear.report.gather import gather, read_metrics
 
 EVIL = "<script>alert(1)</script>.mp4"

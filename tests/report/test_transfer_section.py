@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seehear.metrics.classification import confusion
 from seehear.report.gather import gather
 from seehear.report.page import Content, render
 from seehear.report.transfer import LARGEST_CONFUSION, transfer
-from seehear.tasks.evaluations import save
-from seehear.tasks.metrics import confusion
+from seehear.transfer.evaluations import save
 from tests.report.test_report import Page
 
 EVIL = "<script>alert(1)</script>"

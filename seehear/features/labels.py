@@ -1,0 +1,70 @@
+"""Labels of a bank of features: which cluster every segment belongs to, how surely, and how good an example it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from seehear.errors import UsageError
+from seehear.features.bank import FeatureBank
+from seehear.features.model import LABELLING_OF, Model
+from seehear.metrics.clustering import prevailing_cluster
+
+
+def label_table(model: Model, bank: FeatureBank, head: int = 0) -> pa.Table:
+    """Labels of a bank by every labelling of the model, by one of its heads if it has heads.
+
+    Columns: video_id, start_seconds, end_seconds and, for each m of video, audio and both that there is,
+    cluster_m, confidence_m, distance_m and rank_m (see `cluster_rows`), by heads also agreement_m (`head_rows`).
+    """
+    columns: dict[str, pa.Array] = {}
+    for modality, labelling in LABELLING_OF.items():
+        rows = model.labels(bank, labelling, head)
+        if rows is not None:
+            columns |= {f"{name}_{modality}": pa.array(rows[name]) for name in rows}
+    return with_refs(bank, columns)
+
+
+def with_refs(bank: FeatureBank, columns: dict[str, pa.Array]) -> pa.Table:
+    """A table of the bank's segments with these columns."""
+    refs = {
+        "video_id": pa.array([r.video_id for r in bank.refs]),
+        "start_seconds": pa.array([r.start_seconds for r in bank.refs], pa.float64()),
+        "end_seconds": pa.array([r.end_seconds for r in bank.refs], pa.float64()),
+    }
+    return pa.table(refs | columns)
+
+
+def one_modality(table: pa.Table, modality: str) -> pa.Table:
+    """The labels of one modality under plain names: video, start, end, cluster, confidence, exemplar_rank.
+
+    Labels of a head have the column agreement too.
+    """
+    if f"cluster_{modality}" not in table.column_names:
+        there = [n.removeprefix("cluster_") for n in table.column_names if n.startswith("cluster_")]
+        remedy = f"add --modality {there[0]}" if there else "this run labels by both together: leave --modality out"
+        raise UsageError(f"there are no labels by {modality!r}", remedy)
+    agreement = {}
+    if f"agreement_{modality}" in table.column_names:
+        agreement["agreement"] = np.round(table[f"agreement_{modality}"].to_numpy(), 4)
+    return pa.table(
+        {
+            "video": table["video_id"],
+            "start": table["start_seconds"],
+            "end": table["end_seconds"],
+            "cluster": table[f"cluster_{modality}"],
+            "confidence": np.round(table[f"confidence_{modality}"].to_numpy(), 4),
+            "exemplar_rank": table[f"rank_{modality}"],
+            **agreement,
+        }
+    )
+
+
+def video_labels(table: pa.Table, modality: str) -> dict[str, int]:
+    """One cluster for each video: that of most of its segments, the longest time deciding."""
+    if f"cluster_{modality}" not in table.column_names:
+        raise UsageError(f"this run has no labels by {modality!r}")
+    columns = ("video_id", f"cluster_{modality}", "start_seconds", "end_seconds")
+    ids, clusters, starts, ends = (table[c].to_pylist() for c in columns)
+    return prevailing_cluster(ids, clusters, [end - start for start, end in zip(starts, ends, strict=True)])

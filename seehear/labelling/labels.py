@@ -1,0 +1,189 @@
+"""Labels and features of videos by a finished run: of its own videos, or of new ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seehear.data.loader import Failures, worker_count
+from seehear.data.manifest import Manifest, scan
+from seehear.engine.device import choose_device
+from seehear.engine.runfolder import RunFolder, open_run
+from seehear.errors import UsageError
+from seehear.features.labels import label_table, one_modality, with_refs
+from seehear.features.model import LABELLING_OF, Model, table_bank
+from seehear.files import check_ending, write_table
+from seehear.labelling.heads import Head, embed_what_there_is, head_labels
+from seehear.modalities import STREAMS_OF, streams_of
+from seehear.progress import Progress
+
+Source = str | Path | Manifest | None
+
+
+def embed_videos(
+    run: str | Path,
+    source: Source,
+    *,
+    out: str | Path | None,
+    every_seconds: float | None,
+    modality: str,
+    workers: int | None,
+    device: str,
+    failures: Failures,
+) -> pa.Table:
+    """What `seehear.embed` does; arguments as there."""
+    check_ending(out, ".parquet")
+    folder = open_run(run)
+    if source is None:
+        remedy = f"name the videos to embed: `seehear embed {run} VIDEOS --out FILE.parquet`"
+        folder.check_trained(remedy)
+        folder.check_clustered(remedy)
+    model = Model.load(run)
+    streams = STREAMS_OF[modality]
+    if source is None and every_seconds is None:
+        table = pq.read_table(folder.features)
+        others = [n for n, m in model.modalities.items() if m not in streams and n in table.column_names]
+        table = table.drop_columns(others)
+    else:
+        with Progress(quiet=None) as progress:
+            table = model.embed(
+                _manifest(folder, model, source, streams, workers, progress), every_seconds=every_seconds,
+                modalities=streams, workers=worker_count(workers), device=choose_device(device), failures=failures,
+                progress=progress.shown("embed", "clips"),
+            )  # fmt: skip
+            progress.left_out(failures.reports)
+    if out is not None:
+        write_table(table, Path(out))
+    return table
+
+
+def label_videos(
+    run: str | Path,
+    source: Source,
+    *,
+    out: str | Path | None,
+    modality: str,
+    every_seconds: float | None,
+    head: Head | None,
+    running: str | Path | None,
+    workers: int | None,
+    device: str,
+    failures: Failures,
+) -> pa.Table:
+    """What `seehear.label` does; arguments as there.
+
+    A run of SeLaVi labels by its heads, of which `head` is one, or by "consensus" of all: see `head_rows` and
+    `consensus_rows` for the columns, agreement among them. By "both" a new video that has one stream alone is labelled
+    by that; the column labelled_by tells. `running` names a file in which the shares of the clusters are followed
+    from call to call (see `RunningMarginals`).
+    """
+    check_ending(out, ".csv", ".parquet")
+    if modality not in LABELLING_OF:
+        raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(LABELLING_OF)}")
+    if running is not None and source is None:
+        raise UsageError("running marginals follow new videos, and there are none", f"seehear label {run} VIDEOS ...")
+    folder = open_run(run)
+    if source is None or head == "consensus" or running is not None:
+        folder.check_trained(f"`seehear label {run} VIDEOS --out FILE.csv` labels by one head")
+    if source is None and every_seconds is None and head is None and folder.labels.exists():
+        table = one_modality(pq.read_table(folder.labels), modality)  # made when the run ended
+    else:
+        model = Model.load(run)
+        _check_labels(run, model, head, running)
+        with Progress(quiet=None) as progress:
+            features, has = _features(
+                folder, model, source, modality, every_seconds,
+                workers=workers, device=str(choose_device(device)), failures=failures, progress=progress,
+            )  # fmt: skip
+            progress.left_out(failures.reports)
+        table = _labels(folder, model, features, modality, head, running)
+        table = table if has is None else table.append_column("labelled_by", pa.array(has))
+    if out is not None:
+        write_table(table, Path(out))
+    return table
+
+
+def _check_labels(run: str | Path, model: Model, head: Head | None, running: str | Path | None) -> None:
+    """Raise `UsageError` where a model cannot label, or not in the way that is asked for."""
+    if model.class_names:
+        raise UsageError(
+            f"{run} was finetuned: it names classes and has no clusters",
+            f"`seehear predict {run} VIDEOS --out FILE.csv`",
+        )
+    if model.heads is None and not model.clusters:
+        embedded = f"`seehear embed {run} VIDEOS --out FILE.parquet`"
+        raise UsageError(
+            f"{run} has no clusters to label by", f"{embedded}, then `seehear cluster --features FILE.parquet -k N`"
+        )
+    if not _by_heads(model) and (head, running) != (None, None):
+        raise UsageError("this run has no heads that label", "only --method selavi trains some")
+
+
+def _by_heads(model: Model) -> bool:
+    return model.heads is not None and not model.clusters
+
+
+def _features(
+    folder: RunFolder,
+    model: Model,
+    source: Source,
+    modality: str,
+    every_seconds: float | None,
+    *,
+    workers: int | None,
+    progress: Progress,
+    **options: Any,
+) -> tuple[pa.Table, list[str] | None]:
+    """The features to label, and for new videos of a run with heads which streams each row has."""
+    if source is None and every_seconds is None:
+        return pq.read_table(folder.features), None
+    streams = STREAMS_OF[modality]
+    manifest = _manifest(folder, model, source, streams, workers, progress)
+    options |= {"every_seconds": every_seconds, "workers": worker_count(workers)}
+    options |= {"progress": progress.shown("label", "clips")}
+    if source is not None and modality == "both" and model.heads is not None and len(model.heads.sources) > 1:
+        return embed_what_there_is(model, manifest, **options)
+    return model.embed(manifest, modalities=streams, **options), None
+
+
+def _labels(
+    folder: RunFolder,
+    model: Model,
+    features: pa.Table,
+    modality: str,
+    head: Head | None,
+    running: str | Path | None,
+) -> pa.Table:
+    bank = table_bank(features)
+    if not _by_heads(model):
+        return one_modality(label_table(model, bank), modality)
+    own = table_bank(pq.read_table(folder.features)) if head == "consensus" or running is not None else bank
+    followed = None if running is None else Path(running)
+    rows = head_labels(model, own, bank, modality, 0 if head is None else head, followed)
+    return one_modality(with_refs(bank, {f"{name}_{modality}": pa.array(x) for name, x in rows.items()}), modality)
+
+
+def _manifest(
+    folder: RunFolder, model: Model, source: Source, need: tuple[str, ...], workers: int | None, progress: Progress
+) -> Manifest:
+    """The manifest of new videos, or of the run's own, with a word on those that cannot be used."""
+    if source is None:
+        return Manifest.load(folder.manifest)
+    if isinstance(source, Manifest):
+        return source
+    if Manifest.is_manifest(source):
+        return Manifest.load(source)
+    # A model of one modality asks no more of the videos than it looks at.
+    has = streams_of(tuple(model.modalities.values()))
+    manifest = scan(
+        source,
+        need=tuple(stream for stream in has if stream in need) or need,
+        min_seconds=model.config.clip.seconds,
+        workers=workers,
+        progress=progress.shown("scan", "files"),
+    )
+    progress.note(manifest.summary_text())
+    return manifest

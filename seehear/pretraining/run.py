@@ -1,0 +1,346 @@
+"""Pretraining from end to end: a folder of videos in, a run folder with a model and labels out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from seehear import dist
+from seehear.config import Config
+from seehear.data.cache import media_cache
+from seehear.data.clips import Video, clip_refs
+from seehear.data.loader import ClipLoader, Failures, measure_statistics, workers_of
+from seehear.data.manifest import Manifest, scan
+from seehear.data.views import SpectrogramView, Statistics
+from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
+from seehear.engine.runfolder import RunFolder
+from seehear.engine.runlog import RunLog
+from seehear.engine.schedule import stages
+from seehear.engine.stop import StopRequest
+from seehear.engine.trainer import Trainer
+from seehear.errors import DataError, Interrupted, RunError, UsageError
+from seehear.features.bank import gather_bank
+from seehear.features.labels import label_table
+from seehear.features.model import Model, bank_table, usable_videos
+from seehear.files import write_atomic, write_table
+from seehear.hypotheses.language import parse
+from seehear.methods import build_method, check_method
+from seehear.methods.base import Method
+from seehear.methods.deepcluster import VARIANTS, cluster_features, clusters_of
+from seehear.modalities import streams_of
+from seehear.models import build_encoders
+from seehear.models.audio import AudioEncoder
+from seehear.models.pretrained import load_audio_weights, load_video_weights
+from seehear.models.video import VideoEncoder
+from seehear.progress import Progress
+
+# Durations are rounded by containers and shortened by codecs' priming.
+SHORT_BY_SECONDS = 0.05
+
+
+def pretrain(
+    source: str | Path | Manifest | None,
+    out: str | Path,
+    config: Config,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    after_epoch: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> Path:
+    """Pretrain on the videos of `source` and leave a finished run in `out`.
+
+    `source` is a folder, glob, CSV or Parquet with a `path` column, or a manifest that `scan` made. With
+    `resume` the run in `out` goes on from its last saved state, `source` and `config` being its own.
+    `after_epoch` is called with what each epoch logs; when it returns True, the run saves and stops as it
+    does at a signal. Returns the run folder.
+
+    Raises:
+        UsageError: a setting or method is wrong.
+        DataError: no usable video.
+        RunError: `out` holds another run, or is in use, or the disk is full.
+        TrainingError: training cannot go on.
+        Interrupted: a signal came; the state is saved.
+    """
+    folder = RunFolder(Path(out))
+    alone = not dist.is_initialized()
+    dist.init_from_environment()
+    if resume:
+        config = folder.load_config()
+        folder.check_trained(f"start from them: --video-weights {folder.model / 'model.safetensors'}")
+    else:
+        config.check()
+        check_method(config.method)
+        if source is None:
+            raise UsageError("no videos given", "seehear pretrain VIDEOS --out RUN")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    stop = StopRequest()
+    with Progress(quiet=quiet or not dist.is_main()) as progress, stop.listening():
+        if source is not None and not resume and dist.is_main():
+            _begin(folder, source, config, progress, stop)
+        dist.barrier()
+        with folder.lock() if dist.is_main() else contextlib.nullcontext():
+            if folder.finished:
+                progress.note(f"{folder.path} is finished already")
+                return folder.path
+            try:
+                _run(folder, Manifest.load(folder.manifest), config, progress, stop, after_epoch)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise RunError(
+                    f"the disk is full: {error}", f"free some space, then `seehear pretrain --resume {folder.path}`"
+                ) from error
+    if alone and dist.is_initialized():
+        dist.barrier()
+        dist.shutdown()
+    return folder.path
+
+
+def _begin(
+    folder: RunFolder, source: str | Path | Manifest, config: Config, progress: Progress, stop: StopRequest
+) -> None:
+    """Find the videos, then make the run folder: what fails before leaves nothing behind."""
+    folder.check_new()
+    _check_buildable(config)
+    manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
+    for condition in config.data.where:
+        manifest = manifest.where(condition)
+    progress.note(manifest.summary_text())
+    if not manifest.usable_rows():
+        raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")
+    spans = len(clip_refs(usable_videos(manifest, needed_streams(config)), config.cluster))
+    k = max(k for k in (config.cluster.k, config.cluster.k_video, config.cluster.k_audio) if k)
+    if k > spans:
+        raise UsageError(
+            f"{spans} spans of video cannot be sorted into {k} clusters",
+            f"set cluster.k to {max(2, spans // 8)} or so, or raise cluster.clips_per_video",
+        )
+    folder.create(config)
+    manifest.save(folder.manifest)
+
+
+def _check_buildable(config: Config) -> None:
+    """Raise an error for settings that only the encoders, their files, the spectrogram or the device can judge."""
+    choose_device(config.device)
+    try:
+        encoders = build_encoders(config.model, {"video": "video", "audio": "audio"}, seed=0)
+        _load_weights(encoders, {"video": "video", "audio": "audio"}, config)
+        silence = torch.zeros(1, round(config.clip.audio_seconds * config.clip.sample_rate_hz))
+        SpectrogramView(config, Statistics())(silence, config.augment, None)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def needed_streams(config: Config) -> tuple[str, ...]:
+    """The streams that the encoders of a run see."""
+    if config.method in VARIANTS:
+        return streams_of(tuple(VARIANTS[config.method].modalities.values()))
+    if config.method == "gdt":
+        return streams_of(parse(config.gdt.hypotheses).encoded)
+    if config.method == "selavi":
+        return streams_of(config.selavi.encoders)
+    return ("video", "audio")
+
+
+def shortest_usable_seconds(config: Config) -> float:
+    """Videos shorter than this have no room for a clip, at the fastest playback speed that is asked for."""
+    fastest = parse(config.gdt.hypotheses).fastest if config.method == "gdt" else 1
+    return fastest * max(stage.config.clip.seconds for stage in stages(config))
+
+
+def scan_with_progress(source: str | Path, config: Config, progress: Progress, stop: StopRequest) -> Manifest:
+    """`scan`, shown as it goes. A manifest file that `scan` wrote is taken as it is."""
+    if Manifest.is_manifest(source):
+        return Manifest.load(source)
+
+    def show(done: int, total: int) -> None:
+        if done <= 1:
+            progress.start("scan", total, "files", done)
+        progress.update(done, total)
+        if stop:
+            raise Interrupted(f"stopped by {stop.name} while scanning", "run the same command again")
+
+    return scan(
+        source,
+        need=needed_streams(config),
+        min_seconds=config.data.min_seconds or shortest_usable_seconds(config),
+        workers=workers_of(config),
+        progress=show,
+    )
+
+
+def _run(
+    folder: RunFolder,
+    manifest: Manifest,
+    config: Config,
+    progress: Progress,
+    stop: StopRequest,
+    after_epoch: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> None:
+    classes_of = None
+    if config.method == "supervised":
+        classes_of = manifest.by_id(config.data.label_column)
+    method = build_method(config, classes_of)
+    if config.final is not None and "video" not in method.modalities:
+        raise UsageError(f"the final stage retrains the video encoder, and {config.method} has none")
+    videos = usable_videos(manifest, streams_of(tuple(method.modalities.values())))
+    if classes_of is not None:
+        videos = [v for v in videos if classes_of.get(v.video_id)]
+    shortest = shortest_usable_seconds(config)
+    long_enough = [v for v in videos if v.seconds >= shortest - SHORT_BY_SECONDS]
+    if len(long_enough) < len(videos):
+        progress.note(f"{len(videos) - len(long_enough)} videos are shorter than a clip ({shortest:.2f} s): left out")
+    if not long_enough:
+        raise DataError(
+            f"no video is as long as a clip ({shortest:.2f} s)", "shorten clip.audio_seconds or clip.frames"
+        )
+    videos = long_enough
+    if config.method == "selavi" and config.selavi.labels_from == "training" and not method.labels_from_training:
+        progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
+    for note in _load_weights(dict(method.encoders.items()), method.modalities, config):
+        progress.note(note)
+    with training(folder, method, videos, progress, stop, after_epoch=after_epoch) as (trainer, loader, log):
+        _finish(folder, trainer, loader, log, progress)
+
+
+@contextlib.contextmanager
+def training(
+    folder: RunFolder, method: Method, videos: Sequence[Video], progress: Progress, stop: StopRequest, **options: Any
+) -> Iterator[tuple[Trainer, ClipLoader, RunLog]]:
+    """Train from where the run in `folder` stands to its end; then the block has the trainer, its loader and the log.
+
+    `options` are the keyword arguments of `Trainer` that it may do without. Decoding processes and logs are closed
+    when the block is left.
+    """
+    config = method.config
+    device = choose_device(config.device)
+    log = RunLog(folder, write=dist.is_main())
+    failures = Failures()
+    loaders: list[ClipLoader] = []
+
+    def make_loader(stage_config: Config) -> ClipLoader:
+        loader = ClipLoader(
+            videos, stage_config, method.modalities, Statistics(), workers=workers_of(config),
+            cache=media_cache(config), failures=failures,
+        )  # fmt: skip
+        loaders.append(loader)
+        started = time.monotonic()
+        counts = fill_cache(loader, progress, stop)
+        decoded = time.monotonic()
+        loader.set_statistics(_statistics(folder, loader, stage_config))
+        log.record(
+            "prepare",
+            trainer.state.step,
+            **counts,
+            seconds_decode=decoded - started,
+            seconds_statistics=time.monotonic() - decoded,
+        )
+        return loader
+
+    trainer = Trainer(
+        method, videos, make_loader, folder, log, progress, stop,
+        device=device, bfloat16=use_bfloat16(config, device), **options,
+    )  # fmt: skip
+    try:
+        if trainer.restore():
+            progress.note(f"resuming after step {trainer.state.step}")
+        if config.compile:
+            for encoder in method.encoders.values():
+                encoder.compile()
+        yield trainer, trainer.run(), log
+    finally:
+        for loader in loaders:
+            loader.close()
+        log.close()
+
+
+def _load_weights(encoders: Mapping[str, nn.Module], modalities: Mapping[str, str], config: Config) -> list[str]:
+    """Start encoders from files of weights, if the settings name any. Returns what there is to say of it."""
+    files = {"video": config.model.video_weights, "audio": config.model.audio_weights}
+    said = []
+    for name, encoder in encoders.items():
+        path = files.get(modalities[name])
+        if path is None:
+            continue
+        if isinstance(encoder, VideoEncoder):
+            report = load_video_weights(encoder, path)
+        else:
+            report = load_audio_weights(cast(AudioEncoder, encoder), path)
+        said.append(f"{name}: {len(report.loaded)} tensors of {path} ({report.layout})")
+        said += [f"{name}: {note}" for note in report.notes]
+    return said
+
+
+def fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> dict[str, int]:
+    """Decode once what fits the cache; the first process does it for those of its machine."""
+    if not dist.is_main() and dist.local_rank() != 0:
+        dist.barrier()
+        return {}
+    shown = False
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        if not shown:
+            progress.start("decode", total, "videos")
+            shown = True
+        progress.update(done, total)
+        if stop:
+            raise Interrupted(f"stopped by {stop.name} while decoding", "resume: what is decoded is kept")
+
+    counts = loader.fill_cache(show)
+    if shown or counts["streamed"]:
+        progress.note(
+            f"{counts['cached']} videos decoded once and cached, {counts['streamed']} decoded anew for each clip"
+        )
+    dist.barrier()
+    return counts
+
+
+def _statistics(folder: RunFolder, loader: ClipLoader, config: Config) -> Statistics:
+    """The collection's statistics, measured by the first process when the run begins."""
+    if dist.is_main() and not folder.statistics.exists():
+        measured = measure_statistics(loader, clip_refs(list(loader.videos.values()), config.cluster))
+        write_atomic(folder.statistics, json.dumps(measured.to_dict(), indent=1))
+    dist.barrier()
+    return Statistics.from_dict(json.loads(folder.statistics.read_text()))
+
+
+def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog, progress: Progress) -> None:
+    """Final features, clusters and labels; `labels.parquet` comes last and marks the run as finished."""
+    config, method = loader.config, trainer.method
+    refs = clip_refs(list(trainer.videos.values()), config.cluster)
+    share = trainer.features(loader, refs, "final features")
+    names = [name for name in ("video", "audio") if name in method.encoders and method.cluster_heads is None]
+    labellings = [*names, *(["+".join(names)] if len(names) == 2 else [])]
+    made = {
+        name: cluster_features(
+            share, name, clusters_of(name, method.modalities, config.cluster), config.cluster, config.seed
+        )
+        for name in labellings
+    }
+    bank = gather_bank(share)
+    if not dist.is_main():
+        return
+    model = Model(
+        config, method.modalities, dict(method.encoders.items()), loader.statistics,
+        projections=dict(method.projections.items()), heads=method.cluster_heads,
+    )  # fmt: skip
+    model.set_clusters(made)
+    model.save(folder.model)
+    write_table(bank_table(bank), folder.features)
+    state = trainer.state
+    log.record(
+        "end", state.step, rounds=state.stage, clips_seen=state.clips_seen, steps=state.step,
+        failed=len(loader.failures.counts), peak_memory_bytes=peak_memory_bytes(),
+    )  # fmt: skip
+    write_table(label_table(model, bank), folder.labels)
+    progress.note(f"finished: {folder.path}")

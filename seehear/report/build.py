@@ -1,0 +1,130 @@
+"""A run folder to one HTML file: what is read, what is drawn, and how much fits."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from seehear.report import page
+from seehear.report.figures import flat_map
+from seehear.report.gather import Run, feature_names, gather, number, read_features
+from seehear.report.page import Content, Map
+from seehear.report.thumbnails import Progress, Source, make_thumbnails
+from seehear.report.truth import read_truth, score
+
+SIZE_BUDGET_BYTES = 12_000_000
+MAP_POINTS = 5000
+
+
+def build_report(
+    run_folder: str | Path,
+    *,
+    truth: str | Path | None = None,
+    out: str | Path | None = None,
+    exemplars: int = 10,
+    size_budget_bytes: int = SIZE_BUDGET_BYTES,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a run's report, one HTML file that needs nothing else, and return its path.
+
+    Args:
+        run_folder: what `seehear pretrain` wrote. A run that is not finished gives what it has.
+        truth: optional labels of the videos, for purities; by default the manifest's, if it has any.
+        out: the file to write; by default `report.html` in the run folder.
+        exemplars: videos shown of each cluster, those closest to its centroid.
+        size_budget_bytes: the page's size at most. Names and curves come first, thumbnails share the rest.
+        progress: called with (what, done, of how many).
+
+    Raises:
+        RunError: the folder is not a run, is damaged, or has nothing to show yet.
+    """
+    run = gather(run_folder)
+    target = Path(out) if out is not None else run.folder / "report.html"
+    content = Content(run, exemplars=max(0, exemplars), size_budget_bytes=size_budget_bytes)
+    content.truth = read_truth(run, truth)
+    if content.truth is not None:
+        content.labels = content.truth.of(run)
+        scored = {name: score(labelling, content.labels) for name, labelling in run.labellings.items()}
+        content.scores = {name: found for name, found in scored.items() if found is not None}
+    content.maps = _maps(run, progress)
+    _fit_lists(content)
+    wanted = _wanted(content)
+    # The page without pictures tells how much room is left for them; each needs some text around it too.
+    bare = len(page.render(content).encode("utf-8")) + 600 * _places(content) + 2000
+    content.thumbnails = make_thumbnails(wanted, max(0, size_budget_bytes - bare), progress)
+    _write(target, page.render(content))
+    return target
+
+
+def _maps(run: Run, progress: Progress | None) -> list[Map]:
+    names = feature_names(run.folder)
+    maps = []
+    for index, name in enumerate(names):
+        if progress is not None:
+            progress("maps", index, len(names))
+        clips, features, total = read_features(run.folder, name, MAP_POINTS)
+        if len(clips) < 3 or features.shape[1] == 0:
+            continue
+        # A sample of a large set is drawn by PCA: t-SNE of a few of its clips would show false gaps.
+        points, method = flat_map(features, MAP_POINTS if total <= MAP_POINTS else 0, _seed(run))
+        maps.append(Map(name, method, clips, points, total))
+    if progress is not None and names:
+        progress("maps", len(names), len(names))
+    return maps
+
+
+def _seed(run: Run) -> int:
+    return int(number(run.setting("seed", default=0)) or 0) % 2**32
+
+
+def _fit_lists(content: Content) -> None:
+    """Cap the lists of names, so that they leave at least half of the page to pictures."""
+    run = content.run
+    if not run.clips or not run.labellings:
+        return
+    names = sum(len(page.display_name(run, clip.video_id)) for clip in run.clips[:: max(1, len(run.clips) // 500)])
+    per_clip = names / len(run.clips[:: max(1, len(run.clips) // 500)]) + 26 + 14 * len(run.labellings)
+    room = content.size_budget_bytes * 0.4 / per_clip
+    if len(run.clips) > room:
+        count = sum(len(labelling.clusters()) for labelling in run.labellings.values())
+        content.list_limit = max(content.exemplars, int(room / max(count, 1)), 1)
+
+
+def _wanted(content: Content) -> list[tuple[int, Source]]:
+    """Clips to show, the closest of every cluster first: what is cut for room is cut evenly."""
+    run = content.run
+    columns = [
+        content.best(labelling, cluster) for labelling in run.labellings.values() for cluster in labelling.clusters()
+    ]
+    order: dict[int, None] = {}
+    for rank in range(content.exemplars):
+        for column in columns:
+            if rank < len(column):
+                order[column[rank]] = None
+    paths, located, wanted = run.paths, {}, []
+    for index in order:
+        clip = run.clips[index]
+        if clip.video_id not in located:
+            located[clip.video_id] = run.locate(paths.get(clip.video_id, clip.video_id))
+        wanted.append((index, Source(located[clip.video_id], clip.start_seconds, clip.end_seconds)))
+    return wanted
+
+
+def _places(content: Content) -> int:
+    clusters = sum(len(labelling.clusters()) for labelling in content.run.labellings.values())
+    return clusters * content.exemplars
+
+
+def _write(target: Path, text: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Through a temporary file beside it: a reader sees the old page or the new one, never half of one.
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
