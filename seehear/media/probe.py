@@ -19,15 +19,9 @@ import av
 import numpy as np
 
 from seehear.errors import MediaError
-from seehear.media.decode import (
-    PAD_SECONDS,
-    Streams,
-    Window,
-    decode,
-    open_media,
-    start_of,
-    truncation_tolerance,
-)
+from seehear.media.decode import Window, decode
+from seehear.media.opening import open_media
+from seehear.media.timeline import PAD_SECONDS, Streams, start_of, truncation_tolerance
 
 WHOLE_TRACK_SECONDS = 60.0
 """The level of longer tracks is measured over evenly spaced windows of this total length."""
@@ -45,7 +39,7 @@ _STATED = {"mov", "matroska", "avi", "flv", "asf", "wav"}
 class ProbeResult:
     """One row of the manifest. Unknown values are None; times are seconds after the file's time zero.
 
-    Time zero is the earliest start of the two streams (see `seehear.media.decode`); `width` and `height` are
+    Time zero is the earliest start of the two streams (see `seehear.media.timeline`); `width` and `height` are
     the stored ones, to be turned by `rotation_degrees` counter-clockwise for display.
     """
 

@@ -11,7 +11,9 @@ import pytest
 import soxr
 
 from seehear.errors import MediaError, UsageError
-from seehear.media.decode import Window, decode, open_media, resample
+from seehear.media.decode import Window, decode
+from seehear.media.opening import open_media
+from seehear.media.sound import resample
 from tests.corpus import (
     clicks,
     flash_frames,
