@@ -11,7 +11,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from seehear.errors import MediaError
 from seehear.media.opening import words
-from seehear.media.timeline import Job, Missed, Slot
+from seehear.media.timeline import MISMATCH_SECONDS, Job, Missed, Slot
 
 
 class FramePicker:
@@ -21,6 +21,7 @@ class FramePicker:
         assert job.streams.video is not None
         self.job, self.stream = job, job.streams.video
         self.from_start, self.careful = from_start, careful
+        self.keyless = not from_start and not careful  # no key frame was met since the seek
         self.due = sorted(
             (slot.start + i / slot.window.frame_rate_hz, i, index)
             for index, slot in enumerate(slots)
@@ -36,6 +37,7 @@ class FramePicker:
         self.reformatter = VideoReformatter()
         self.size: tuple[int, int] | None = None
         self.failed = ""
+        self.bad: list[float] = []  # times of packets that did not decode
 
     @property
     def done(self) -> bool:
@@ -43,9 +45,12 @@ class FramePicker:
 
     def feed(self, packet: av.Packet) -> None:
         """Take one packet. Packets are held back as long as a later key frame may make them needless."""
-        if packet.size == 0 and packet.pts is None:
+        if not packet.size and packet.pts is None and packet.dts is None:
             self.flush()
             return
+        if self.keyless and not packet.is_keyframe:
+            return  # what it builds on was not read
+        self.keyless = False
         target = self.due[self.next][0]
         shown = self._seconds(packet.pts)
         if packet.is_keyframe and self.held and not self.careful and shown is not None and shown <= target:
@@ -94,6 +99,9 @@ class FramePicker:
                 return
 
     def _decode(self, packet: av.Packet | None) -> None:
+        if packet is not None and not packet.size:
+            self._repeat(packet)
+            return
         try:
             frames = self.stream.decode(packet)
         except av.error.EOFError:
@@ -107,33 +115,54 @@ class FramePicker:
                 return
 
     def _bad(self, packet: av.Packet | None, error: av.FFmpegError) -> None:
-        # A bad packet matters only where it is wanted. Before the first frame after a seek it is normal:
-        # the decoder has not met a key frame yet.
+        """A bad packet costs its own frames, and the windows for which no other frame is near (see `_give`)."""
         self.failed = words(error)
-        at = None if packet is None else self._seconds(packet.pts)
-        if self.previous is not None and (at is None or at >= self.due[self.next][0] - 0.1):
-            raise MediaError(self.job.name, "decode_error", f"picture near {at or 0:.3f} s: {self.failed}")
+        at = None if packet is None else self._seconds(packet.pts if packet.pts is not None else packet.dts)
+        if at is not None:
+            self.bad.append(at)
+
+    def _repeat(self, packet: av.Packet) -> None:
+        """An empty packet shows the frame before it once more.
+
+        Where frames are reordered, the one before it may not be out yet: then that frame just stays.
+        """
+        pts = self._seconds(packet.pts if packet.pts is not None else packet.dts)
+        if self.previous is not None and pts is not None and not self.stream.codec_context.has_b_frames:
+            self._show(self.previous, pts, packet.duration or 0)
 
     def _take(self, frame: av.VideoFrame) -> None:
         stamp = frame.pts if frame.pts is not None else frame.dts
         pts = self._seconds(stamp)
         if pts is None:
             pts = 0.0 if self.previous is None else self.previous_pts + 1 / float(self.stream.guessed_rate or 25)
+        self._show(frame, pts, frame.duration)
+
+    def _show(self, frame: av.VideoFrame, pts: float, duration: int) -> None:
+        """A frame is shown from `pts` seconds for `duration` ticks."""
         if pts <= self.previous_pts:
             return  # never shown
         if self.previous is None:
-            at_start = self.from_start or self.careful
-            if not at_start and pts > self.due[self.next][0] + 1e-6:
+            if self.from_start or self.careful:
+                span = self.job.spans[0]
+                assert span is not None
+                span.begins(pts)
+            elif pts > self.due[self.next][0] + 1e-6:
                 raise Missed
         else:
             self._give((self.previous_pts + pts) / 2 + 1e-6)  # rounding must not decide a tie
-        self.previous, self.previous_pts, self.picture = frame, pts, None
-        self.end = max(self.end, pts + float(frame.duration * (self.stream.time_base or 0)))
+        if frame is not self.previous:
+            self.picture = None
+        self.previous, self.previous_pts = frame, pts
+        lasts = float(duration * (self.stream.time_base or 0)) or 1 / float(self.stream.guessed_rate or 25)
+        self.end = max(self.end, pts + lasts)
 
     def _give(self, until: float) -> None:
         """The previous frame is the nearest for all that is due up to `until`."""
         while not self.done and self.due[self.next][0] <= until:
-            _, i, index = self.due[self.next]
+            due, i, index = self.due[self.next]
+            low, high = sorted((due, self.previous_pts))
+            if high - low > MISMATCH_SECONDS and any(low <= at <= high for at in self.bad):
+                raise MediaError(self.job.name, "decode_error", f"picture near {due:.3f} s: {self.failed}")
             slot = self.slots[index]
             if self.picture is None:
                 self.picture = self._convert()

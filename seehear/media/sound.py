@@ -10,7 +10,7 @@ import numpy as np
 
 from seehear.errors import MediaError
 from seehear.media.opening import words
-from seehear.media.timeline import PAD_SECONDS, Job, Missed, Slot, place
+from seehear.media.timeline import CLOCK_SECONDS, Job, Missed, Slot, covers, place
 
 _DRIFT_SECONDS = 0.04  # smaller steps between audio timestamps are rounding, larger ones real gaps
 _PREROLL_SECONDS = 0.25  # audio codecs need some packets before the first sample that is right (Opus: 80 ms)
@@ -37,8 +37,9 @@ class SoundPicker:
         return not self.open
 
     def feed(self, packet: av.Packet) -> None:
-        if packet.size == 0 and packet.pts is None:
-            self.flush()
+        if not packet.size:
+            if packet.pts is None and packet.dts is None:
+                self.flush()
             return
         base = self.stream.time_base
         if packet.pts is not None and base is not None and not self.careful:
@@ -77,7 +78,7 @@ class SoundPicker:
         span.end = end
         for slot in self.open:
             shift = slot.start - place(self.job.name, slot.window, *self.job.spans)
-            if self.rate and abs(shift) < 1e-6:
+            if self.rate and abs(shift) < slot.may_shift:
                 self._cut(slot)  # the others are read again where they fit
         self.open = []
 
@@ -108,7 +109,9 @@ class SoundPicker:
             first = 0
         if self.first_sample is None:
             self.first_sample = first
-            if not self.from_start and not self.careful and first / self.rate > self.open[0].start + 1e-3:
+            if self.from_start or self.careful:
+                self._begin(first / self.rate)
+            elif first / self.rate > self.open[0].start + 1e-3:
                 raise Missed
         self.chunks.append((first, samples))
         self.next_sample = first + len(samples)
@@ -123,6 +126,13 @@ class SoundPicker:
         keep = round(self.open[0].start * self.rate) - margin if self.open else math.inf
         while self.chunks and self.chunks[0][0] + len(self.chunks[0][1]) < keep:
             self.chunks.pop(0)
+
+    def _begin(self, seconds: float) -> None:
+        """The track begins here: windows that lie before it are read again where they fit."""
+        span = self.job.spans[1]
+        assert span is not None
+        span.begins(seconds)
+        self.open = [slot for slot in self.open if not span.is_before(slot.start)]
 
     def _margin(self) -> int:
         """Source samples on either side that the resampling filter sees, a whole number of output samples."""
@@ -149,7 +159,7 @@ class SoundPicker:
             wave[at : at + high - low] = samples[low - start : high - start]
             heard[max(0, low - first) : max(0, high - first)] = True
         hole = (inner - int(heard.sum())) / rate
-        if hole > PAD_SECONDS:
+        if not covers(CLOCK_SECONDS - hole, 0.0):
             why = f" ({self.failed})" if self.failed else ""
             raise MediaError(
                 self.job.name,

@@ -20,10 +20,18 @@ from av.stream import Disposition
 from seehear.errors import MediaError, UsageError
 
 PAD_SECONDS = 0.05
-"""So much silence may stand in for a track that is shorter than its window (codec priming), no more."""
+"""By so much a stream may be shorter than what is wanted of it: silence, or its last frame, stands in (`covers`)."""
+
+CLOCK_SECONDS = 0.002
+"""Many containers count milliseconds: where a stream begins and ends is known to a tick each, and no better."""
 
 _START_SLACK_SECONDS = 0.01  # containers misstate the start of a track by up to a codec's delay
-_MISMATCH_SECONDS = 0.5  # how far a frame may lie from its due time at the ends of the picture
+MISMATCH_SECONDS = 0.5  # how far a frame may lie from its due time at the ends of the picture
+
+
+def covers(seconds: float, wanted_seconds: float) -> bool:
+    """Whether a stream that lasts `seconds` gives what is wanted; the one tolerance of scan, training and decoding."""
+    return seconds >= wanted_seconds - PAD_SECONDS
 
 
 def truncation_tolerance(stated_seconds: float) -> float:
@@ -116,7 +124,11 @@ def start_of(stream: av.VideoStream | av.AudioStream) -> float:
 
 @dataclass
 class Span:
-    """Extent of a stream in seconds after time zero; `end` is None until it is known."""
+    """Extent of a stream in seconds after time zero; `end` is None until it is known.
+
+    It is first what the container states. Reading makes it true: a stream begins with the first frame or sample that
+    decodes and ends with the last.
+    """
 
     start: float
     end: float | None
@@ -132,6 +144,15 @@ class Span:
             end = start + float(stream.duration * stream.time_base)
         return cls(start, end, end)
 
+    def begins(self, seconds: float) -> None:
+        """The first frame or sample of the stream was found here; codecs may give it later than is stated."""
+        if seconds > self.start + CLOCK_SECONDS:
+            self.start = seconds
+
+    def is_before(self, seconds: float) -> bool:
+        """Whether a time lies before the stream, by more than containers misstate its start."""
+        return seconds < self.start - _START_SLACK_SECONDS
+
     def falls_short(self, end: float) -> bool:
         """Whether an actual end lies so far before the stated one that the file must be truncated."""
         stated = self.stated_end
@@ -144,23 +165,24 @@ def place(name: str, window: Window, video: Span | None, audio: Span | None) -> 
     if window.frame_count and video is not None:
         if video.end is not None:
             start = min(start, video.end - window.last_frame_seconds)
-        start = max(start, video.start if start < video.start - _START_SLACK_SECONDS else start)
+        if video.is_before(start):
+            start = video.start
     if window.audio_seconds and audio is not None:
         if audio.end is not None:
             length = audio.end - audio.start
-            if length < window.audio_seconds - PAD_SECONDS:
+            if not covers(length + CLOCK_SECONDS, window.audio_seconds):
                 raise MediaError(
                     name,
                     "audio_too_short",
                     f"{window.audio_seconds:g} s of sound are wanted, the track has {max(length, 0):.3f} s",
                 )
             start = min(start, audio.end - window.audio_seconds)
-        if start < audio.start - _START_SLACK_SECONDS:
+        if audio.is_before(start):
             start = audio.start
     if window.frame_count and video is not None:
         early = video.start - start
         late = -math.inf if video.end is None else start + window.last_frame_seconds - video.end
-        if max(early, late) > _MISMATCH_SECONDS:
+        if max(early, late) > MISMATCH_SECONDS:
             raise MediaError(
                 name,
                 "too_short",
@@ -180,6 +202,8 @@ class Slot:
 
     window: Window
     start: float
+    may_shift: float = 1e-6
+    """When the sound turns out to end early, it is cut out all the same if the window belongs no farther away."""
     frames: np.ndarray | None = None
     pts: np.ndarray | None = None
     waveform: np.ndarray | None = None

@@ -35,6 +35,7 @@ from seehear.errors import DataError, DivergedError, Interrupted, RunError, Trai
 from seehear.features.bank import FeatureBank
 from seehear.features.model import Model, bank_table, usable_videos
 from seehear.files import write_atomic
+from seehear.media.timeline import covers
 from seehear.methods.finetune import Finetune
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
@@ -46,7 +47,6 @@ from seehear.tasks.label import write_table
 from seehear.tasks.metrics import confusion
 from seehear.tasks.predict import by_modality, class_probabilities, ranked_classes
 from seehear.tasks.pretrain import (
-    SHORT_BY_SECONDS,
     choose_device,
     fill_cache,
     gather_bank,
@@ -373,7 +373,7 @@ def _fitting(manifest: Manifest, streams: Sequence[str], seconds: float) -> Mani
         lacking = [s for s in streams if row[f"{s}_duration_seconds"] is None]
         if lacking:
             row |= {"usable": False, "reason": f"no_{lacking[0]}", "detail": f"it has no {lacking[0]}"}
-        elif Video.from_row(row, streams).seconds < seconds - SHORT_BY_SECONDS:
+        elif not covers(Video.from_row(row, streams).seconds, seconds):
             row |= {"usable": False, "reason": "too_short", "detail": f"shorter than a clip ({seconds:.2f} s)"}
     return Manifest(pa.Table.from_pylist(rows, schema=manifest.table.schema), manifest.info)
 
