@@ -21,7 +21,7 @@ import numpy as np
 from seehear.errors import MediaError
 from seehear.media.decode import Window, decode
 from seehear.media.opening import open_media
-from seehear.media.timeline import PAD_SECONDS, Streams, start_of, truncation_tolerance
+from seehear.media.timeline import GUESSED_LENGTHS, PAD_SECONDS, Streams, start_of, stated_seconds, truncation_tolerance
 
 WHOLE_TRACK_SECONDS = 60.0
 """The level of longer tracks is measured over evenly spaced windows of this total length."""
@@ -31,6 +31,7 @@ SILENCE_FLOOR_DBFS = -200.0
 
 _LEVEL_WINDOWS = 12
 _MAX_STAMPS = 4_000_000  # 18 hours at 60 frames per second; beyond it the frame rate is an average
+_PADDING_SECONDS = 0.25  # codecs fill up their last packets with no more than this
 # Only these say in their header how long they are; others estimate it, which proves nothing.
 _STATED = {"mov", "matroska", "avi", "flv", "asf", "wav"}
 
@@ -200,6 +201,7 @@ class _Tally:
 
 @dataclass
 class _Tallies:
+    container: str  # FFmpeg's name
     video: _Tally
     audio: _Tally
     rotation: int | None
@@ -210,7 +212,7 @@ class _Tallies:
 
 def _demux(container: Any, streams: Streams) -> _Tallies:
     """Read all packets; decode only as many as it takes to get one frame (for its rotation)."""
-    tallies = _Tallies(_Tally(), _Tally(), None, None, False, None)
+    tallies = _Tallies(container.format.name, _Tally(), _Tally(), None, None, False, None)
     tallies.trustworthy = container.format.name.split(",")[0] in _STATED
     if container.duration:
         tallies.stated = container.duration / av.time_base
@@ -263,16 +265,16 @@ def _measure_time(name: str, tallies: _Tallies, streams: Streams, found: dict[st
             found["rotation_degrees"] = tallies.rotation or 0
             if tally.end * base <= max(tally.stamps) * base:  # durations are not stated
                 end += length
-        stated = None
-        if stream.duration:
-            stated = float(stream.duration * base)
+        stated = stated_seconds(stream, tallies.container)
+        if stated is not None:
             if tallies.trustworthy and start + stated - end > truncation_tolerance(stated):
                 raise MediaError(
                     name,
                     "truncated",
                     f"the {words} should last {stated:.2f} s and ends at {end - start:.2f} s",
                 )
-            if kind == "audio":
+            guessed = tallies.container in GUESSED_LENGTHS and end - start - stated > _PADDING_SECONDS
+            if kind == "audio" and not guessed:
                 end = min(end, start + stated)  # beyond it lies the codec's padding
         ends.append(end)
         found[f"{kind}_start_seconds"] = start - streams.zero

@@ -22,6 +22,9 @@ from seehear.errors import MediaError, UsageError
 PAD_SECONDS = 0.05
 """So much silence may stand in for a track that is shorter than its window (codec priming), no more."""
 
+GUESSED_LENGTHS = frozenset({"mp3", "aac", "ac3", "eac3", "amr", "mpeg", "mpegts"})
+"""Containers that do not say how long they are: FFmpeg guesses it, by the bit rate or some late time stamp."""
+
 _START_SLACK_SECONDS = 0.01  # containers misstate the start of a track by up to a codec's delay
 _MISMATCH_SECONDS = 0.5  # how far a frame may lie from its due time at the ends of the picture
 
@@ -114,6 +117,15 @@ def start_of(stream: av.VideoStream | av.AudioStream) -> float:
     return float(stream.start_time * stream.time_base)
 
 
+def stated_seconds(stream: av.VideoStream | av.AudioStream, container: str) -> float | None:
+    """How long a stream should last, as FFmpeg reads it from its `container`; None where that is not stated."""
+    if not stream.duration or stream.duration < 0 or stream.time_base is None:
+        return None
+    # Of an AVI that is cut off FFmpeg shortens the length in proportion, but leaves the number of frames.
+    ticks = max(stream.duration, stream.frames) if container == "avi" else stream.duration
+    return float(ticks * stream.time_base)
+
+
 @dataclass
 class Span:
     """Extent of a stream in seconds after time zero; `end` is None until it is known."""
@@ -123,13 +135,13 @@ class Span:
     stated_end: float | None
 
     @classmethod
-    def of(cls, stream: av.VideoStream | av.AudioStream | None, zero: float) -> Span | None:
+    def of(cls, stream: av.VideoStream | av.AudioStream | None, zero: float, container: str) -> Span | None:
+        """Extent of a stream as its `container` (FFmpeg's name) states it; where that is a guess, it has no end yet."""
         if stream is None:
             return None
         start = start_of(stream) - zero
-        end = None
-        if stream.duration is not None and stream.duration > 0 and stream.time_base is not None:
-            end = start + float(stream.duration * stream.time_base)
+        length = None if container in GUESSED_LENGTHS else stated_seconds(stream, container)
+        end = None if length is None else start + length
         return cls(start, end, end)
 
     def falls_short(self, end: float) -> bool:
@@ -205,4 +217,5 @@ class Job:
     """Of the picture and of the sound; what decoding finds out about their ends is kept here."""
 
     def __post_init__(self) -> None:
-        self.spans = (Span.of(self.streams.video, self.streams.zero), Span.of(self.streams.audio, self.streams.zero))
+        streams, kind = self.streams, self.container.format.name
+        self.spans = (Span.of(streams.video, streams.zero, kind), Span.of(streams.audio, streams.zero, kind))
