@@ -25,6 +25,7 @@ PAD_SECONDS = 0.05
 GUESSED_LENGTHS = frozenset({"mp3", "aac", "ac3", "eac3", "amr", "mpeg", "mpegts"})
 """Containers that do not say how long they are: FFmpeg guesses it, by the bit rate or some late time stamp."""
 
+_STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}
 _START_SLACK_SECONDS = 0.01  # containers misstate the start of a track by up to a codec's delay
 _MISMATCH_SECONDS = 0.5  # how far a frame may lie from its due time at the ends of the picture
 
@@ -87,12 +88,9 @@ class Streams:
 
     @classmethod
     def of(cls, container: InputContainer, name: str) -> Streams:
-        """The first picture that is not cover art and the first sound, set to one thread each."""
-        video: av.VideoStream | None = None
+        """The picture that moves (see `_picture_of`) and the first sound, set to one thread each."""
+        video = _picture_of(container)
         audio: av.AudioStream | None = None
-        for stream in container.streams.video:
-            if video is None and not stream.disposition & Disposition.attached_pic:
-                video = stream
         if container.streams.audio:
             audio = container.streams.audio[0]
         present = [stream for stream in (video, audio) if stream is not None]
@@ -108,6 +106,21 @@ class Streams:
         if undecodable:
             raise MediaError(name, "decode_error", f"no decoder for the {' and '.join(undecodable)} stream")
         return cls(video, audio, min((start_of(one) for one in present), default=0.0))
+
+
+def _picture_of(container: InputContainer) -> av.VideoStream | None:
+    """The first picture that is not cover art.
+
+    Where the cover is a track like any other, as many a Matroska file has it, its codec gives it away: a track in a
+    codec for photographs counts only where there is no other.
+    """
+    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
+
+    def moves(track: av.VideoStream) -> bool:
+        context: Any = track.codec_context  # None without a decoder, whatever the stubs say
+        return context is not None and context.name not in _STILL_CODECS
+
+    return next(filter(moves, tracks), tracks[0] if tracks else None)
 
 
 def start_of(stream: av.VideoStream | av.AudioStream) -> float:
