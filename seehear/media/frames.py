@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from fractions import Fraction
 
@@ -12,6 +13,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from seehear.errors import MediaError
 from seehear.media.opening import words
 from seehear.media.timeline import MISMATCH_SECONDS, Job, Missed, Slot
+
+_AVI_CHUNK_HEAD_BYTES = 8  # a chunk's name and its length; the index counts from them, a packet from what follows
 
 
 class FramePicker:
@@ -38,6 +41,7 @@ class FramePicker:
         self.size: tuple[int, int] | None = None
         self.failed = ""
         self.bad: list[float] = []  # times of packets that did not decode
+        self.lag: int | None = None if job.container.format.name == "avi" else 0  # ticks, known from the first packet
 
     @property
     def done(self) -> bool:
@@ -48,6 +52,7 @@ class FramePicker:
         if not packet.size and packet.pts is None and packet.dts is None:
             self.flush()
             return
+        self._correct(packet)
         if self.keyless and not packet.is_keyframe:
             return  # what it builds on was not read
         self.keyless = False
@@ -62,6 +67,22 @@ class FramePicker:
         now = decoded if decoded is not None else shown
         if now is None or now >= target or self.careful:
             self._decode_held()
+
+    def _correct(self, packet: av.Packet) -> None:
+        """Take back by how much the time stamps of an AVI are off after a seek.
+
+        In an AVI an empty chunk repeats the frame before it. Those that lie between the sound and the key frame of the
+        place sought are counted twice by FFmpeg, so all that follows seems late. The index says where a packet belongs.
+        """
+        if self.lag is None and packet.dts is not None:
+            self.lag = 0
+            index, place = self.stream.index_entries, (packet.pos or 0) - _AVI_CHUNK_HEAD_BYTES
+            found = bisect.bisect_left(index, place, key=lambda entry: entry.pos)
+            if found < len(index) and index[found].pos == place:
+                self.lag = packet.dts - index[found].timestamp
+        if self.lag:
+            packet.dts = None if packet.dts is None else packet.dts - self.lag
+            packet.pts = None if packet.pts is None else packet.pts - self.lag
 
     def flush(self) -> None:
         """Decode all that is left: no packet follows."""

@@ -25,11 +25,13 @@ from seehear.media.decode import Decoded, Window, decode_and_measure
 from seehear.media.opening import open_media
 from seehear.media.timeline import (
     CLOCK_SECONDS,
+    GUESSED_LENGTHS,
     MISMATCH_SECONDS,
     Span,
     Streams,
     covers,
     start_of,
+    stated_seconds,
     truncation_tolerance,
 )
 
@@ -42,6 +44,7 @@ SILENCE_FLOOR_DBFS = -200.0
 _LEVEL_WINDOWS = 12
 _TRIES = 64  # packets that a decoder may take before it gives the first frame
 _MAX_STAMPS = 4_000_000  # 18 hours at 60 frames per second; beyond it the frame rate is an average
+_PADDING_SECONDS = 0.25  # codecs fill up their last packets with no more than this
 # Only these say in their header how long they are; others estimate it, which proves nothing.
 _STATED = {"mov", "matroska", "avi", "flv", "asf", "wav"}
 
@@ -239,6 +242,7 @@ class _Tally:
 
 @dataclass
 class _Tallies:
+    container: str  # FFmpeg's name
     video: _Tally
     audio: _Tally
     jumps: int
@@ -249,7 +253,7 @@ class _Tallies:
 
 def _demux(container: Any, streams: Streams) -> _Tallies:
     """Read all packets; decode only as many as it takes to get one frame of each stream."""
-    tallies = _Tallies(_Tally(), _Tally(), 0, None, False, None)
+    tallies = _Tallies(container.format.name, _Tally(), _Tally(), 0, None, False, None)
     tallies.trustworthy = container.format.name.split(",")[0] in _STATED
     if container.duration:
         tallies.stated = container.duration / av.time_base
@@ -302,16 +306,16 @@ def _measure_time(name: str, tallies: _Tallies, streams: Streams, found: dict[st
             found["rotation_degrees"] = _rotation(tally)
             if tally.end * base <= max(tally.stamps) * base:  # durations are not stated
                 end += length
-        stated = None
-        if stream.duration and not tallies.jumps:
-            stated = float(stream.duration * base)
+        stated = None if tallies.jumps else stated_seconds(stream, tallies.container)
+        if stated is not None:
             if tallies.trustworthy and start + stated - end > truncation_tolerance(stated):
                 raise MediaError(
                     name,
                     "truncated",
                     f"the {words} should last {stated:.2f} s and ends at {end - start:.2f} s",
                 )
-            if kind == "audio":
+            guessed = tallies.container in GUESSED_LENGTHS and end - start - stated > _PADDING_SECONDS
+            if kind == "audio" and not guessed:
                 end = min(end, start + stated)  # beyond it lies the codec's padding
         ends.append(end)
         found[f"{kind}_start_seconds"] = start - streams.zero

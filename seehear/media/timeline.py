@@ -25,6 +25,10 @@ PAD_SECONDS = 0.05
 CLOCK_SECONDS = 0.002
 """Many containers count milliseconds: where a stream begins and ends is known to a tick each, and no better."""
 
+GUESSED_LENGTHS = frozenset({"mp3", "aac", "ac3", "eac3", "amr", "mpeg", "mpegts"})
+"""Containers that do not say how long they are: FFmpeg guesses it, by the bit rate or some late time stamp."""
+
+_STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}
 _START_SLACK_SECONDS = 0.01  # containers misstate the start of a track by up to a codec's delay
 MISMATCH_SECONDS = 0.5  # how far a frame may lie from its due time at the ends of the picture
 
@@ -92,12 +96,9 @@ class Streams:
 
     @classmethod
     def of(cls, container: InputContainer, name: str) -> Streams:
-        """The first picture that is not cover art and the first sound, set to one thread each."""
-        video: av.VideoStream | None = None
+        """The picture that moves (see `_picture_of`) and the first sound, set to one thread each."""
+        video = _picture_of(container)
         audio: av.AudioStream | None = None
-        for stream in container.streams.video:
-            if video is None and not stream.disposition & Disposition.attached_pic:
-                video = stream
         if container.streams.audio:
             audio = container.streams.audio[0]
         present = [stream for stream in (video, audio) if stream is not None]
@@ -115,11 +116,35 @@ class Streams:
         return cls(video, audio, min((start_of(one) for one in present), default=0.0))
 
 
+def _picture_of(container: InputContainer) -> av.VideoStream | None:
+    """The first picture that is not cover art.
+
+    Where the cover is a track like any other, as many a Matroska file has it, its codec gives it away: a track in a
+    codec for photographs counts only where there is no other.
+    """
+    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
+
+    def moves(track: av.VideoStream) -> bool:
+        context: Any = track.codec_context  # None without a decoder, whatever the stubs say
+        return context is not None and context.name not in _STILL_CODECS
+
+    return next(filter(moves, tracks), tracks[0] if tracks else None)
+
+
 def start_of(stream: av.VideoStream | av.AudioStream) -> float:
     """Start of a stream in seconds on the container's timeline (0 where it is not stated)."""
     if stream.start_time is None or stream.time_base is None:
         return 0.0
     return float(stream.start_time * stream.time_base)
+
+
+def stated_seconds(stream: av.VideoStream | av.AudioStream, container: str) -> float | None:
+    """How long a stream should last, as FFmpeg reads it from its `container`; None where that is not stated."""
+    if not stream.duration or stream.duration < 0 or stream.time_base is None:
+        return None
+    # Of an AVI that is cut off FFmpeg shortens the length in proportion, but leaves the number of frames.
+    ticks = max(stream.duration, stream.frames) if container == "avi" else stream.duration
+    return float(ticks * stream.time_base)
 
 
 @dataclass
@@ -135,13 +160,13 @@ class Span:
     stated_end: float | None
 
     @classmethod
-    def of(cls, stream: av.VideoStream | av.AudioStream | None, zero: float) -> Span | None:
+    def of(cls, stream: av.VideoStream | av.AudioStream | None, zero: float, container: str) -> Span | None:
+        """Extent of a stream as its `container` (FFmpeg's name) states it; where that is a guess, it has no end yet."""
         if stream is None:
             return None
         start = start_of(stream) - zero
-        end = None
-        if stream.duration is not None and stream.duration > 0 and stream.time_base is not None:
-            end = start + float(stream.duration * stream.time_base)
+        length = None if container in GUESSED_LENGTHS else stated_seconds(stream, container)
+        end = None if length is None else start + length
         return cls(start, end, end)
 
     def begins(self, seconds: float) -> None:
@@ -229,4 +254,5 @@ class Job:
     """Of the picture and of the sound; what decoding finds out about their ends is kept here."""
 
     def __post_init__(self) -> None:
-        self.spans = (Span.of(self.streams.video, self.streams.zero), Span.of(self.streams.audio, self.streams.zero))
+        streams, kind = self.streams, self.container.format.name
+        self.spans = (Span.of(streams.video, streams.zero, kind), Span.of(streams.audio, streams.zero, kind))

@@ -131,6 +131,17 @@ def test_variable_frame_rate(tmp_path):
         assert [frame_number(frame) for frame in decoded.frames] == list(nearest(times, due))
 
 
+def test_repeated_frames_of_an_avi_keep_their_time_after_a_seek(tmp_path):
+    """A recorder of the screen writes an empty chunk where nothing changed; a seek must not count these twice."""
+    index = np.sort(np.random.default_rng(0).choice(600, 120, replace=False))
+    path = make_video(
+        tmp_path / "screen.avi", frame_times=list(index / 30), seconds=20, fps=30, codec="mjpeg",
+        audio_codec="pcm_s16le", rate=44100,
+    )  # fmt: skip
+    windows = [Window(start, 10, 30.0, 0.5) for start in np.arange(1, 19, 0.9)]
+    assert_equals_oracle(path, windows, [run(path, window)[0] for window in windows])
+
+
 def test_higher_rate_than_the_source_repeats_and_lower_skips(films):
     (fast, slow) = run(films("mp4"), Window(2.0, 5, 48.0), Window(2.0, 5, 3.0))
     assert [frame_number(frame) for frame in fast.frames] == [24, 24, 24, 25, 25]
