@@ -181,8 +181,7 @@ class FramePicker:
         """The previous frame is the nearest for all that is due up to `until`."""
         while not self.done and self.due[self.next][0] <= until:
             due, i, index = self.due[self.next]
-            low, high = sorted((due, self.previous_pts))
-            if high - low > MISMATCH_SECONDS and any(low <= at <= high for at in self.bad):
+            if self._is_lost(due):
                 raise MediaError(self.job.name, "decode_error", f"picture near {due:.3f} s: {self.failed}")
             slot = self.slots[index]
             if self.picture is None:
@@ -192,6 +191,14 @@ class FramePicker:
                 slot.pts = np.empty(slot.window.frame_count, np.float64)
             slot.frames[i], slot.pts[i] = self.picture, self.previous_pts
             self.next += 1
+
+    def _is_lost(self, due: float) -> bool:
+        """Whether no frame lies near a time because packets in between did not decode."""
+        span = self.job.spans[0]
+        assert span is not None
+        low, high = sorted((due, self.previous_pts))
+        # What did not decode before the first frame is no part of the stream.
+        return high - low > MISMATCH_SECONDS and any(max(low, span.start) <= at <= high for at in self.bad)
 
     def _convert(self) -> np.ndarray:
         frame = self.previous
