@@ -304,8 +304,6 @@ class _Pass:
         for stream in self.job.container.streams:
             stream.discard = Discard.default if stream in self.wanted else Discard.all
         for packet in self._packets():
-            if self.clock is not None:
-                self.clock.correct(packet)
             picker = self.video if packet.stream.type == "video" else self.audio
             if picker is not None and not picker.done:
                 picker.feed(packet)
@@ -319,7 +317,8 @@ class _Pass:
         if not self.wanted:
             return
         try:
-            yield from self.job.container.demux(*self.wanted)
+            packets = self.job.container.demux(*self.wanted)
+            yield from packets if self.clock is None else self.clock.straightened(packets)
         except (av.error.InvalidDataError, av.error.EOFError):
             # Damaged from here on: what was decoded so far counts, and the ends tell the rest.
             for picker in (self.video, self.audio):

@@ -279,19 +279,18 @@ def _demux(container: Any, streams: Streams) -> _Tallies:
     wanted = [stream for stream in (streams.video, streams.audio) if stream is not None]
     clock = Clock() if may_jump(container) else None
     try:
-        for packet in container.demux(*wanted):
+        packets = container.demux(*wanted)
+        for packet in packets if clock is None else clock.straightened(packets):
             is_video = packet.stream.type == "video"
             if not packet.size and (not is_video or (packet.pts is None and packet.dts is None)):
                 continue  # the end of the stream; an empty packet of a picture shows the frame before it once more
-            if clock is not None:
-                clock.correct(packet)
-                tallies.jumps = clock.jumps
             tally = tallies.video if is_video else tallies.audio
             tally.add(packet)
             if packet.size:
                 tally.show(packet)
     except av.FFmpegError as error:
         tallies.broke = str(getattr(error, "strerror", None) or error)
+    tallies.jumps = 0 if clock is None else clock.jumps
     return tallies
 
 
