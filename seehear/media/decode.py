@@ -39,6 +39,7 @@ SEEK_GAP_SECONDS = 2.0
 
 
 _UNSEEKABLE = {"mp3", "aac", "amr"}  # a seek there only guesses, and the timestamps after it are wrong
+_SOUGHT_BY_BIT_RATE = {"wav", "w64", "aiff", "au"}
 _BACK_SECONDS = (0.3, 5.0, 30.0, math.inf)  # how far before a window to seek: again, farther, when it misses
 _SHIFTS_SECONDS = (1e-6, CLOCK_SECONDS, math.inf)  # by what a window may lie amiss: read once, again, and at last
 
@@ -156,12 +157,23 @@ def _check_size(
         raise MediaError(name, "too_large", f"the windows need {total / 2**20:.0f} MiB")
 
 
+def _seeks_truly(job: Job) -> bool:
+    """Whether the time stamps after a seek can be believed."""
+    container, audio = job.container.format.name, job.streams.audio
+    codec = "" if audio is None else audio.codec_context.codec.canonical_name
+    if container in _SOUGHT_BY_BIT_RATE and codec.startswith(("adpcm", "gsm")):
+        return False  # its blocks are no whole number of bytes a second: 3 ms are lost in each
+    if container == "ogg" and codec == "flac" and job.streams.video is not None:
+        return False  # now and then off by 40 ms
+    return container not in _UNSEEKABLE
+
+
 class _Reader:
     """Goes through an open container until all windows of a job have what they want."""
 
     def __init__(self, job: Job, reopen: Callable[[], tuple[InputContainer, Streams]], clock_jumps: bool) -> None:
         self.job, self.name, self.reopen, self.clock_jumps = job, job.name, reopen, clock_jumps
-        self.seekable = job.container.format.name not in _UNSEEKABLE and not clock_jumps
+        self.seekable = _seeks_truly(job) and not clock_jumps
         self.fresh = True  # nothing read yet: the container stands at its beginning
 
     def decode(self, windows: list[Window], picture_backend: Callable[..., None] | None) -> list[Decoded]:

@@ -27,6 +27,7 @@ from seehear.media.timeline import (
     CLOCK_SECONDS,
     GUESSED_LENGTHS,
     MISMATCH_SECONDS,
+    PAD_SECONDS,
     Span,
     Streams,
     covers,
@@ -44,6 +45,7 @@ SILENCE_FLOOR_DBFS = -200.0
 _LEVEL_WINDOWS = 12
 _TRIES = 64  # packets that a decoder may take before it gives the first frame
 _MAX_STAMPS = 4_000_000  # 18 hours at 60 frames per second; beyond it the frame rate is an average
+_LEAD_SECONDS = 0.5  # the first frame of sound may stand alone so long before the others
 _PADDING_SECONDS = 0.25  # codecs fill up their last packets with no more than this
 # Only these say in their header how long they are; others estimate it, which proves nothing.
 _STATED = {"mov", "matroska", "avi", "flv", "asf", "wav"}
@@ -200,7 +202,8 @@ class _Tally:
         self.corrupt = False
         self.tried = 0
         self.shown: av.VideoFrame | av.AudioFrame | None = None
-        """The first frame that decodes."""
+        """The first frame that decodes, of sound the first that is not alone."""
+        self.settled = False
 
     def add(self, packet: av.Packet) -> None:
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -218,18 +221,34 @@ class _Tally:
         self.end = stamp + duration if self.end is None else max(self.end, stamp + duration)
 
     def show(self, packet: av.Packet) -> None:
-        """Decode as many packets as it takes to get one frame."""
-        if self.shown is not None or self.tried >= _TRIES:
+        """Decode as many packets as it takes to see where the stream begins."""
+        if self.settled or self.tried >= _TRIES:
             return
         self.tried += 1
         try:
-            frames = packet.decode()
+            frames: list[Any] = packet.decode()  # the stubs know of pictures alone
         except av.FFmpegError:
             return  # whether the stream decodes is found out later
         for frame in frames:
-            if isinstance(frame, (av.VideoFrame, av.AudioFrame)):
-                self.shown = frame
+            if isinstance(frame, av.VideoFrame):
+                self.shown, self.settled = frame, True
+            elif isinstance(frame, av.AudioFrame):
+                first, self.settled = self.shown, self.shown is not None
+                if not isinstance(first, av.AudioFrame) or self._stands_alone(first, frame):
+                    self.shown = frame
+            if self.settled:
                 return
+
+    @staticmethod
+    def _stands_alone(first: av.AudioFrame, second: av.AudioFrame) -> bool:
+        """Whether the sound runs on from its second frame only.
+
+        Writers of fragmented MP4 put off all but the first packet by as long as the picture is delayed.
+        """
+        if first.pts is None or second.pts is None or second.time_base is None:
+            return False
+        gap = float((second.pts - first.pts) * second.time_base) - first.samples / first.sample_rate
+        return PAD_SECONDS < gap <= _LEAD_SECONDS
 
     def start_seconds(self, stream: av.VideoStream | av.AudioStream) -> float:
         """Where the stream begins on the container's timeline: as stated, or later if its first frame is."""
@@ -320,6 +339,8 @@ def _measure_time(name: str, tallies: _Tallies, streams: Streams, found: dict[st
         found[f"{kind}_start_seconds"] = start - streams.zero
         found[f"{kind}_duration_seconds"] = max(0.0, end - start)
     if tallies.trustworthy and container_stated and ends:
+        if tallies.container.startswith("matroska") and container_stated > streams.zero:
+            container_stated -= streams.zero  # it states the end on its own clock, which may begin at any time
         lasts = max(ends) - streams.zero
         if container_stated - lasts > truncation_tolerance(container_stated):
             raise MediaError(

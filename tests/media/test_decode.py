@@ -265,6 +265,22 @@ def test_click_position_for_any_rate(tmp_path, rate):
         assert len(one.waveform) == (24000 if start else 72000)
 
 
+@pytest.mark.parametrize(("name", "options"), [
+    ("ima.wav", {"audio_codec": "adpcm_ima_wav", "rate": 22050, "has_video": False}),
+    ("ms.wav", {"audio_codec": "adpcm_ms", "rate": 22050, "has_video": False}),
+    ("flac.ogv", {"codec": "libvpx", "audio_codec": "flac", "rate": 48000, "fps": 25,
+                  "video_options": {"deadline": "realtime", "cpu-used": "8"}}),
+])  # fmt: skip
+def test_sound_that_is_sought_by_guessing_is_found_where_it_is(tmp_path, name, options):
+    """Blocks of ADPCM are no whole number of bytes a second: a seek by the bit rate drifts by 3 ms in each."""
+    at = np.arange(1, 40, 1.3)
+    noise = np.random.default_rng(0).normal(0, 0.01, (1, 41 * options["rate"])).astype(np.float32)
+    path = make_video(tmp_path / name, seconds=41, wave=clicks(41, options["rate"], at) + noise, **options)
+    for time in at:
+        (one,) = run(path, Window(time - 0.4, 0, 0, 0.8))
+        assert abs(click_times(one) - time) < 0.002
+
+
 def test_six_channels_are_averaged(tmp_path):
     wave = np.zeros((6, 48000), np.float32)
     wave[2] = tone(1, 48000, level=0.6)[0]
