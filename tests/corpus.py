@@ -15,6 +15,8 @@ import av
 import numpy as np
 
 VIDEO_CODECS = {"h264": "libx264", "mpeg4": "mpeg4", "vp9": "libvpx-vp9", "mjpeg": "mjpeg"}
+RATE_CLOCKED = {"mpeg4", "mpeg1video", "mpeg2video", "dvvideo", "msmpeg4", "wmv2", "rv20"}
+"""Encoders that take no clock finer than their frame rate."""
 AUDIO_CODECS = {"opus": "libopus", "mp3": "libmp3lame"}
 
 FrameMaker = Callable[[int, float], np.ndarray]
@@ -92,13 +94,17 @@ def make_video(
     has_audio: bool = True,
     container: str | None = None,
     options: dict[str, str] | None = None,
+    video_options: dict[str, str] | None = None,
+    audio_options: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write one video.
 
     `frames(index, time)` gives frames of shape (height, width, 3) uint8 (default `numbered_frames`);
     `frame_times` makes the rate variable; `wave` is float32 of shape (channels, samples), by default a
     440 Hz tone; the offsets (>= 0) put the start of a stream later on the container's timeline;
-    `rotation` is the display rotation in degrees counter-clockwise.
+    `rotation` is the display rotation in degrees counter-clockwise; `options` are the container's,
+    `video_options` and `audio_options` the encoders', `metadata` the file's.
     """
     path = Path(path)
     rate_fraction = Fraction(fps).limit_denominator(1001)
@@ -114,6 +120,7 @@ def make_video(
         wave = tone(seconds if audio_seconds is None else audio_seconds, rate)
 
     with av.open(str(path), "w", format=container, options=options or {}) as out:
+        out.metadata.update(metadata or {})
         packets = []
         video = audio = None
         if has_video:
@@ -123,7 +130,7 @@ def make_video(
             video.pix_fmt = pixel_format or ("yuvj420p" if encoder == "mjpeg" else "yuv420p")
             video.codec_context.thread_count = 1
             video.codec_context.gop_size = gop
-            base = Fraction(1, 90000) if encoder != "mpeg4" else 1 / rate_fraction
+            base = 1 / rate_fraction if encoder in RATE_CLOCKED else Fraction(1, 90000)
             video.codec_context.time_base = base
             if encoder == "libx264":
                 video.options = {"preset": "ultrafast", "bf": "0", "g": str(gop), "x264-params": "threads=1"}
@@ -137,6 +144,7 @@ def make_video(
                 video.options = {"cpu-used": "8", "deadline": "realtime", "g": str(gop)}
             elif encoder == "mpeg4":
                 video.options = {"bf": str(bframes), "g": str(gop), "qscale": "4"}
+            video.options |= video_options or {}
             if rotation:
                 video.set_display_rotation(rotation)
         if has_audio:
@@ -145,6 +153,7 @@ def make_video(
             audio.codec_context.thread_count = 1
             if name == "aac":
                 audio.options = {"aac_coder": "fast"}
+            audio.options |= audio_options or {}
         if video is not None:
             for index, time in enumerate(frame_times):
                 picture = make(index, time) if callable(make) else make[index]
@@ -168,7 +177,9 @@ def _encode_audio(stream: av.AudioStream, wave: np.ndarray, rate: int, offset: f
     packets = []
     for first in range(0, wave.shape[1], step):
         part = wave[:, first : first + step]
-        if sample_format.startswith("s16"):
+        if sample_format.startswith("u8"):
+            part = (part * 127 + 128).astype(np.uint8)
+        elif sample_format.startswith("s16"):
             part = (part * 32767).astype(np.int16)
         elif sample_format.startswith("s32"):
             part = (part * float(2**31 - 128)).astype(np.int32)

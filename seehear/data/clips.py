@@ -33,6 +33,8 @@ class Video:
     """Latest such time."""
     width: int
     height: int
+    clock_jumps: bool = False
+    """Whether the clock of the file does (`seehear.media.clock`)."""
 
     @property
     def seconds(self) -> float:
@@ -52,6 +54,7 @@ class Video:
             end_seconds=min(e for _, e in spans),
             width=row["width"] or 0,
             height=row["height"] or 0,
+            clock_jumps=bool(row.get("clock_jumps")),
         )
 
 

@@ -136,7 +136,8 @@ class ClipLoader:
 
     def _decode_arguments(self, video: Video, windows: list[Window] | list[list[Window]]) -> tuple[Any, ...]:
         clip = self.config.clip
-        return video.path, windows, clip.short_side_px, clip.sample_rate_hz, self.config.data.decoder
+        decoder = self.config.data.decoder
+        return video.path, windows, clip.short_side_px, clip.sample_rate_hz, decoder, video.clock_jumps
 
     def clips(
         self, requests: Sequence[ClipRequest]
@@ -331,17 +332,20 @@ def _transformed(array: np.ndarray, stream: str, view: View) -> np.ndarray:
 
 
 def _decode(
-    path: str, windows: list[Window], short_side_px: int, sample_rate_hz: int, decoder: Backend
+    path: str, windows: list[Window], short_side_px: int, sample_rate_hz: int, decoder: Backend, clock_jumps: bool
 ) -> list[Decoded]:
     """What a worker runs."""
-    return decode(path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder)
+    return decode(
+        path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder,
+        clock_jumps=clock_jumps,
+    )  # fmt: skip
 
 
 def _decode_clips(
-    path: str, clips: list[list[Window]], short_side_px: int, sample_rate_hz: int, decoder: Backend
+    path: str, clips: list[list[Window]], short_side_px: int, sample_rate_hz: int, decoder: Backend, clock_jumps: bool
 ) -> list[list[Decoded] | MediaError]:
     """The windows of several clips of one file, in one opening; if that fails, each clip by itself."""
-    settings = short_side_px, sample_rate_hz, decoder
+    settings = short_side_px, sample_rate_hz, decoder, clock_jumps
     try:
         decoded = iter(_decode(path, [window for windows in clips for window in windows], *settings))
         return [[next(decoded) for _ in windows] for windows in clips]

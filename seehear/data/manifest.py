@@ -65,6 +65,7 @@ _PROBED: dict[str, pa.DataType] = {
     "modified_ns": pa.int64(),
     "fingerprint": pa.string(),
     "duplicate_of": pa.string(),
+    "clock_jumps": pa.int32(),
     "video_start_seconds": pa.float64(),
     "video_duration_seconds": pa.float64(),
     "frame_rate_hz": pa.float64(),
@@ -91,6 +92,9 @@ COLUMNS: dict[str, pa.DataType] = {
 } | _PROBED
 """The columns of every manifest, in order; the columns of the source table follow them, as strings."""
 
+_LATER = ("clock_jumps",)
+"""Columns that manifests of older versions do not have: there they are empty."""
+
 _METADATA_KEY = b"seehear.manifest"
 _VERSION = 1
 
@@ -107,6 +111,11 @@ class Manifest:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in _LATER:
+            if name not in self.table.column_names:
+                empty = pa.nulls(len(self.table), COLUMNS[name])
+                at = min(list(COLUMNS).index(name), self.table.num_columns)
+                object.__setattr__(self, "table", self.table.add_column(at, name, empty))
         missing = [name for name in COLUMNS if name not in self.table.column_names]
         if missing:
             raise DataError(f"not a manifest: the columns {', '.join(missing)} are missing")

@@ -1,8 +1,9 @@
 """What is in a media file and whether it can be used: one row of the manifest.
 
-The whole file is demuxed once (without decoding: the true ends of both streams, the number of frames, the
-constancy of their rate), hashed once, and decoded at its beginning and end; the level of the sound is
-measured over the whole track up to a minute, else over evenly spaced windows. Memory is bounded.
+The whole file is demuxed once (without decoding: the ends of both streams, the number of frames, the
+constancy of their rate, jumps of the clock), hashed once, and decoded at its beginning and end, which says where the
+streams really begin and end; the level of the sound is measured over the whole track up to a minute, else over evenly
+spaced windows. Memory is bounded.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ import av
 import numpy as np
 
 from seehear.errors import MediaError
-from seehear.media.decode import (
+from seehear.media.clock import Clock, may_jump
+from seehear.media.decode import Decoded, Window, decode_and_measure
+from seehear.media.opening import open_media
+from seehear.media.timeline import (
+    CLOCK_SECONDS,
+    GUESSED_LENGTHS,
+    MISMATCH_SECONDS,
     PAD_SECONDS,
+    Span,
     Streams,
-    Window,
-    decode,
-    open_media,
+    covers,
     start_of,
+    stated_seconds,
     truncation_tolerance,
 )
 
@@ -36,7 +43,10 @@ SILENCE_FLOOR_DBFS = -200.0
 """Stands for minus infinity, which digital silence would give."""
 
 _LEVEL_WINDOWS = 12
+_TRIES = 64  # packets that a decoder may take before it gives the first frame
 _MAX_STAMPS = 4_000_000  # 18 hours at 60 frames per second; beyond it the frame rate is an average
+_LEAD_SECONDS = 0.5  # the first frame of sound may stand alone so long before the others
+_PADDING_SECONDS = 0.25  # codecs fill up their last packets with no more than this
 # Only these say in their header how long they are; others estimate it, which proves nothing.
 _STATED = {"mov", "matroska", "avi", "flv", "asf", "wav"}
 
@@ -45,7 +55,9 @@ _STATED = {"mov", "matroska", "avi", "flv", "asf", "wav"}
 class ProbeResult:
     """One row of the manifest. Unknown values are None; times are seconds after the file's time zero.
 
-    Time zero is the earliest start of the two streams (see `seehear.media.decode`); `width` and `height` are
+    Time zero is the earliest start of the two streams as stated (see `seehear.media.timeline`), on a clock whose jumps
+    (`clock_jumps` of them) are taken out (`seehear.media.clock`). A stream begins with its first frame or sample that
+    decodes and ends with its last; codecs may give the first one later than is stated. `width` and `height` are
     the stored ones, to be turned by `rotation_degrees` counter-clockwise for display.
     """
 
@@ -57,6 +69,7 @@ class ProbeResult:
     size_bytes: int | None = None
     modified_ns: int | None = None
     fingerprint: str | None = None
+    clock_jumps: int | None = None
     video_start_seconds: float | None = None
     video_duration_seconds: float | None = None
     frame_rate_hz: float | None = None
@@ -137,6 +150,7 @@ def _look(name: str, need: frozenset[str], min_seconds: float, silence: float, f
         _measure_time(name, tallies, streams, found)
     _check_length(name, need, min_seconds, found)
     _try_decoding(name, need, silence, found)
+    _check_length(name, need, min_seconds, found)  # decoding may have found less than the packets promised
 
 
 def _container_name(path: str, formats: str) -> str:
@@ -185,8 +199,11 @@ class _Tally:
         self.stamps = array("q")
         self.first: int | None = None
         self.end: int | None = None
-        self.last_duration = 0
         self.corrupt = False
+        self.tried = 0
+        self.shown: av.VideoFrame | av.AudioFrame | None = None
+        """The first frame that decodes, of sound the first that is not alone."""
+        self.settled = False
 
     def add(self, packet: av.Packet) -> None:
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -203,51 +220,89 @@ class _Tally:
         self.first = stamp if self.first is None else min(self.first, stamp)
         self.end = stamp + duration if self.end is None else max(self.end, stamp + duration)
 
+    def show(self, packet: av.Packet) -> None:
+        """Decode as many packets as it takes to see where the stream begins."""
+        if self.settled or self.tried >= _TRIES:
+            return
+        self.tried += 1
+        try:
+            frames: list[Any] = packet.decode()  # the stubs know of pictures alone
+        except av.FFmpegError:
+            return  # whether the stream decodes is found out later
+        for frame in frames:
+            if isinstance(frame, av.VideoFrame):
+                self.shown, self.settled = frame, True
+            elif isinstance(frame, av.AudioFrame):
+                first, self.settled = self.shown, self.shown is not None
+                if not isinstance(first, av.AudioFrame) or self._stands_alone(first, frame):
+                    self.shown = frame
+            if self.settled:
+                return
+
+    @staticmethod
+    def _stands_alone(first: av.AudioFrame, second: av.AudioFrame) -> bool:
+        """Whether the sound runs on from its second frame only.
+
+        Writers of fragmented MP4 put off all but the first packet by as long as the picture is delayed.
+        """
+        if first.pts is None or second.pts is None or second.time_base is None:
+            return False
+        gap = float((second.pts - first.pts) * second.time_base) - first.samples / first.sample_rate
+        return PAD_SECONDS < gap <= _LEAD_SECONDS
+
+    def start_seconds(self, stream: av.VideoStream | av.AudioStream) -> float:
+        """Where the stream begins on the container's timeline: as stated, or later if its first frame is."""
+        base = float(stream.time_base or 0)
+        stated = start_of(stream) if stream.start_time is not None else (self.first or 0) * base
+        pts = None if self.shown is None else self.shown.pts
+        shown = stated if pts is None else pts * base
+        return shown if shown > stated + CLOCK_SECONDS else stated
+
 
 @dataclass
 class _Tallies:
+    container: str  # FFmpeg's name
     video: _Tally
     audio: _Tally
-    rotation: int | None
+    jumps: int
     stated: float | None  # seconds, of the whole container
     trustworthy: bool
     broke: str | None
 
 
 def _demux(container: Any, streams: Streams) -> _Tallies:
-    """Read all packets; decode only as many as it takes to get one frame (for its rotation)."""
-    tallies = _Tallies(_Tally(), _Tally(), None, None, False, None)
+    """Read all packets; decode only as many as it takes to get one frame of each stream."""
+    tallies = _Tallies(container.format.name, _Tally(), _Tally(), 0, None, False, None)
     tallies.trustworthy = container.format.name.split(",")[0] in _STATED
     if container.duration:
         tallies.stated = container.duration / av.time_base
     wanted = [stream for stream in (streams.video, streams.audio) if stream is not None]
-    tries = 0
+    clock = Clock() if may_jump(container) else None
     try:
-        for packet in container.demux(*wanted):
-            if packet.size == 0:
-                continue
+        packets = container.demux(*wanted)
+        for packet in packets if clock is None else clock.straightened(packets):
             is_video = packet.stream.type == "video"
-            (tallies.video if is_video else tallies.audio).add(packet)
-            if is_video and tallies.rotation is None and tries < 64:
-                tries += 1
-                tallies.rotation = _rotation(packet)
+            if not packet.size and (not is_video or (packet.pts is None and packet.dts is None)):
+                continue  # the end of the stream; an empty packet of a picture shows the frame before it once more
+            tally = tallies.video if is_video else tallies.audio
+            tally.add(packet)
+            if packet.size:
+                tally.show(packet)
     except av.FFmpegError as error:
         tallies.broke = str(getattr(error, "strerror", None) or error)
+    tallies.jumps = 0 if clock is None else clock.jumps
     return tallies
 
 
-def _rotation(packet: av.Packet) -> int | None:
-    try:
-        for frame in packet.decode():
-            return round(frame.rotation / 90) * 90 % 360
-    except av.FFmpegError:
-        pass  # whether the picture decodes is found out later
-    return None
+def _rotation(tally: _Tally) -> int:
+    frame = tally.shown
+    return round(frame.rotation / 90) * 90 % 360 if isinstance(frame, av.VideoFrame) else 0
 
 
 def _measure_time(name: str, tallies: _Tallies, streams: Streams, found: dict[str, Any]) -> None:
     ends = []
     container_stated = tallies.stated
+    found["clock_jumps"] = tallies.jumps
     for kind, stream, tally in (
         ("video", streams.video, tallies.video),
         ("audio", streams.audio, tallies.audio),
@@ -259,31 +314,33 @@ def _measure_time(name: str, tallies: _Tallies, streams: Streams, found: dict[st
         if not tally.count or tally.end is None or tally.first is None or base is None:
             cut = tallies.trustworthy and bool(container_stated)
             raise MediaError(name, "truncated" if cut else "decode_error", f"the {words} stream has no packets")
-        start = start_of(stream) if stream.start_time is not None else float(tally.first * base)
+        start = tally.start_seconds(stream)
         end = float(tally.end * base)
         if kind == "video":
             rate, variable, length = _frame_rate(tally, float(base))
             found["frame_count"] = tally.count
             found["frame_rate_hz"] = rate or _stated_rate(stream)
             found["variable_frame_rate"] = variable
-            found["rotation_degrees"] = tallies.rotation or 0
+            found["rotation_degrees"] = _rotation(tally)
             if tally.end * base <= max(tally.stamps) * base:  # durations are not stated
                 end += length
-        stated = None
-        if stream.duration:
-            stated = float(stream.duration * base)
+        stated = None if tallies.jumps else stated_seconds(stream, tallies.container)
+        if stated is not None:
             if tallies.trustworthy and start + stated - end > truncation_tolerance(stated):
                 raise MediaError(
                     name,
                     "truncated",
                     f"the {words} should last {stated:.2f} s and ends at {end - start:.2f} s",
                 )
-            if kind == "audio":
+            guessed = tallies.container in GUESSED_LENGTHS and end - start - stated > _PADDING_SECONDS
+            if kind == "audio" and not guessed:
                 end = min(end, start + stated)  # beyond it lies the codec's padding
         ends.append(end)
         found[f"{kind}_start_seconds"] = start - streams.zero
         found[f"{kind}_duration_seconds"] = max(0.0, end - start)
     if tallies.trustworthy and container_stated and ends:
+        if tallies.container.startswith("matroska") and container_stated > streams.zero:
+            container_stated -= streams.zero  # it states the end on its own clock, which may begin at any time
         lasts = max(ends) - streams.zero
         if container_stated - lasts > truncation_tolerance(container_stated):
             raise MediaError(
@@ -318,11 +375,11 @@ def _check_length(name: str, need: frozenset[str], min_seconds: float, found: di
         if kind not in need:
             continue
         start, length = found[f"{kind}_start_seconds"], found[f"{kind}_duration_seconds"]
-        if length < min_seconds:
+        if not covers(length, min_seconds):
             words = "picture" if kind == "video" else "sound"
             raise MediaError(name, reason, f"{length:.3f} s of {words}, {min_seconds:g} s are needed")
         low, high = max(low, start), min(high, start + length)
-    if high - low < min_seconds - PAD_SECONDS:
+    if not covers(high - low, min_seconds):
         raise MediaError(
             name, "too_short", f"picture and sound overlap for {max(0.0, high - low):.3f} s, "
             f"{min_seconds:g} s are needed"
@@ -347,12 +404,21 @@ def _try_decoding(name: str, need: frozenset[str], silence: float, found: dict[s
             step = (length - part) / (_LEVEL_WINDOWS - 1)
             sound = [Window(first + i * step, 0, 0.0, part) for i in range(_LEVEL_WINDOWS)]
     rate_hz = found.get("sample_rate_hz") or 24000
+    jumps = bool(found.get("clock_jumps"))
+
+    def look(windows: list[Window]) -> list[Decoded]:
+        decoded, spans = decode_and_measure(
+            name, windows, short_side_px=32, sample_rate_hz=rate_hz, clock_jumps=jumps
+        )  # fmt: skip
+        _correct_ends(spans, found)
+        return decoded
+
     if "audio" in need:
-        decoded = decode(name, windows + sound, short_side_px=32, sample_rate_hz=rate_hz)
+        decoded = look(windows + sound)
     else:
-        decoded = decode(name, windows, short_side_px=32, sample_rate_hz=rate_hz)
+        decoded = look(windows)
         try:  # for the record only
-            decoded += decode(name, sound, short_side_px=None, sample_rate_hz=rate_hz)
+            decoded += look(sound)
         except MediaError:
             return
     squares, count, peak = 0.0, 0, 0.0
@@ -368,6 +434,17 @@ def _try_decoding(name: str, need: frozenset[str], silence: float, found: dict[s
             raise MediaError(
                 name, "silent", f"the sound's level is {found['audio_rms_dbfs']:.0f} dBFS, below {silence:g}"
             )
+
+
+def _correct_ends(spans: tuple[Span | None, Span | None], found: dict[str, Any]) -> None:
+    """Let a stream end where its last frame or sample was found to end, if that is before its last packet does."""
+    # Up to the second tolerance the last frame stands in for the ones after it: decoding moves no window for less.
+    for kind, span, tolerance in zip(("video", "audio"), spans, (MISMATCH_SECONDS, CLOCK_SECONDS), strict=True):
+        if span is None or span.end is None or f"{kind}_start_seconds" not in found:
+            continue
+        start, seconds = found[f"{kind}_start_seconds"], found[f"{kind}_duration_seconds"]
+        if span.end < start + seconds - tolerance:
+            found[f"{kind}_duration_seconds"] = max(0.0, span.end - start)
 
 
 def _decibels(level: float) -> float:

@@ -32,6 +32,7 @@ from seehear.features.labels import label_table
 from seehear.features.model import Model, bank_table, usable_videos
 from seehear.files import write_atomic, write_table
 from seehear.hypotheses.language import parse
+from seehear.media.timeline import covers
 from seehear.methods import build_method, check_method
 from seehear.methods.base import Method
 from seehear.methods.deepcluster import VARIANTS, cluster_features, clusters_of
@@ -41,9 +42,6 @@ from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
 from seehear.models.video import VideoEncoder
 from seehear.progress import Progress
-
-# Durations are rounded by containers and shortened by codecs' priming.
-SHORT_BY_SECONDS = 0.05
 
 
 def pretrain(
@@ -196,7 +194,7 @@ def _run(
     if classes_of is not None:
         videos = [v for v in videos if classes_of.get(v.video_id)]
     shortest = shortest_usable_seconds(config)
-    long_enough = [v for v in videos if v.seconds >= shortest - SHORT_BY_SECONDS]
+    long_enough = [v for v in videos if covers(v.seconds, shortest)]
     if len(long_enough) < len(videos):
         progress.note(f"{len(videos) - len(long_enough)} videos are shorter than a clip ({shortest:.2f} s): left out")
     if not long_enough:

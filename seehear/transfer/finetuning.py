@@ -35,9 +35,10 @@ from seehear.errors import DataError, DivergedError, Interrupted, RunError, Trai
 from seehear.features.bank import FeatureBank, gather_bank
 from seehear.features.model import Model, bank_table
 from seehear.files import write_atomic, write_table
+from seehear.media.timeline import covers
 from seehear.methods.finetune import Finetune
 from seehear.modalities import streams_of
-from seehear.pretraining.run import SHORT_BY_SECONDS, fill_cache, training
+from seehear.pretraining.run import fill_cache, training
 from seehear.progress import Progress
 from seehear.transfer import evaluations
 from seehear.transfer.finetune_config import Start, absolute_run, finetune_config, open_start
@@ -202,7 +203,7 @@ def _fitting(manifest: Manifest, streams: Sequence[str], seconds: float) -> Mani
         lacking = [s for s in streams if row[f"{s}_duration_seconds"] is None]
         if lacking:
             row |= {"usable": False, "reason": f"no_{lacking[0]}", "detail": f"it has no {lacking[0]}"}
-        elif Video.from_row(row, streams).seconds < seconds - SHORT_BY_SECONDS:
+        elif not covers(Video.from_row(row, streams).seconds, seconds):
             row |= {"usable": False, "reason": "too_short", "detail": f"shorter than a clip ({seconds:.2f} s)"}
     return Manifest(pa.Table.from_pylist(rows, schema=manifest.table.schema), manifest.info)
 

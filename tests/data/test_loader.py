@@ -18,7 +18,7 @@ from seehear.data.loader import ClipLoader, measure_statistics, prefetch
 from seehear.data.views import Statistics
 from seehear.errors import MediaError
 from seehear.features.model import usable_videos
-from seehear.media import decode as decode_module
+from seehear.media import opening
 from seehear.pretraining.plan import make_config
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
@@ -207,13 +207,13 @@ def test_prefetching_passes_errors_on_and_ends_its_thread():
 def count_openings(monkeypatch) -> list[str]:
     """The files that are opened from now on, in this process."""
     opened: list[str] = []
-    original = decode_module.av.open
+    original = opening.av.open
 
     def counted(file, *arguments, **options):
         opened.append(str(file))
         return original(file, *arguments, **options)
 
-    monkeypatch.setattr(decode_module.av, "open", counted)
+    monkeypatch.setattr(opening.av, "open", counted)
     return opened
 
 

@@ -11,7 +11,9 @@ import pytest
 import soxr
 
 from seehear.errors import MediaError, UsageError
-from seehear.media.decode import Window, decode, open_media, resample
+from seehear.media.decode import Window, decode
+from seehear.media.opening import open_media
+from seehear.media.sound import resample
 from tests.corpus import (
     clicks,
     flash_frames,
@@ -127,6 +129,17 @@ def test_variable_frame_rate(tmp_path):
     for window, decoded in zip(windows, out, strict=True):
         due = window.start_seconds + np.arange(12) / 10
         assert [frame_number(frame) for frame in decoded.frames] == list(nearest(times, due))
+
+
+def test_repeated_frames_of_an_avi_keep_their_time_after_a_seek(tmp_path):
+    """A recorder of the screen writes an empty chunk where nothing changed; a seek must not count these twice."""
+    index = np.sort(np.random.default_rng(0).choice(600, 120, replace=False))
+    path = make_video(
+        tmp_path / "screen.avi", frame_times=list(index / 30), seconds=20, fps=30, codec="mjpeg",
+        audio_codec="pcm_s16le", rate=44100,
+    )  # fmt: skip
+    windows = [Window(start, 10, 30.0, 0.5) for start in np.arange(1, 19, 0.9)]
+    assert_equals_oracle(path, windows, [run(path, window)[0] for window in windows])
 
 
 def test_higher_rate_than_the_source_repeats_and_lower_skips(films):
@@ -250,6 +263,22 @@ def test_click_position_for_any_rate(tmp_path, rate):
         assert abs(click_times(one) - 2.0) < 0.0006
         assert one.frames is None
         assert len(one.waveform) == (24000 if start else 72000)
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("ima.wav", {"audio_codec": "adpcm_ima_wav", "rate": 22050, "has_video": False}),
+    ("ms.wav", {"audio_codec": "adpcm_ms", "rate": 22050, "has_video": False}),
+    ("flac.ogv", {"codec": "libvpx", "audio_codec": "flac", "rate": 48000, "fps": 25,
+                  "video_options": {"deadline": "realtime", "cpu-used": "8"}}),
+])  # fmt: skip
+def test_sound_that_is_sought_by_guessing_is_found_where_it_is(tmp_path, name, options):
+    """Blocks of ADPCM are no whole number of bytes a second: a seek by the bit rate drifts by 3 ms in each."""
+    at = np.arange(1, 40, 1.3)
+    noise = np.random.default_rng(0).normal(0, 0.01, (1, 41 * options["rate"])).astype(np.float32)
+    path = make_video(tmp_path / name, seconds=41, wave=clicks(41, options["rate"], at) + noise, **options)
+    for time in at:
+        (one,) = run(path, Window(time - 0.4, 0, 0, 0.8))
+        assert abs(click_times(one) - time) < 0.002
 
 
 def test_six_channels_are_averaged(tmp_path):

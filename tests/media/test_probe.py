@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from seehear.media.decode import Window, decode
 from seehear.media.probe import SILENCE_FLOOR_DBFS, file_fingerprint, probe
 from tests.corpus import make_broken, make_huge, make_video, tone
 
@@ -90,6 +91,54 @@ def test_truncation_is_seen_wherever_it_falls(tmp_path, percent):
         assert row.reason in ("truncated", "not_media"), row
         if percent >= 20:
             assert row.reason == "truncated", row
+
+
+@pytest.mark.parametrize("percent", [30, 60, 85])
+def test_truncation_of_an_avi_is_seen(tmp_path, percent):
+    """FFmpeg shortens what the header says in proportion to what is there."""
+    whole = make_video(tmp_path / "w.avi", seconds=30, codec="mpeg4", audio_codec="mp3", rate=44100)
+    assert probe(whole).usable
+    cut = tmp_path / "c.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * percent // 100])
+    assert probe(cut).reason == "truncated"
+    cut.write_bytes(whole.read_bytes()[: whole.read_bytes().rindex(b"idx1")])  # all is there but the index
+    assert probe(cut).usable
+
+
+@pytest.mark.parametrize(("suffix", "first", "options"), [
+    ("aac", "quiet", {}), ("aac", "loud", {}),
+    ("mp3", "quiet", {"write_xing": "0"}), ("mp3", "loud", {"write_xing": "0"}),
+])  # fmt: skip
+def test_lengths_guessed_by_the_bit_rate_are_not_believed(tmp_path, suffix, first, options):
+    """Raw AAC and MP3 do not say how long they are; half a file is no measure for the other half."""
+    rate = 44100
+    wave = np.random.default_rng(0).normal(0, 0.2, (1, 16 * rate)).astype(np.float32)
+    half = slice(0, 8 * rate) if first == "quiet" else slice(8 * rate, None)
+    wave[:, half] = 0.01 * tone(8, rate)
+    path = make_video(
+        tmp_path / f"s.{suffix}", wave=wave, rate=rate, audio_codec=suffix, has_video=False, options=options,
+        audio_options={"flags": "+qscale", "global_quality": "100"},
+    )  # fmt: skip
+    with av.open(str(path)) as container:
+        (stream,) = container.streams.audio
+        assert abs(float(stream.duration * stream.time_base) - 16) > 2  # what FFmpeg guesses
+    row = probe(path, need=["audio"])
+    assert row.usable, row
+    assert row.audio_duration_seconds == pytest.approx(16, abs=0.1)
+    start = row.audio_start_seconds + row.audio_duration_seconds - 1
+    (last,) = decode(path, [Window(start, 0, 0.0, 1.0)], short_side_px=None, sample_rate_hz=16000)
+    assert last.start_seconds == pytest.approx(start)
+
+
+def test_the_end_of_a_program_stream_is_where_its_last_packet_ends(tmp_path):
+    """The last time stamp in an MPEG file may lie a second before its last frame."""
+    path = make_video(tmp_path / "p.mpg", seconds=6, fps=25, codec="mpeg2video", audio_codec="mp2", rate=48000,
+                      frames=lambda index, time: np.full((48, 64, 3), 40 + index, np.uint8))  # fmt: skip
+    row = probe(path)
+    assert row.video_duration_seconds == pytest.approx(6, abs=0.01)
+    (last,) = decode(path, [Window(4.6, 25, 25.0, 1.0)], short_side_px=32, sample_rate_hz=16000)
+    assert last.start_seconds == 4.6
+    np.testing.assert_allclose(last.frame_pts_seconds, 4.6 + np.arange(25) / 25, atol=0.021)
 
 
 def test_a_long_track_is_measured_in_parts(tmp_path):
