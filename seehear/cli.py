@@ -75,7 +75,7 @@ def scan(
         strict: Fail if a single file cannot be used.
         json: Print the summary as JSON.
     """
-    from seehear.data.manifest import scan as scan_videos
+    from seehear.data.scan import scan as scan_videos
 
     if out is not None:
         _check_ending(out, ".parquet")
@@ -260,7 +260,8 @@ def predict(
         device: auto, cpu, cuda or cuda:N.
     """
     from seehear.data.loader import Failures
-    from seehear.data.manifest import Manifest, scan
+    from seehear.data.manifest import Manifest
+    from seehear.data.scan import scan
     from seehear.tasks.label import write_table
     from seehear.tasks.predict import load_finetuned
     from seehear.tasks.predict import predict as predict_videos
@@ -998,7 +999,8 @@ def doctor(json: bool = False) -> None:
 
 def _scanned(run: str, videos: str | None, need: tuple[str, ...], progress: Progress) -> Manifest | None:
     """The manifest of new videos for a finished run, with a word on those that cannot be used."""
-    from seehear.data.manifest import Manifest, scan
+    from seehear.data.manifest import Manifest
+    from seehear.data.scan import scan
     from seehear.features.model import Model
     from seehear.modalities import streams_of
     from seehear.tasks.label import open_run

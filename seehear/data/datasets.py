@@ -18,17 +18,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from seehear.data.manifest import (
-    AUDIO_EXTENSIONS,
-    COLUMNS,
-    VIDEO_EXTENSIONS,
-    FileList,
-    Manifest,
-    read_table,
-    scan,
-    unprobed,
-)
+from seehear.data.manifest import COLUMNS, Manifest
+from seehear.data.scan import scan, unprobed
+from seehear.data.sources import FileList
+from seehear.data.tables import read_table
 from seehear.errors import DataError, UsageError
+from seehear.media.formats import VIDEO_EXTENSIONS, extension_of, is_media
 
 TRAIN, TEST = "train", "test"
 TEST_SHARE = 0.2
@@ -78,7 +73,7 @@ class DataSet:
         progress: Callable[[int, int], None] | None = None,
         previous: Manifest | None = None,
     ) -> Manifest:
-        """Look at every file (see `seehear.data.manifest.scan`); the columns `label` and `splits` come with it.
+        """Look at every file (see `seehear.data.scan.scan`); the columns `label` and `splits` come with it.
 
         A table that is a manifest itself is taken as it is. Files of equal content stay, each in its official
         split, except in a table or a folder, where the first is kept as in every scan. Of `previous`, an earlier
@@ -294,7 +289,7 @@ class _Files:
 
     def __init__(self, folder: Path, parents: bool = False) -> None:
         self.found: dict[str, str] = {}
-        for file in sorted(_media_below(folder), key=lambda f: (_ending(f) not in VIDEO_EXTENSIONS, f)):
+        for file in sorted(_media_below(folder), key=lambda f: (extension_of(f) not in VIDEO_EXTENSIONS, f)):
             place, name = os.path.split(os.path.splitext(file)[0])
             self.found.setdefault(f"{os.path.basename(place)}/{name}" if parents else name, file)
 
@@ -302,15 +297,11 @@ class _Files:
         return next((self.found[name] for name in names if name in self.found), None)
 
 
-def _ending(file: str) -> str:
-    return os.path.splitext(file)[1].lstrip(".").lower()
-
-
 def _media_below(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in files:
-            if not name.startswith(".") and _ending(name) in VIDEO_EXTENSIONS | AUDIO_EXTENSIONS:
+            if not name.startswith(".") and is_media(name):
                 yield os.path.join(place, name)
 
 

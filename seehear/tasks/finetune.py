@@ -27,7 +27,7 @@ from seehear.config import Config, with_settings
 from seehear.data.clips import Video, clip_refs
 from seehear.data.datasets import DataSet, open_data
 from seehear.data.loader import ClipLoader, Failures
-from seehear.data.manifest import AUDIO_EXTENSIONS, Manifest
+from seehear.data.manifest import Manifest
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
@@ -35,6 +35,7 @@ from seehear.errors import DataError, DivergedError, Interrupted, RunError, Trai
 from seehear.features.bank import FeatureBank
 from seehear.features.model import Model, bank_table, usable_videos
 from seehear.files import write_atomic
+from seehear.media.formats import AUDIO_EXTENSIONS, extension_of
 from seehear.methods.finetune import Finetune
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
@@ -315,7 +316,7 @@ def choose_encoders(start: Start, dataset: DataSet, modality: str | None) -> tup
 
 
 def _is_sound(path: str) -> bool:
-    return Path(path).suffix.lstrip(".").lower() in AUDIO_EXTENSIONS
+    return extension_of(path) in AUDIO_EXTENSIONS
 
 
 def _begin(

@@ -18,11 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from seehear.data.annotations import THUMOS_PREFIX, Segment, read_annotations
-from seehear.data.manifest import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, FileList, Manifest, scan
+from seehear.data.manifest import Manifest
+from seehear.data.scan import scan
+from seehear.data.sources import FileList
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
 from seehear.features.model import LABELLING_OF, Model
 from seehear.files import new_folder, write_atomic
+from seehear.media.formats import is_media
 from seehear.modalities import streams_of
 from seehear.tasks.evaluate import untrained_model
 from seehear.tasks.localization_metrics import Detection, bootstrapped
@@ -280,9 +283,8 @@ def find_videos(source: str | Path, names: Iterable[str]) -> dict[str, str]:
     else:
         raise DataError(f"{source} is neither a folder nor a manifest", "give the videos' folder with --videos")
     wanted, found = set(names), dict[str, str]()
-    endings = {f".{e}" for e in VIDEO_EXTENSIONS | AUDIO_EXTENSIONS}
     for path in paths:
-        if Path(path).suffix.lower() not in endings:
+        if not is_media(path):
             continue
         stem = Path(path).stem
         name = stem if stem in wanted else stem.removeprefix("v_")
