@@ -84,8 +84,8 @@ _VERSION = 1
 class Manifest:
     """A table of the files of a collection, one row each (see `COLUMNS`), and what the scan left out.
 
-    `info` holds how it was made: source, root, need, min_seconds, ignored (files by extension, never opened)
-    and unreadable_folders.
+    `info` holds how it was made: source, root, need, min_seconds, ignored (files by extension, never opened),
+    unreadable_folders, and notes on what had to be guessed.
     """
 
     table: pa.Table
@@ -191,6 +191,7 @@ class Manifest:
             parts = ", ".join(f"{count} {suffix}" for suffix, count in facts["ignored"].items())
             lines.append(f"  ignored as no media, by extension: {parts}")
         lines += [f"  could not read the folder {folder}" for folder in facts["unreadable_folders"]]
+        lines += [f"  {note}" for note in self.info.get("notes", [])]
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -85,6 +85,7 @@ def _manifest_of(
         "root": storable(found.root),
         "ignored": dict(found.ignored.most_common()),
         "unreadable_folders": found.unreadable_folders,
+        "notes": found.notes,
     }
     return Manifest(pa.Table.from_pylist(finished, schema=_schema(found)), {**info, **facts})
 

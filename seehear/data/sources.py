@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seehear.data.manifest import COLUMNS
-from seehear.data.tables import read_table
+from seehear.data.tables import TABLE_EXTENSIONS, read_table
 from seehear.errors import DataError
 from seehear.media.formats import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, extension_of, is_media
 
@@ -34,6 +34,7 @@ class Found:
     extra_columns: list[str] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     unreadable_folders: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ def _find(source: str) -> Found:
     if os.path.isdir(source):
         found = _from_folder(source)
     elif os.path.exists(source):
-        suffix = extension_of(source)
-        if suffix in ("csv", "tsv", "parquet"):
+        if extension_of(source) in TABLE_EXTENSIONS:
             found = _from_table(source)
         else:
             folder, name = os.path.split(os.path.abspath(source))
@@ -161,7 +161,8 @@ def _from_list(listed: FileList) -> Found:
 
 def _from_table(source: str) -> Found:
     root = os.path.dirname(os.path.abspath(source))
-    names, records = read_table(source)
+    table = read_table(source)
+    names = table.names
     if "path" not in names:
         near = [name for name in names if name.strip().lower() in ("path", "file", "filename", "video")]
         raise DataError(
@@ -173,14 +174,16 @@ def _from_table(source: str) -> Found:
     else:
         kept = {name: f"given_{name}" if name in COLUMNS else name for name in names if name != "path"}
     found = Found(root, [], extra_columns=list(kept.values()))
+    if table.note:
+        found.notes.append(f"{source}: {table.note}")
     seen: dict[str, int] = {}
-    for number, record in records:
-        place = f"row {number} of {os.path.basename(source)}"
+    for number, record in table.records:
+        place = f"row {number} of {os.path.basename(source)}" + (f", {table.note}" if table.note else "")
         name = record["path"]
         if not name:
-            raise DataError(f"{source}: the path in row {number} is empty")
-        if "\0" in name:
-            raise DataError(f"{source}: the path in row {number} is not a file name")
+            raise DataError(f"{source}: the path in row {number} is empty", "fill it in, or remove the row")
+        if "\0" in name:  # in Parquet alone
+            raise DataError(f"{source}: the path in row {number} is not a file name", "correct it, or remove the row")
         path = os.path.abspath(os.path.join(root, name))
         if path in seen:
             raise DataError(
@@ -191,5 +194,5 @@ def _from_table(source: str) -> Found:
         extra = {new: record[old] for old, new in kept.items()}
         found.candidates.append(Candidate(_identity(path, root), path, extra, place))
     if not found.candidates:
-        raise DataError(f"{source} has no rows")
+        raise DataError(f"{source} has no rows", "add one for each file")
     return found

@@ -374,9 +374,9 @@ def test_a_table_that_cannot_be_used(tmp_path):
     for column in ("label_column", "split_column"):
         with pytest.raises(UsageError, match="no column 'kind'"):
             open_data(file, **{column: "kind"})
-    write(tmp_path / "notes.txt", ["hello"])
-    with pytest.raises(DataError, match="no table"):
-        open_data(tmp_path / "notes.txt")
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom" * 20)
+    with pytest.raises(DataError, match=r"clip.mp4 is no text"):
+        open_data(tmp_path / "clip.mp4")
 
 
 # ---------------------------------------------------------------- names and paths
