@@ -232,7 +232,11 @@ class Manifest:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Manifest:
-        """Read what `save` wrote. Raises `DataError` if it is something else or of a newer version."""
+        """Read what `save` wrote, or what somebody made of it since: types are restored, and NaN means no value.
+
+        Raises `DataError` if it is something else or of a newer version, or if a cell that is needed is empty or
+        cannot be what its column holds; row and column are named.
+        """
         remedy = "make one with: seehear scan FOLDER --out manifest.parquet"
         try:
             table = pq.read_table(path, partitioning=None)
@@ -242,6 +246,9 @@ class Manifest:
             raise DataError(f"{os.fspath(path)} is not a manifest: {error}", remedy) from error
         note = (table.schema.metadata or {}).get(_METADATA_KEY)
         if note is None:
+            if set(COLUMNS) <= set(table.column_names):
+                why = "its note was lost when another tool wrote it"
+                remedy = f"{why}; it serves as a list: seehear scan {os.fspath(path)} --out manifest.parquet"
             raise DataError(f"{os.fspath(path)} is a Parquet table, but not a manifest", remedy)
         content = json.loads(note)
         if content["version"] > _VERSION:
@@ -249,7 +256,77 @@ class Manifest:
                 f"{os.fspath(path)} was written by a newer seehear (format {content['version']})",
                 "update seehear, or scan again",
             )
-        return cls(table.replace_schema_metadata(None), content["info"])
+        manifest = cls(_restored(os.fspath(path), table.replace_schema_metadata(None)), content["info"])
+        _check_cells(os.fspath(path), manifest)
+        return manifest
+
+
+def _restored(source: str, table: pa.Table) -> pa.Table:
+    """The table with the types that its columns ought to have, and null for NaN: other tools change both."""
+    for index, name in enumerate(table.column_names):
+        column, kind = table.column(index), COLUMNS.get(name, pa.string())
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), None, column)
+        if column.type != kind:
+            try:
+                column = column.cast(kind)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                if name not in COLUMNS:
+                    continue  # a column of the reader's own, such as a list
+                raise _misfit(source, name, column, kind) from error
+        if not column.equals(table.column(index)):
+            table = table.set_column(index, name, column)
+    return table
+
+
+def _misfit(source: str, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> DataError:
+    """What to say of a column that cannot have the type it ought to have."""
+    for number, value in enumerate(column, 1):
+        try:
+            value.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            why = f"row {number} has {value.as_py()!r} in the column {name}, which holds {kind}"
+            return DataError(f"{source}: {why}", "correct it, or scan again")
+    return DataError(f"{source}: the column {name} holds {column.type}, not {kind}", "scan again")
+
+
+def _check_cells(source: str, manifest: Manifest) -> None:
+    """Raise `DataError` for the first cell that readers rely on and that is empty, or no length of time."""
+    table = manifest.table
+    every = pa.chunked_array([pa.repeat(pa.scalar(True), len(table))])
+    for name in ("video_id", "path", "usable"):
+        _refuse(source, table, name, _empty(table.column(name)), every, "has no value")
+    if len(pc.unique(table.column("video_id"))) < len(table):
+        twice = next(i for i, count in Counter(manifest.column("video_id")).items() if count > 1)
+        raise DataError(f"{source}: two rows have the video_id {twice}", "keep one of them")
+    usable = table.column("usable")
+    for name in ("fingerprint", "size_bytes", "modified_ns"):
+        _refuse(source, table, name, _empty(table.column(name)), usable, "has no value")
+    for stream in ("video", "audio"):
+        columns = [f"{stream}_start_seconds", f"{stream}_duration_seconds"]
+        there = usable
+        if stream not in manifest.info.get("need", ()):  # it may be absent, but not in half
+            known = [pc.is_valid(table.column(name)) for name in columns]
+            there = pc.and_(usable, pc.or_(*known))
+        for name in columns:
+            column = table.column(name)
+            _refuse(source, table, name, _empty(column), there, "has no value")
+            _refuse(source, table, name, pc.invert(pc.is_finite(column)), there, "has no time")
+        _refuse(source, table, columns[1], pc.less(table.column(columns[1]), 0), there, "has a negative time")
+
+
+def _empty(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    gaps = pc.is_null(column)
+    return pc.or_kleene(gaps, pc.equal(column, "")) if pa.types.is_string(column.type) else gaps
+
+
+def _refuse(source: str, table: pa.Table, name: str, wrong: pa.ChunkedArray, among: pa.ChunkedArray, what: str) -> None:
+    index = pc.index(pc.and_(wrong, among), True).as_py()
+    if index >= 0:
+        video = table.column("video_id")[index].as_py()
+        row = f"row {index + 1}" + (f" ({video})" if video else "")
+        remedy = "fill it in, remove the row, set usable to false, or scan again"
+        raise DataError(f"{source}: {row} {what} in the column {name}", remedy)
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
