@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def scan(source: str | Path, *, out: str | Path | None = None, **options: Any) -> Manifest:
-    """Probe every video of a folder, glob or table: see `seehear.data.scan.scan`."""
-    from seehear.data.scan import scan as scan_videos
+    """Probe every video of a folder, glob or table: see `seehear.data.scanning.scan`."""
+    from seehear.data.scanning import scan as scan_videos
 
     return scan_videos(source, out=out, **options)
 

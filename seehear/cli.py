@@ -75,7 +75,7 @@ def scan(
         strict: Fail if a single file cannot be used.
         json: Print the summary as JSON.
     """
-    from seehear.data.scan import scan as scan_videos
+    from seehear.data.scanning import scan as scan_videos
 
     if out is not None:
         _check_ending(out, ".parquet")
@@ -261,7 +261,7 @@ def predict(
     """
     from seehear.data.loader import Failures
     from seehear.data.manifest import Manifest
-    from seehear.data.scan import scan
+    from seehear.data.scanning import scan
     from seehear.tasks.label import write_table
     from seehear.tasks.predict import load_finetuned
     from seehear.tasks.predict import predict as predict_videos
@@ -1000,7 +1000,7 @@ def doctor(json: bool = False) -> None:
 def _scanned(run: str, videos: str | None, need: tuple[str, ...], progress: Progress) -> Manifest | None:
     """The manifest of new videos for a finished run, with a word on those that cannot be used."""
     from seehear.data.manifest import Manifest
-    from seehear.data.scan import scan
+    from seehear.data.scanning import scan
     from seehear.features.model import Model
     from seehear.modalities import streams_of
     from seehear.tasks.label import open_run

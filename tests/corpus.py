@@ -15,6 +15,8 @@ import av
 import numpy as np
 
 VIDEO_CODECS = {"h264": "libx264", "mpeg4": "mpeg4", "vp9": "libvpx-vp9", "mjpeg": "mjpeg"}
+RATE_CLOCKED = {"mpeg4", "mpeg1video", "mpeg2video", "dvvideo", "msmpeg4", "wmv2", "rv20"}
+"""Encoders that take no clock finer than their frame rate."""
 AUDIO_CODECS = {"opus": "libopus", "mp3": "libmp3lame"}
 
 FrameMaker = Callable[[int, float], np.ndarray]
@@ -123,7 +125,7 @@ def make_video(
             video.pix_fmt = pixel_format or ("yuvj420p" if encoder == "mjpeg" else "yuv420p")
             video.codec_context.thread_count = 1
             video.codec_context.gop_size = gop
-            base = Fraction(1, 90000) if encoder != "mpeg4" else 1 / rate_fraction
+            base = 1 / rate_fraction if encoder in RATE_CLOCKED else Fraction(1, 90000)
             video.codec_context.time_base = base
             if encoder == "libx264":
                 video.options = {"preset": "ultrafast", "bf": "0", "g": str(gop), "x264-params": "threads=1"}
@@ -168,7 +170,9 @@ def _encode_audio(stream: av.AudioStream, wave: np.ndarray, rate: int, offset: f
     packets = []
     for first in range(0, wave.shape[1], step):
         part = wave[:, first : first + step]
-        if sample_format.startswith("s16"):
+        if sample_format.startswith("u8"):
+            part = (part * 127 + 128).astype(np.uint8)
+        elif sample_format.startswith("s16"):
             part = (part * 32767).astype(np.int16)
         elif sample_format.startswith("s32"):
             part = (part * float(2**31 - 128)).astype(np.int32)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from seehear.data.manifest import COLUMNS, Manifest
-from seehear.data.scan import scan, unprobed
+from seehear.data.scanning import scan, unprobed
 from seehear.data.sources import FileList
 from seehear.data.tables import read_table, read_text, separator_of
 from seehear.errors import DataError, UsageError
@@ -74,7 +74,7 @@ class DataSet:
         progress: Callable[[int, int], None] | None = None,
         previous: Manifest | None = None,
     ) -> Manifest:
-        """Look at every file (see `seehear.data.scan.scan`); the columns `label` and `splits` come with it.
+        """Look at every file (see `seehear.data.scanning.scan`); the columns `label` and `splits` come with it.
 
         A table that is a manifest itself is taken as it is. Files of equal content stay, each in its official
         split, except in a table or a folder, where the first is kept as in every scan. Of `previous`, an earlier

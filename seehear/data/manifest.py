@@ -1,6 +1,6 @@
 """The manifest: one row for every media file of a collection, usable or not, and why not.
 
-`seehear.data.scan` makes it.
+`seehear.data.scanning` makes it.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class FileList:
 
 
 def find(source: str | os.PathLike[str] | FileList) -> Found:
-    """The media files of a folder, a file, a glob, a table or a list (see `seehear.data.scan.scan`).
+    """The media files of a folder, a file, a glob, a table or a list (see `seehear.data.scanning.scan`).
 
     Raises `DataError` if the source cannot be read or names no media file.
     """

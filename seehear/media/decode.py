@@ -26,6 +26,7 @@ from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from seehear.errors import MediaError, UsageError
+from seehear.media.formats import DEMUXERS
 
 MAX_FRAME_PIXELS = 8192 * 4608
 """Larger frames are refused before anything is allocated (8K video passes)."""
@@ -41,10 +42,12 @@ SEEK_GAP_SECONDS = 2.0
 
 # Containers only: no playlist or script format (hls, dash, concat, ...) can ever be opened, whatever the
 # file is called, since those make FFmpeg open other files.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,wav,w64,mp3,flac,aac,asf,aiff,amr,au,caf"
-_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-_UNSEEKABLE = {"mp3", "aac", "amr"}  # a seek there only guesses, and the timestamps after it are wrong
-_PLAYLIST_MARKS = (b"#extm3u", b"ffconcat", b"<mpd", b"<smil", b"[playlist]", b"<asx", b"[reference]")
+_OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+# A seek there only guesses, and the timestamps after it are wrong.
+_UNSEEKABLE = {"mp3", "aac", "ac3", "eac3", "amr"}
+_PLAYLIST_MARKS = (
+    b"#extm3u", b"ffconcat", b"<mpd", b"<smil", b"[playlist]", b"<asx", b"[reference]", b"<compositionplaylist",
+)  # fmt: skip
 
 _START_SLACK_SECONDS = 0.01  # containers misstate the start of a track by up to a codec's delay
 _DRIFT_SECONDS = 0.04  # smaller steps between audio timestamps are rounding, larger ones real gaps

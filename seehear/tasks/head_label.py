@@ -11,7 +11,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from seehear.data.manifest import Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.data.sources import FileList
 from seehear.errors import UsageError
 from seehear.features.bank import FeatureBank

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from seehear.data.annotations import THUMOS_PREFIX, Segment, read_annotations
 from seehear.data.manifest import Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.data.sources import FileList
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError

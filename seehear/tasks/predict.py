@@ -13,7 +13,7 @@ from seehear.data.cache import MediaCache
 from seehear.data.clips import clip_refs, plain_requests
 from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import extract

@@ -20,7 +20,7 @@ from seehear.data.cache import MediaCache
 from seehear.data.clips import Video, clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics
 from seehear.data.manifest import Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.data.views import SpectrogramView, Statistics
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog

@@ -19,7 +19,7 @@ from seehear.config import Config, OptimConfig, with_settings
 from seehear.data.clips import clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics
 from seehear.data.manifest import Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.data.views import SpectrogramView, Statistics
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, RunError, UsageError

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from seehear.data.datasets import KINETICS_SOUNDS, READERS, DataSet, open_data
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.errors import DataError, UsageError
 from tests.corpus import make_video
 
@@ -447,7 +447,7 @@ def test_a_manifest_of_a_table_renames_and_spares_probing(tmp_path, collection, 
     def never(*_args: object, **_named: object) -> None:
         raise AssertionError("a file was probed")
 
-    monkeypatch.setattr("seehear.data.scan.probe", never)
+    monkeypatch.setattr("seehear.data.scanning.probe", never)
     spared = open_data(tmp_path / "scanned.parquet", **given)
     manifest = spared.manifest(need=("video", "audio"), min_seconds=1.0)
     assert spared.splits == ("fold0", "fold1", "fold2")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seehear.data.manifest import COLUMNS, Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.errors import DataError
 from tests.corpus import make_collection, make_video
 

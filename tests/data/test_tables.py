@@ -6,7 +6,7 @@ import pytest
 
 from seehear.data.annotations import read_annotations
 from seehear.data.datasets import open_data
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.data.tables import read_table, separator_of
 from seehear.errors import DataError
 from seehear.tasks.clustering import load_truth

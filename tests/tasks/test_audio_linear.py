@@ -14,7 +14,7 @@ from torch import nn
 import seehear
 from seehear.data.clips import clip_refs, plain_requests
 from seehear.data.loader import ClipLoader
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.errors import UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import Model, make_ref, usable_videos

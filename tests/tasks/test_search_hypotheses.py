@@ -18,7 +18,7 @@ from seehear.cli import main
 from seehear.config import Config
 from seehear.data.clips import held_out
 from seehear.data.manifest import Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.errors import DataError, Interrupted, RunError, UsageError
 from seehear.hypotheses import parse
 from seehear.tasks import search_hypotheses as module

@@ -18,7 +18,7 @@ import seehear
 from seehear.cli import main
 from seehear.data.clips import clip_refs
 from seehear.data.manifest import COLUMNS, Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.errors import DataError, MediaError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import Model, make_ref, usable_videos

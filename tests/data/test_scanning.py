@@ -10,7 +10,7 @@ import pytest
 
 from seehear.data import scan as module
 from seehear.data.manifest import REASONS, Manifest
-from seehear.data.scan import scan
+from seehear.data.scanning import scan
 from seehear.errors import DataError, UsageError
 from seehear.media.probe import ProbeResult, probe
 from tests.corpus import make_broken, make_video
