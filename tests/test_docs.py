@@ -31,6 +31,7 @@ from seehear.config import Config
 from seehear.data.datasets import READERS
 from seehear.data.manifest import REASONS
 from seehear.localization.localizer import localizer_settings
+from seehear.media.formats import CONTAINERS
 from seehear.methods import METHODS
 from seehear.recipes import RECIPES
 from seehear.settings import setting_docs, setting_names, with_settings
@@ -230,6 +231,13 @@ def test_every_setting_stands_there_with_its_current_text():
 @pytest.mark.parametrize("reason", REASONS)
 def test_every_reason_is_explained(reason):
     assert f"`{reason}`" in (DOCS / "formats.md").read_text()
+
+
+def test_every_container_is_named():
+    page = (DOCS / "data.md").read_text()
+    for name, container in CONTAINERS.items():
+        row = "|".join(["", *(f" {cell} " if cell else " " for cell in (name, container.video, container.audio)), ""])
+        assert row in page
 
 
 def exit_codes() -> set[int]:

@@ -45,7 +45,7 @@ def scan(
     Raises:
         DataError: the source cannot be read or names no media file; with `strict`, a file that cannot be used.
     """
-    from seehear.data.manifest import scan as look
+    from seehear.data.scanning import scan as look
     from seehear.files import check_ending
     from seehear.modalities import STREAMS_OF
     from seehear.progress import Progress

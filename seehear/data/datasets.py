@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,17 +19,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from seehear.data.manifest import (
-    AUDIO_EXTENSIONS,
-    COLUMNS,
-    VIDEO_EXTENSIONS,
-    FileList,
-    Manifest,
-    read_table,
-    scan,
-    unprobed,
-)
+from seehear.data.manifest import COLUMNS, Manifest
+from seehear.data.scanning import scan, unprobed
+from seehear.data.sources import FileList
+from seehear.data.tables import read_table, read_text, separator_of
 from seehear.errors import DataError, UsageError
+from seehear.media.formats import VIDEO_EXTENSIONS, extension_of, is_media
 
 TRAIN, TEST = "train", "test"
 TEST_SHARE = 0.2
@@ -78,7 +74,7 @@ class DataSet:
         progress: Callable[[int, int], None] | None = None,
         previous: Manifest | None = None,
     ) -> Manifest:
-        """Look at every file (see `seehear.data.manifest.scan`); the columns `label` and `splits` come with it.
+        """Look at every file (see `seehear.data.scanning.scan`); the columns `label` and `splits` come with it.
 
         A table that is a manifest itself is taken as it is. Files of equal content stay, each in its official
         split, except in a table or a folder, where the first is kept as in every scan. Of `previous`, an earlier
@@ -198,7 +194,8 @@ def _checked(data: DataSet) -> DataSet:
 def _read_split_table(path: Path, label_column: str, split_column: str) -> DataSet:
     if not path.exists():
         raise DataError(f"there is no file {path}", "give a table, or NAME:PATH for a data set")
-    names, records = read_table(path)
+    table = read_table(path)
+    names, records = table.names, table.records
     if split_column == "split" and "split" not in names and "fold" in names:
         split_column = "fold"
     for column in (split_column, label_column):
@@ -219,7 +216,8 @@ def _read_split_table(path: Path, label_column: str, split_column: str) -> DataS
         }
         for i, (_, record) in enumerate(records)
     )
-    return DataSet("table", path, rows, tuple(parts), _none_missing(parts))
+    note = f"the table was {table.note}" if table.note else ""
+    return DataSet("table", path, rows, tuple(parts), _none_missing(parts), note=note)
 
 
 def _folds(values: Iterable[str]) -> list[int]:
@@ -294,7 +292,7 @@ class _Files:
 
     def __init__(self, folder: Path, parents: bool = False) -> None:
         self.found: dict[str, str] = {}
-        for file in sorted(_media_below(folder), key=lambda f: (_ending(f) not in VIDEO_EXTENSIONS, f)):
+        for file in sorted(_media_below(folder), key=lambda f: (extension_of(f) not in VIDEO_EXTENSIONS, f)):
             place, name = os.path.split(os.path.splitext(file)[0])
             self.found.setdefault(f"{os.path.basename(place)}/{name}" if parents else name, file)
 
@@ -302,15 +300,11 @@ class _Files:
         return next((self.found[name] for name in names if name in self.found), None)
 
 
-def _ending(file: str) -> str:
-    return os.path.splitext(file)[1].lstrip(".").lower()
-
-
 def _media_below(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in files:
-            if not name.startswith(".") and _ending(name) in VIDEO_EXTENSIONS | AUDIO_EXTENSIONS:
+            if not name.startswith(".") and is_media(name):
                 yield os.path.join(place, name)
 
 
@@ -360,27 +354,26 @@ def _official(name: str, path: Path, wanted: Sequence[str], source: str, beside:
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not empty, with their numbers."""
-    try:
-        with open(file, encoding="utf-8-sig") as opened:
-            for number, line in enumerate(opened, 1):
-                if line.strip():
-                    yield number, line.strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}", "get it again where the data set is distributed") from error
+    text, _ = read_text(file, "get it again where the data set is distributed")
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        if line.strip():
+            yield number, line.strip()
 
 
 def _cells(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV file without comments (#), with the numbers of their lines."""
+    """The rows of a table of text without comments (#), with the numbers of their lines."""
     numbered = [(n, line) for n, line in _lines(file) if not line.startswith("#")]
+    # A space follows the commas of some lists, and hides the quotes behind it.
+    separator = separator_of("\n".join(re.sub(r'(?<=[,;\t]) +(?=")', "", line) for _, line in numbered))
     for number, line in numbered:
         try:
-            yield number, next(csv.reader([line], skipinitialspace=True, strict=True))
+            yield number, next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
         except csv.Error:
             raise _malformed(file, number, line, "comma-separated values") from None
 
 
 def _records(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with a header that has these columns."""
+    """The rows of a table of text with a header that has these columns."""
     rows = _cells(file)
     header = next(rows, (1, []))[1]
     if lacking := [column for column in columns if column not in header]:
@@ -559,10 +552,11 @@ def _audioset_classes(file: Path) -> dict[str, str]:
     """Names of the classes by their identifiers, such as /m/09x0r."""
     if file.suffix == ".csv":
         return {record["mid"]: record["display_name"] for _, record in _records(file, ("mid", "display_name"))}
+    remedy = f"get it again from {_AUDIOSET}"
     try:
-        return {entry["id"]: entry["name"] for entry in json.loads(file.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} cannot be read: {error}", f"get it again from {_AUDIOSET}") from error
+        return {entry["id"]: entry["name"] for entry in json.loads(read_text(file, remedy)[0])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} cannot be read: {error}", remedy) from error
 
 
 def _ave(path: Path) -> DataSet:

@@ -1,21 +1,19 @@
 """The manifest: one row for every media file of a collection, usable or not, and why not.
 
-`scan` makes it from a folder, a file, a glob or a table; a second scan looks only at files that changed.
+`seehear.data.scanning` makes it.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import glob
 import hashlib
 import json
 import operator
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +22,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seehear.errors import DataError, UsageError
-from seehear.media.pool import WorkerPool, available_cores
-from seehear.media.probe import ProbeResult, probe
-
-VIDEO_EXTENSIONS = frozenset(
-    {"3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov",
-     "mp4", "mpeg", "mpg", "mts", "ogv", "ts", "vob", "webm", "wmv"}
-)  # fmt: skip
-AUDIO_EXTENSIONS = frozenset(
-    {"aac", "aif", "aiff", "amr", "au", "caf", "flac", "m4a",
-     "mka", "mp3", "oga", "ogg", "opus", "w64", "wav", "wma"}
-)  # fmt: skip
 
 REASONS: dict[str, tuple[str, str]] = {
     "missing": ("there is no such file", "correct the path, or put the file there"),
@@ -56,8 +43,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "duplicate": ("another file has exactly the same content", "nothing to do: the first one is used"),
 }
 """Why a file cannot be used: code -> (meaning, remedy)."""
-
-_TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable"}  # worth another look at each scan
 
 _PROBED: dict[str, pa.DataType] = {
     "container": pa.string(),
@@ -103,8 +88,8 @@ _VERSION = 1
 class Manifest:
     """A table of the files of a collection, one row each (see `COLUMNS`), and what the scan left out.
 
-    `info` holds how it was made: source, root, need, min_seconds, ignored (files by extension, never opened)
-    and unreadable_folders.
+    `info` holds how it was made: source, root, need, min_seconds, ignored (files by extension, never opened),
+    unreadable_folders, and notes on what had to be guessed.
     """
 
     table: pa.Table
@@ -215,6 +200,7 @@ class Manifest:
             parts = ", ".join(f"{count} {suffix}" for suffix, count in facts["ignored"].items())
             lines.append(f"  ignored as no media, by extension: {parts}")
         lines += [f"  could not read the folder {folder}" for folder in facts["unreadable_folders"]]
+        lines += [f"  {note}" for note in self.info.get("notes", [])]
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -255,7 +241,11 @@ class Manifest:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Manifest:
-        """Read what `save` wrote. Raises `DataError` if it is something else or of a newer version."""
+        """Read what `save` wrote, or what somebody made of it since: types are restored, and NaN means no value.
+
+        Raises `DataError` if it is something else or of a newer version, or if a cell that is needed is empty or
+        cannot be what its column holds; row and column are named.
+        """
         remedy = "make one with: seehear scan FOLDER --out manifest.parquet"
         try:
             table = pq.read_table(path, partitioning=None)
@@ -265,6 +255,9 @@ class Manifest:
             raise DataError(f"{os.fspath(path)} is not a manifest: {error}", remedy) from error
         note = (table.schema.metadata or {}).get(_METADATA_KEY)
         if note is None:
+            if set(COLUMNS) <= set(table.column_names):
+                why = "its note was lost when another tool wrote it"
+                remedy = f"{why}; it serves as a list: seehear scan {os.fspath(path)} --out manifest.parquet"
             raise DataError(f"{os.fspath(path)} is a Parquet table, but not a manifest", remedy)
         content = json.loads(note)
         if content["version"] > _VERSION:
@@ -272,7 +265,77 @@ class Manifest:
                 f"{os.fspath(path)} was written by a newer seehear (format {content['version']})",
                 "update seehear, or scan again",
             )
-        return cls(table.replace_schema_metadata(None), content["info"])
+        manifest = cls(_restored(os.fspath(path), table.replace_schema_metadata(None)), content["info"])
+        _check_cells(os.fspath(path), manifest)
+        return manifest
+
+
+def _restored(source: str, table: pa.Table) -> pa.Table:
+    """The table with the types that its columns ought to have, and null for NaN: other tools change both."""
+    for index, name in enumerate(table.column_names):
+        column, kind = table.column(index), COLUMNS.get(name, pa.string())
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), None, column)
+        if column.type != kind:
+            try:
+                column = column.cast(kind)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                if name not in COLUMNS:
+                    continue  # a column of the reader's own, such as a list
+                raise _misfit(source, name, column, kind) from error
+        if not column.equals(table.column(index)):
+            table = table.set_column(index, name, column)
+    return table
+
+
+def _misfit(source: str, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> DataError:
+    """What to say of a column that cannot have the type it ought to have."""
+    for number, value in enumerate(column, 1):
+        try:
+            value.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            why = f"row {number} has {value.as_py()!r} in the column {name}, which holds {kind}"
+            return DataError(f"{source}: {why}", "correct it, or scan again")
+    return DataError(f"{source}: the column {name} holds {column.type}, not {kind}", "scan again")
+
+
+def _check_cells(source: str, manifest: Manifest) -> None:
+    """Raise `DataError` for the first cell that readers rely on and that is empty, or no length of time."""
+    table = manifest.table
+    every = pa.chunked_array([pa.repeat(pa.scalar(True), len(table))])
+    for name in ("video_id", "path", "usable"):
+        _refuse(source, table, name, _empty(table.column(name)), every, "has no value")
+    if len(pc.unique(table.column("video_id"))) < len(table):
+        twice = next(i for i, count in Counter(manifest.column("video_id")).items() if count > 1)
+        raise DataError(f"{source}: two rows have the video_id {twice}", "keep one of them")
+    usable = table.column("usable")
+    for name in ("fingerprint", "size_bytes", "modified_ns"):
+        _refuse(source, table, name, _empty(table.column(name)), usable, "has no value")
+    for stream in ("video", "audio"):
+        columns = [f"{stream}_start_seconds", f"{stream}_duration_seconds"]
+        there = usable
+        if stream not in manifest.info.get("need", ()):  # it may be absent, but not in half
+            known = [pc.is_valid(table.column(name)) for name in columns]
+            there = pc.and_(usable, pc.or_(*known))
+        for name in columns:
+            column = table.column(name)
+            _refuse(source, table, name, _empty(column), there, "has no value")
+            _refuse(source, table, name, pc.invert(pc.is_finite(column)), there, "has no time")
+        _refuse(source, table, columns[1], pc.less(table.column(columns[1]), 0), there, "has a negative time")
+
+
+def _empty(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    gaps = pc.is_null(column)
+    return pc.or_kleene(gaps, pc.equal(column, "")) if pa.types.is_string(column.type) else gaps
+
+
+def _refuse(source: str, table: pa.Table, name: str, wrong: pa.ChunkedArray, among: pa.ChunkedArray, what: str) -> None:
+    index = pc.index(pc.and_(wrong, among), True).as_py()
+    if index >= 0:
+        video = table.column("video_id")[index].as_py()
+        row = f"row {index + 1}" + (f" ({video})" if video else "")
+        remedy = "fill it in, remove the row, set usable to false, or scan again"
+        raise DataError(f"{source}: {row} {what} in the column {name}", remedy)
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -304,397 +367,3 @@ def _as_type(text: str, kind: pa.DataType) -> Any:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return float(text)
     return text
-
-
-# ---------------------------------------------------------------- scanning
-
-
-@dataclass
-class _Candidate:
-    video_id: str
-    path: str
-    extra: dict[str, str | None] = field(default_factory=dict)
-    place: str = ""  # where it is named, e.g. "row 3 of table.csv"
-
-
-@dataclass
-class _Found:
-    root: str
-    candidates: list[_Candidate]
-    extra_columns: list[str] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
-    unreadable_folders: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FileList:
-    """Files to scan that are named one by one."""
-
-    root: str
-    """Folder that the ids of the files are relative to."""
-    rows: Sequence[Mapping[str, str]]
-    """Each has an absolute `path`; the other entries, the same in all rows, become columns of the manifest."""
-    source: str
-    """Where the list is from."""
-
-
-def scan(
-    source: str | os.PathLike[str] | FileList,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    need: Sequence[str] = ("video", "audio"),
-    min_seconds: float = 1.0,
-    workers: int | None = None,
-    previous: Manifest | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    strict: bool = False,
-    silence_dbfs: float = -60.0,
-    timeout_seconds: float = 120.0,
-    keep_duplicates: bool = False,
-) -> Manifest:
-    """Look at every media file of a source and say of each whether it can be used.
-
-    source: a folder (searched to any depth, links followed once; hidden files left out), one file, a glob, a
-        CSV or Parquet table with a column `path` (relative to the table's folder), whose other columns are
-        kept as strings, or a `FileList`
-    out: where to save the manifest; one that is there already serves as `previous`
-    need: the streams without which a file is of no use
-    workers: processes to use (default: one a core; 0: this one, without protection from hangs and crashes)
-    previous: files unchanged in size and time since then are not looked at again
-    progress: called with (done, total) as files are looked at
-    strict: raise `DataError` if any file is rejected
-    keep_duplicates: use files of the same content all the same, as a data set's official split does
-
-    Raises `DataError` if the source cannot be read or names no media file; single files never raise, but
-    get a row with a reason (see `REASONS`).
-    """
-    wrong = set(need) - {"video", "audio"}
-    if wrong or not need:
-        raise UsageError(f"need must be of video and audio, not {sorted(need)}")
-    found = _from_list(source) if isinstance(source, FileList) else _find(os.fspath(source))
-    settings = {"need": sorted(need), "min_seconds": min_seconds, "silence_dbfs": silence_dbfs}
-    if out is not None and previous is None and os.path.exists(out):
-        previous = Manifest.load(out)  # and never overwrite what is no manifest
-    known = _unchanged(previous, settings)
-    rows: list[dict[str, Any] | None] = []
-    todo: list[int] = []
-    for index, candidate in enumerate(found.candidates):
-        row = known.get(candidate.path)
-        rows.append(dict(row) if row is not None and _same_file(candidate.path, row) else None)
-        if rows[-1] is None:
-            todo.append(index)
-    _probe_all(found.candidates, rows, todo, settings, workers, timeout_seconds, progress)
-    finished = []
-    for candidate, row in zip(found.candidates, rows, strict=True):
-        assert row is not None
-        if row["reason"] == "missing" and candidate.place:
-            row["detail"] = f"{row['detail']}: {candidate.path} ({candidate.place})"
-        finished.append(row | candidate.extra | {"video_id": candidate.video_id, "path": _storable(candidate.path)})
-    if not keep_duplicates:
-        _mark_duplicates(finished, found.extra_columns)
-    schema = pa.schema(list(COLUMNS.items()) + [(name, pa.string()) for name in found.extra_columns])
-    table = pa.Table.from_pylist(finished, schema=schema)
-    info = settings | {
-        "source": _storable(source.source if isinstance(source, FileList) else os.fspath(source)),
-        "root": _storable(found.root),
-        "ignored": dict(found.ignored.most_common()),
-        "unreadable_folders": found.unreadable_folders,
-    }
-    manifest = Manifest(table, info)
-    if out is not None:
-        manifest.save(out)
-    if strict and (rejected := manifest.rejected_rows()):
-        lines = [f"  {row['video_id']}: {row['reason']}: {row['detail']}" for row in rejected[:20]]
-        if len(rejected) > 20:
-            lines.append(f"  and {len(rejected) - 20} more")
-        raise DataError(
-            f"{len(rejected)} of {len(manifest)} files cannot be used:\n" + "\n".join(lines),
-            "mend or remove them, or scan without strict",
-        )
-    return manifest
-
-
-def unprobed(listed: FileList) -> Manifest:
-    """A manifest of files that nobody looked at: all count as usable, and what only a look would tell is null."""
-    found = _from_list(listed)
-    rows = [{"video_id": c.video_id, "path": _storable(c.path), "usable": True} | c.extra for c in found.candidates]
-    schema = pa.schema(list(COLUMNS.items()) + [(name, pa.string()) for name in found.extra_columns])
-    return Manifest(pa.Table.from_pylist(rows, schema=schema), {"source": listed.source, "root": listed.root})
-
-
-def _probe_all(
-    candidates: list[_Candidate],
-    rows: list[dict[str, Any] | None],
-    todo: list[int],
-    settings: Mapping[str, Any],
-    workers: int | None,
-    timeout_seconds: float,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    done = len(candidates) - len(todo)
-    if progress is not None:
-        progress(done, len(candidates))
-    if not todo:
-        return
-    arguments = (tuple(settings["need"]), settings["min_seconds"], settings["silence_dbfs"])
-    count = min(available_cores() if workers is None else workers, len(todo))
-    items = ((index, (candidates[index].path, *arguments)) for index in todo)
-    with WorkerPool(count, timeout_seconds=timeout_seconds) as pool:
-        for outcome in pool.imap(_probe_one, items, ordered=False):
-            index = int(outcome.key)  # type: ignore[call-overload]
-            path = candidates[index].path
-            result: ProbeResult = outcome.value
-            if outcome.error is not None:
-                result = ProbeResult(path, False, outcome.error.reason, outcome.error.detail, **_status(path))
-            rows[index] = asdict(result) | {"duplicate_of": None}
-            done += 1
-            if progress is not None:
-                progress(done, len(candidates))
-
-
-def _probe_one(path: str, need: tuple[str, ...], min_seconds: float, silence_dbfs: float) -> ProbeResult:
-    if _storable(path) != path:
-        why = "the file's name is not valid UTF-8, so it cannot be stored in a table: rename it"
-        return ProbeResult(path, False, "unreadable", why, **_status(path))
-    return probe(path, need=need, min_seconds=min_seconds, silence_dbfs=silence_dbfs)
-
-
-def _status(path: str) -> dict[str, Any]:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return {}
-    return {"size_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-
-
-def _storable(text: str) -> str:
-    """The text itself, or with bytes that are not UTF-8 written out, as \\xff."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _unchanged(previous: Manifest | None, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier scan by path, as they were before duplicates were marked."""
-    if previous is None or any(previous.info.get(name) != value for name, value in settings.items()):
-        return {}
-    known = {}
-    for row in previous.table.select(list(COLUMNS)).to_pylist():
-        if row["reason"] in _TRANSIENT:
-            continue
-        if row["reason"] == "duplicate":
-            row |= {"usable": True, "reason": None, "detail": None}
-        row["duplicate_of"] = None
-        known[row["path"]] = row
-    return known
-
-
-def _same_file(path: str, row: Mapping[str, Any]) -> bool:
-    status = _status(path)
-    return bool(status) and all(row[name] == value for name, value in status.items())
-
-
-def _mark_duplicates(rows: list[dict[str, Any]], extra_columns: Sequence[str]) -> None:
-    first: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if not row["usable"] or row["fingerprint"] is None:
-            continue
-        original = first.setdefault(row["fingerprint"], row)
-        if original is row:
-            continue
-        differ = [name for name in extra_columns if row.get(name) != original.get(name)]
-        detail = f"the same content as {original['video_id']}"
-        if differ:
-            detail += f", but with another {', '.join(differ)}"
-        row |= {
-            "usable": False,
-            "reason": "duplicate",
-            "detail": detail,
-            "duplicate_of": original["video_id"],
-        }
-
-
-# ---------------------------------------------------------------- sources
-
-
-def _find(source: str) -> _Found:
-    if os.path.isdir(source):
-        found = _from_folder(source)
-    elif os.path.exists(source):
-        suffix = _suffix(source)
-        if suffix in ("csv", "tsv", "parquet"):
-            found = _from_table(source)
-        else:
-            folder, name = os.path.split(os.path.abspath(source))
-            found = _Found(folder, [_Candidate(_storable(name), os.path.join(folder, name))])
-    elif glob.has_magic(source):
-        found = _from_glob(source)
-    else:
-        raise DataError(f"there is no file or folder {_storable(source)}")
-    if not found.candidates:
-        ignored = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.most_common(5))
-        raise DataError(
-            f"no media files in {_storable(source)}" + (f" (ignored: {ignored})" if ignored else ""),
-            f"known extensions: {' '.join(sorted(VIDEO_EXTENSIONS | AUDIO_EXTENSIONS))}",
-        )
-    return found
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lstrip(".").lower()
-
-
-def _is_media(path: str) -> bool:
-    return _suffix(path) in VIDEO_EXTENSIONS or _suffix(path) in AUDIO_EXTENSIONS
-
-
-def _identity(path: str, root: str) -> str:
-    return _storable(Path(os.path.relpath(path, root)).as_posix())
-
-
-def _from_folder(source: str) -> _Found:
-    root = os.path.abspath(source)
-    found = _Found(root, [])
-    visited: set[tuple[int, int]] = set()
-    # Linked folders wait until all real ones are visited, so files appear under their real place.
-    folders: list[str] = [root]
-    linked: list[str] = []
-    while folders or linked:
-        folder = folders.pop() if folders else linked.pop(0)
-        try:
-            status = os.stat(folder)
-            key = (status.st_dev, status.st_ino)
-            if key in visited:
-                continue
-            visited.add(key)
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            found.unreadable_folders.append(_storable(f"{folder} ({error.strerror})"))
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if _is_folder(entry):
-                (linked if entry.is_symlink() else folders).append(entry.path)
-            elif _is_media(entry.name):
-                # A broken link or a device gets its row too, and its reason.
-                found.candidates.append(_Candidate(_identity(entry.path, root), entry.path))
-            else:
-                suffix = _suffix(entry.name)
-                found.ignored[f".{_storable(suffix)}" if suffix else "(none)"] += 1
-    found.candidates.sort(key=lambda candidate: candidate.video_id)
-    return found
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _from_glob(pattern: str) -> _Found:
-    fixed = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    found = _Found(os.path.abspath(os.path.join(*fixed) if fixed else "."), [])
-    for name in sorted(glob.glob(pattern, recursive=True)):
-        path = os.path.abspath(name)
-        if os.path.isdir(path):
-            continue
-        if _is_media(path):
-            found.candidates.append(_Candidate(_identity(path, found.root), path))
-        else:
-            found.ignored[f".{_suffix(path)}" if _suffix(path) else "(none)"] += 1
-    return found
-
-
-def _from_list(listed: FileList) -> _Found:
-    candidates = [
-        _Candidate(_identity(row["path"], listed.root), row["path"], {n: v for n, v in row.items() if n != "path"})
-        for row in listed.rows
-    ]
-    extra = [name for name in listed.rows[0] if name != "path"] if listed.rows else []
-    return _Found(listed.root, candidates, extra_columns=extra)
-
-
-def _from_table(source: str) -> _Found:
-    root = os.path.dirname(os.path.abspath(source))
-    names, records = read_table(source)
-    if "path" not in names:
-        near = [name for name in names if name.strip().lower() in ("path", "file", "filename", "video")]
-        raise DataError(
-            f"{source} has no column 'path' (it has: {', '.join(names)})",
-            f"rename the column {near[0]!r} to path" if near else "add one with the files' paths",
-        )
-    if set(COLUMNS) <= set(names):  # a manifest: look at its files afresh
-        kept = {name: name for name in names if name not in COLUMNS}
-    else:
-        kept = {name: f"given_{name}" if name in COLUMNS else name for name in names if name != "path"}
-    found = _Found(root, [], extra_columns=list(kept.values()))
-    seen: dict[str, int] = {}
-    for number, record in records:
-        place = f"row {number} of {os.path.basename(source)}"
-        name = record["path"]
-        if not name:
-            raise DataError(f"{source}: the path in row {number} is empty")
-        if "\0" in name:
-            raise DataError(f"{source}: the path in row {number} is not a file name")
-        path = os.path.abspath(os.path.join(root, name))
-        if path in seen:
-            raise DataError(
-                f"{source}: rows {seen[path]} and {number} name the same file, {name}",
-                "keep one row for each file",
-            )
-        seen[path] = number
-        extra = {new: record[old] for old, new in kept.items()}
-        found.candidates.append(_Candidate(_identity(path, root), path, extra, place))
-    if not found.candidates:
-        raise DataError(f"{source} has no rows")
-    return found
-
-
-_Records = list[tuple[int, dict[str, str | None]]]
-
-
-def read_table(source: str | os.PathLike[str]) -> tuple[list[str], _Records]:
-    """The columns of a CSV, TSV or Parquet table, and its rows as texts with the numbers of their lines."""
-    name = os.fspath(source)
-    suffix = _suffix(name)
-    if suffix not in ("csv", "tsv", "parquet"):
-        raise DataError(f"{name} is no table", "tables end in .csv, .tsv or .parquet")
-    return _read_parquet(name) if suffix == "parquet" else _read_csv(name, suffix)
-
-
-def _read_csv(source: str, suffix: str) -> tuple[list[str], _Records]:
-    try:
-        with open(source, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t" if suffix == "tsv" else ",", strict=True)
-            names = next(reader, [])
-            if len(set(names)) < len(names):
-                raise DataError(f"{source}: two columns have the same name")
-            records: _Records = []
-            for values in reader:
-                if not values:
-                    continue
-                if len(values) != len(names):
-                    found = f"line {reader.line_num} has {len(values)} fields"
-                    raise DataError(f"{source}: {found}, the header has {len(names)}")
-                # The number of the line, as an editor shows it.
-                records.append((reader.line_num, dict(zip(names, values, strict=True))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source} cannot be read as a table: {error}", "save it as CSV in UTF-8") from error
-    return names, records
-
-
-def _read_parquet(source: str) -> tuple[list[str], _Records]:
-    try:
-        table = pq.read_table(source, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source} cannot be read as a Parquet table: {error}") from error
-    records: _Records = [
-        (number, {name: None if value is None else str(value) for name, value in row.items()})
-        for number, row in enumerate(table.to_pylist(), 1)
-    ]
-    return table.column_names, records

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from seehear.data.tables import read_table
 from seehear.errors import DataError
 
 
@@ -163,32 +163,7 @@ def _examples(keys: Iterable[str], count: int = 3) -> str:
     return ", ".join(keys[:count]) + (", ..." if len(keys) > count else "")
 
 
-def _read_columns(path: Path) -> dict[str, list[Any]]:
-    """Columns of a table by name."""
-    try:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow
-            from pyarrow import parquet
-
-            try:
-                columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
-            except pyarrow.ArrowInvalid as error:
-                raise DataError(f"{path}: not a Parquet file ({error})") from None
-            return columns
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            rows = [[cell.strip() for cell in row] for row in reader if row]
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}", "give a .csv, .tsv or .parquet file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a table in UTF-8 ({error})", "save it as CSV (UTF-8)") from None
-    if not rows:
-        return {}
-    header, *lines = rows
-    short = next((i for i, line in enumerate(lines, start=2) if len(line) != len(header)), None)
-    if short:
-        raise DataError(
-            f"{path}: row {short} has {len(lines[short - 2])} cells, the header {len(header)}",
-            "put quotes around cells with a comma",
-        )
-    return {name: [line[i] for line in lines] for i, name in enumerate(header)}
+def _read_columns(path: Path) -> dict[str, list[str | None]]:
+    """Columns of a table by name, without the spaces around its cells."""
+    table = read_table(path)
+    return {name: [cell and cell.strip() for cell in table.column(name)] for name in table.names}

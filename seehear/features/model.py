@@ -328,7 +328,7 @@ class Model:
         return bank_table(bank)
 
     def _scan(self, source: str | Path, modalities: Sequence[str]) -> Manifest:
-        from seehear.data.manifest import scan
+        from seehear.data.scanning import scan
 
         return scan(source, need=tuple(modalities), min_seconds=self.config.clip.seconds)
 

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from seehear.data.manifest import FileList, Manifest, scan
+from seehear.data.manifest import Manifest
+from seehear.data.scanning import scan
+from seehear.data.sources import FileList
 from seehear.errors import UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import LABELLING_OF, Model, weights_sha256

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seehear.data.loader import Failures, worker_count
-from seehear.data.manifest import Manifest, scan
+from seehear.data.manifest import Manifest
+from seehear.data.scanning import scan
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder, open_run
 from seehear.errors import UsageError

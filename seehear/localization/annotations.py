@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seehear.data.tables import read_text
 from seehear.errors import DataError, UsageError
 
 THUMOS_PREFIX = "thumos14:"
@@ -103,11 +104,11 @@ def read_annotations(source: str | Path) -> Annotations:
 def _activitynet(path: Path) -> Annotations:
     form = 'it must hold {"database": {name: {"subset": ..., "annotations": [{"segment": [s, e], "label": ...}]}}}'
     try:
-        database = json.loads(path.read_text(encoding="utf-8"))["database"]
+        database = json.loads(read_text(path, form)[0])["database"]
         subsets: dict[str, list[str]] = {}
         for name, entry in database.items():
             subsets.setdefault(str(entry["subset"]).lower(), []).append(name)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except ValueError as error:
         raise DataError(f"{path} cannot be read as annotations: {error}", form) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not of ActivityNet's form: {error!r}", form) from error
@@ -156,8 +157,5 @@ def _thumos(folder: Path) -> Annotations:
 
 def _lines(path: Path) -> list[tuple[str, list[str]]]:
     """The video's name and the rest of every line that is not empty."""
-    try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    lines = [line.split() for line in read_text(path, "unpack it again")[0].splitlines()]
     return [(words[0], words[1:]) for words in lines if words]

@@ -21,7 +21,9 @@ import torch
 
 from seehear.data.datasets import TEST, TRAIN
 from seehear.data.loader import workers_of
-from seehear.data.manifest import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, FileList, Manifest, scan
+from seehear.data.manifest import Manifest
+from seehear.data.scanning import scan
+from seehear.data.sources import FileList
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
@@ -32,6 +34,7 @@ from seehear.localization.annotations import THUMOS_PREFIX, Segment, read_annota
 from seehear.localization.localizer import Localizer, LocalizerSettings, Snippets, fit_localizer, snippets_of
 from seehear.localization.metrics import Detection, bootstrapped
 from seehear.localization.pictures import timelines_svg
+from seehear.media.formats import is_media
 from seehear.modalities import streams_of
 from seehear.progress import Progress
 
@@ -323,9 +326,8 @@ def find_videos(source: str | Path, names: Iterable[str]) -> dict[str, str]:
     else:
         raise DataError(f"{source} is neither a folder nor a manifest", "give the videos' folder with --videos")
     wanted, found = set(names), dict[str, str]()
-    endings = {f".{e}" for e in VIDEO_EXTENSIONS | AUDIO_EXTENSIONS}
     for path in paths:
-        if Path(path).suffix.lower() not in endings:
+        if not is_media(path):
             continue
         stem = Path(path).stem
         name = stem if stem in wanted else stem.removeprefix("v_")

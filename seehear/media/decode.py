@@ -38,7 +38,7 @@ SEEK_GAP_SECONDS = 2.0
 """Windows farther apart than this are reached by a seek, nearer ones by reading on."""
 
 
-_UNSEEKABLE = {"mp3", "aac", "amr"}  # a seek there only guesses, and the timestamps after it are wrong
+_UNSEEKABLE = {"mp3", "aac", "ac3", "eac3", "amr"}  # a seek there only guesses, and the timestamps after it are wrong
 _SOUGHT_BY_BIT_RATE = {"wav", "w64", "aiff", "au"}
 _BACK_SECONDS = (0.3, 5.0, 30.0, math.inf)  # how far before a window to seek: again, farther, when it misses
 _SHIFTS_SECONDS = (1e-6, CLOCK_SECONDS, math.inf)  # by what a window may lie amiss: read once, again, and at last

@@ -11,12 +11,14 @@ import av
 from av.container import InputContainer
 
 from seehear.errors import MediaError
+from seehear.media.formats import DEMUXERS
 
 # Containers only: no playlist or script format (hls, dash, concat, ...) can ever be opened, whatever the
 # file is called, since those make FFmpeg open other files.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,wav,w64,mp3,flac,aac,asf,aiff,amr,au,caf"
-_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-_PLAYLIST_MARKS = (b"#extm3u", b"ffconcat", b"<mpd", b"<smil", b"[playlist]", b"<asx", b"[reference]")
+_OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+_PLAYLIST_MARKS = (
+    b"#extm3u", b"ffconcat", b"<mpd", b"<smil", b"[playlist]", b"<asx", b"[reference]", b"<compositionplaylist",
+)  # fmt: skip
 
 
 @contextmanager

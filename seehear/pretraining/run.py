@@ -18,7 +18,8 @@ from seehear.config import Config
 from seehear.data.cache import media_cache
 from seehear.data.clips import Video, clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics, workers_of
-from seehear.data.manifest import Manifest, scan
+from seehear.data.manifest import Manifest
+from seehear.data.scanning import scan
 from seehear.data.views import SpectrogramView, Statistics
 from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
 from seehear.engine.runfolder import RunFolder

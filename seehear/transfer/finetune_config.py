@@ -9,9 +9,9 @@ from pathlib import Path
 
 from seehear.config import Config
 from seehear.data.datasets import DataSet
-from seehear.data.manifest import AUDIO_EXTENSIONS
 from seehear.errors import UsageError
 from seehear.features.model import Model
+from seehear.media.formats import AUDIO_EXTENSIONS, extension_of
 from seehear.modalities import STREAMS_OF
 from seehear.recipes import recipe as named_recipe
 from seehear.settings import with_settings
@@ -130,4 +130,4 @@ def choose_encoders(start: Start, dataset: DataSet, modality: str | None) -> tup
 
 
 def _is_sound(path: str) -> bool:
-    return Path(path).suffix.lstrip(".").lower() in AUDIO_EXTENSIONS
+    return extension_of(path) in AUDIO_EXTENSIONS

@@ -13,7 +13,8 @@ import torch
 from seehear.data.cache import MediaCache
 from seehear.data.clips import clip_refs, plain_requests
 from seehear.data.loader import ClipLoader, Failures, worker_count
-from seehear.data.manifest import Manifest, scan
+from seehear.data.manifest import Manifest
+from seehear.data.scanning import scan
 from seehear.engine.device import choose_device
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank

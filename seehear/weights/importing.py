@@ -11,7 +11,8 @@ from typing import Any, Literal
 import seehear
 from seehear.data.clips import clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics
-from seehear.data.manifest import Manifest, scan
+from seehear.data.manifest import Manifest
+from seehear.data.scanning import scan
 from seehear.data.views import Statistics
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from seehear.data.datasets import KINETICS_SOUNDS, READERS, DataSet, open_data
-from seehear.data.manifest import scan
+from seehear.data.scanning import scan
 from seehear.errors import DataError, UsageError
 from tests.corpus import make_video
 
@@ -374,9 +374,9 @@ def test_a_table_that_cannot_be_used(tmp_path):
     for column in ("label_column", "split_column"):
         with pytest.raises(UsageError, match="no column 'kind'"):
             open_data(file, **{column: "kind"})
-    write(tmp_path / "notes.txt", ["hello"])
-    with pytest.raises(DataError, match="no table"):
-        open_data(tmp_path / "notes.txt")
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom" * 20)
+    with pytest.raises(DataError, match=r"clip.mp4 is no text"):
+        open_data(tmp_path / "clip.mp4")
 
 
 # ---------------------------------------------------------------- names and paths
@@ -447,7 +447,7 @@ def test_a_manifest_of_a_table_renames_and_spares_probing(tmp_path, collection, 
     def never(*_args: object, **_named: object) -> None:
         raise AssertionError("a file was probed")
 
-    monkeypatch.setattr("seehear.data.manifest.probe", never)
+    monkeypatch.setattr("seehear.data.scanning.probe", never)
     spared = open_data(tmp_path / "scanned.parquet", **given)
     manifest = spared.manifest(need=("video", "audio"), min_seconds=1.0)
     assert spared.splits == ("fold0", "fold1", "fold2")

@@ -1,337 +1,28 @@
 from __future__ import annotations
 
-import csv
-import os
 import shutil
-from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seehear.data import manifest as module
-from seehear.data.manifest import COLUMNS, REASONS, Manifest, scan
+from seehear.data.manifest import COLUMNS, Manifest
+from seehear.data.scanning import scan
 from seehear.errors import DataError, UsageError
-from seehear.media.probe import ProbeResult, probe
-from tests.corpus import make_broken, make_collection, make_video
+from tests.commands import run
+from tests.corpus import make_collection
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("collection")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
     make_collection(folder, n=8, classes=4, seed=1)
     return folder
 
 
-@pytest.fixture
-def looked(monkeypatch):
-    """The files that were really looked at."""
-    paths: list[str] = []
-
-    def spy(path, **settings):
-        paths.append(os.path.basename(path))
-        return probe(path, **settings)
-
-    monkeypatch.setattr(module, "probe", spy)
-    return paths
-
-
-def rows_by_id(manifest):
-    return {row["video_id"]: row for row in manifest.rows()}
-
-
-def write_table(path, rows, header=("path", "label")):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
-
-
-# ------------------------------------------------------------ sources
-
-
-def test_a_folder(collection):
-    manifest = scan(collection, workers=0)
-    assert len(manifest) == 8
-    assert manifest.table.column_names == list(COLUMNS)
-    assert manifest.column("video_id") == [f"clips/clip_{i:04d}.mp4" for i in range(8)]
-    assert all(manifest.column("usable"))
-    assert manifest.column("path")[0] == str(collection / "clips/clip_0000.mp4")
-    facts = manifest.summary()
-    assert facts["found"] == facts["usable"] == 8
-    assert facts["ignored"] == {".csv": 1}
-    assert facts["rejected"] == {}
-    assert facts["hours"] == pytest.approx(8 * 2.53 / 3600, rel=0.02)
-    assert "8 media files found, 8 usable" in manifest.summary_text()
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet", "tsv"])
-def test_a_table_keeps_its_other_columns(collection, tmp_path, kind):
-    source = collection / "labels.csv"
-    if kind != "csv":
-        rows = list(csv.DictReader(source.open()))
-        source = tmp_path / f"t.{kind}"
-        for row in rows:
-            row["path"] = os.path.relpath(collection / row["path"], tmp_path)
-        if kind == "parquet":
-            pq.write_table(pa.Table.from_pylist([row | {"fold": 3} for row in rows]), source)
-        else:
-            source.write_text("\n".join("\t".join(r) for r in [rows[0].keys(), *(row.values() for row in rows)]))
-    manifest = scan(source, workers=0)
-    assert len(manifest) == 8
-    assert manifest.extra_columns == ["label", "split"] + (["fold"] if kind == "parquet" else [])
-    assert manifest.column("label")[:5] == ["class_0", "class_1", "class_2", "class_3", "class_0"]
-    assert len(manifest.where("split=test")) == 2
-    assert all(manifest.column("usable"))
-    if kind == "csv":
-        assert manifest.column("video_id")[0] == "clips/clip_0000.mp4"
-
-
-def test_one_file_and_a_glob(collection):
-    manifest = scan(collection / "clips/clip_0003.mp4", workers=0)
-    assert manifest.column("video_id") == ["clip_0003.mp4"]
-    manifest = scan(f"{collection}/**/clip_000[12].*", workers=0)
-    assert manifest.column("video_id") == ["clips/clip_0001.mp4", "clips/clip_0002.mp4"]
-
-
-@pytest.mark.parametrize(("text", "words"), [
-    ("file,label\na.mp4,x\n", "no column 'path'.*file.*rename the column 'file' to path"),
-    ("path,label\na.mp4,x\nb.mp4,y\n./a.mp4,z\n", "rows 2 and 4 name the same file, ./a.mp4"),
-    ("path,label\na.mp4,x\n,y\n", "path in row 3 is empty"),
-    ("path,label\na.mp4,x,y\n", "line 2 has 3 fields, the header has 2"),
-    ("path,path\na.mp4,x\n", "same name"),
-    ("path,label\n", "no rows"),
-    ("", "no column 'path'"),
-])  # fmt: skip
-def test_bad_tables_say_what_and_where(tmp_path, text, words):
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(DataError, match=f"(?s)t.csv.*{words}"):
-        scan(tmp_path / "t.csv", workers=0)
-
-
-def test_tables_of_other_encodings_and_forms(tmp_path):
-    (tmp_path / "t.csv").write_bytes("path,label\nä.mp4,ü\n".encode("latin-1"))
-    with pytest.raises(DataError, match="UTF-8"):
-        scan(tmp_path / "t.csv", workers=0)
-    make_video(tmp_path / "ä.mp4", seconds=1.2)
-    (tmp_path / "t.csv").write_bytes("path,label\nä.mp4,ü\n".encode("utf-8-sig"))
-    assert scan(tmp_path / "t.csv", workers=0).column("label") == ["ü"]
-    (tmp_path / "t.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match="Parquet"):
-        scan(tmp_path / "t.parquet", workers=0)
-
-
-def test_a_missing_file_of_a_table_names_its_row(collection):
-    path = write_table(collection / "more.csv", [("clips/clip_0000.mp4", "a"), ("clips/none.mp4", "b")])
-    row = rows_by_id(scan(path, workers=0))["clips/none.mp4"]
-    path.unlink()
-    assert (row["usable"], row["reason"], row["label"]) == (False, "missing", "b")
-    assert "row 3 of more.csv" in row["detail"]
-
-
-def test_columns_with_the_manifest_s_names_are_renamed(collection):
-    path = write_table(collection / "w.csv", [("clips/clip_0000.mp4", "7", "x")], ("path", "width", "reason"))
-    manifest = scan(path, workers=0)
-    path.unlink()
-    assert manifest.extra_columns == ["given_width", "given_reason"]
-    assert manifest.rows()[0]["given_width"] == "7"
-    assert manifest.rows()[0]["width"] == 64
-
-
-def test_a_manifest_is_a_source_too(collection, tmp_path):
-    scan(collection / "labels.csv", out=tmp_path / "m.parquet", workers=0)
-    again = scan(tmp_path / "m.parquet", workers=0)
-    assert again.extra_columns == ["label", "split"]
-    assert again.column("path") == scan(collection, workers=0).column("path")
-
-
-@pytest.mark.parametrize("make", [lambda p: p / "none", lambda p: p, lambda p: p / "*.mp4"])
-def test_nothing_to_scan(tmp_path, make):
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"no file or folder|no media files"):
-        scan(make(tmp_path), workers=0)
-
-
-# ------------------------------------------------------------ folders as they come
-
-
-def test_names_links_and_hidden_files(tmp_path):
-    inner = tmp_path / "z real" / "tief"
-    inner.mkdir(parents=True)
-    names = ["ünï çødé 日本.mp4", "with space.mp4", "quote'\"$.mp4", "line\nbreak.MP4"]
-    for number, name in enumerate(names):
-        make_video(inner / name, seconds=1.2, fps=10 + number)
-    (tmp_path / "a link").symlink_to(tmp_path / "z real")  # sorted before the real folder
-    (inner / "loop").symlink_to(tmp_path)
-    (inner / "self").symlink_to(inner / "self")
-    (tmp_path / ".hidden.mp4").write_bytes(b"x")
-    (tmp_path / ".cache").mkdir()
-    (tmp_path / ".cache/x.mp4").write_bytes(b"x")
-    (tmp_path / "README").write_text("x")
-    (tmp_path / "film.mp4.part").write_text("x")
-    manifest = scan(tmp_path, workers=0)
-    assert sorted(manifest.column("video_id")) == sorted(f"z real/tief/{name}" for name in names)
-    assert all(manifest.column("usable"))
-    assert manifest.summary()["ignored"] == {"(none)": 2, ".part": 1}
-
-
-def test_a_name_that_is_not_unicode_is_reported(tmp_path):
-    make_video(tmp_path / "good.mp4", seconds=1.2)
-    bad = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
-    try:
-        shutil.copy(os.fsencode(tmp_path / "good.mp4"), bad)
-    except OSError:
-        pytest.skip("this file system wants Unicode names")
-    manifest = scan(tmp_path, workers=0, out=tmp_path / "m.parquet")
-    row = rows_by_id(manifest)["caf\\xe9.mp4"]
-    assert (row["usable"], row["reason"]) == (False, "unreadable")
-    assert "rename" in row["detail"]
-    assert len(Manifest.load(tmp_path / "m.parquet")) == 2
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_folders_and_files_that_may_not_be_read(tmp_path):
-    make_video(tmp_path / "a.mp4", seconds=1.2)
-    make_video(tmp_path / "b.mp4", seconds=1.3).chmod(0)
-    (tmp_path / "closed").mkdir(mode=0)
-    try:
-        manifest = scan(tmp_path, workers=0)
-    finally:
-        (tmp_path / "closed").chmod(0o700)
-    assert rows_by_id(manifest)["b.mp4"]["reason"] == "permission"
-    assert "closed" in manifest.summary_text()
-
-
-def test_an_unreadable_folder_is_reported(tmp_path, monkeypatch):
-    make_video(tmp_path / "a.mp4", seconds=1.2)
-    (tmp_path / "closed").mkdir()
-    real = os.scandir
-
-    def scandir(path):
-        if Path(path).name == "closed":
-            raise PermissionError(13, "Permission denied")
-        return real(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    manifest = scan(tmp_path, workers=0)
-    assert len(manifest) == 1
-    assert manifest.summary()["unreadable_folders"] == [f"{tmp_path}/closed (Permission denied)"]
-    assert "could not read the folder" in manifest.summary_text()
-
-
-# ------------------------------------------------------------ what is wrong with files
-
-
-def test_broken_files_with_workers_and_strict(tmp_path):
-    expected = make_broken(tmp_path)
-    make_video(tmp_path / "good.mp4", seconds=1.2)
-    seen = []
-    manifest = scan(tmp_path, workers=2, progress=lambda done, total: seen.append((done, total)))
-    rows = rows_by_id(manifest)
-    assert {name: rows[name]["reason"] for name in expected} == expected
-    assert rows["good.mp4"]["usable"]
-    assert seen == [(i, len(manifest)) for i in range(len(manifest) + 1)]
-    facts = manifest.summary()
-    assert facts["usable"] == 1
-    assert sum(facts["rejected"].values()) == len(expected)
-    assert set(facts["rejected"]) <= set(REASONS)
-    assert all(reason in manifest.summary_text() for reason in facts["rejected"])
-    assert [row["video_id"] for row in manifest.usable_rows()] == ["good.mp4"]
-    with pytest.raises(
-        DataError, match=f"(?s){len(expected)} of {len(manifest)} files cannot be used.*and . more"
-    ) as e:
-        scan(tmp_path, workers=2, strict=True)
-    assert "apart.mp4: too_short:" in e.value.message
-
-
-def test_a_hang_and_a_crash_are_rows(tmp_path, monkeypatch):
-    for number, name in enumerate(("a.mp4", "b.mp4", "hang.mp4", "crash.mp4")):
-        make_video(tmp_path / name, seconds=1.2, fps=10 + number)
-    monkeypatch.setattr(module, "_probe_one", faulty_probe)
-    manifest = scan(tmp_path, workers=2, timeout_seconds=3)
-    rows = rows_by_id(manifest)
-    assert {name: row["reason"] for name, row in rows.items()} == {
-        "a.mp4": None, "b.mp4": None, "hang.mp4": "timeout", "crash.mp4": "crashed"}  # fmt: skip
-    assert rows["hang.mp4"]["size_bytes"] > 0
-    monkeypatch.undo()
-    again = scan(tmp_path, workers=1, previous=manifest)
-    assert all(again.column("usable"))  # such faults get another chance
-
-
-def faulty_probe(path, *settings) -> ProbeResult:
-    import time
-
-    name = os.path.basename(path)
-    if "hang" in name:
-        time.sleep(60)
-    if "crash" in name:
-        os._exit(11)
-    return probe(path, need=settings[0], min_seconds=settings[1])
-
-
-def test_duplicates(tmp_path):
-    make_video(tmp_path / "b.mp4", seconds=1.2)
-    make_video(tmp_path / "c.mp4", seconds=1.4)
-    shutil.copy(tmp_path / "b.mp4", tmp_path / "a.mp4")
-    (tmp_path / "d.mp4").symlink_to("c.mp4")
-    manifest = scan(tmp_path, workers=0)
-    rows = rows_by_id(manifest)
-    assert rows["a.mp4"]["usable"]
-    assert (rows["b.mp4"]["reason"], rows["b.mp4"]["duplicate_of"]) == ("duplicate", "a.mp4")
-    assert (rows["d.mp4"]["reason"], rows["d.mp4"]["duplicate_of"]) == ("duplicate", "c.mp4")
-    assert manifest.summary()["duplicates"] == 2
-    (tmp_path / "a.mp4").unlink()  # then the other one serves, though it is not looked at again
-    again = rows_by_id(scan(tmp_path, workers=0, previous=manifest))
-    assert again["b.mp4"]["usable"]
-    assert again["b.mp4"]["duplicate_of"] is None
-    table = write_table(tmp_path / "t.csv", [("c.mp4", "cat"), ("d.mp4", "dog")])
-    rows = rows_by_id(scan(table, workers=0))
-    assert rows["c.mp4"]["usable"]
-    assert rows["d.mp4"]["detail"] == "the same content as c.mp4, but with another label"
-
-
-# ------------------------------------------------------------ scanning again
-
-
-def test_only_changes_are_looked_at_again(tmp_path, looked):
-    make_video(tmp_path / "a.mp4", seconds=1.2)
-    make_video(tmp_path / "b.mp4", seconds=1.3)
-    (tmp_path / "c.mp4").write_bytes(b"broken" * 100)
-    out = tmp_path / "m.parquet"
-    first = scan(tmp_path, out=out, workers=0)
-    assert looked == ["a.mp4", "b.mp4", "c.mp4"]
-    looked.clear()
-    assert scan(tmp_path, out=out, workers=0).table.equals(first.table)
-    assert looked == []
-    make_video(tmp_path / "b.mp4", seconds=1.5)
-    make_video(tmp_path / "d.mp4", seconds=1.6)
-    (tmp_path / "a.mp4").unlink()
-    third = scan(tmp_path, out=out, workers=0)
-    assert looked == ["b.mp4", "d.mp4"]
-    assert third.column("video_id") == ["b.mp4", "c.mp4", "d.mp4"]
-    assert third.table.equals(Manifest.load(out).table)
-    looked.clear()
-    scan(tmp_path, previous=third, min_seconds=2, workers=0)
-    assert looked == ["b.mp4", "c.mp4", "d.mp4"]  # with other settings nothing can be taken over
-    looked.clear()
-    os.utime(tmp_path / "d.mp4", ns=(1, 1))
-    scan(tmp_path, previous=third, workers=0)
-    assert looked == ["d.mp4"]
-
-
-def test_out_is_not_overwritten_when_it_is_no_manifest(tmp_path):
-    make_video(tmp_path / "a.mp4", seconds=1.2)
-    out = tmp_path / "precious.parquet"
-    pq.write_table(pa.table({"x": [1]}), out)
-    with pytest.raises(DataError, match="not a manifest"):
-        scan(tmp_path, out=out, workers=0)
-    assert pq.read_table(out).to_pydict() == {"x": [1]}
-
-
-# ------------------------------------------------------------ the manifest itself
-
-
-def test_save_and_load(collection, tmp_path):
-    manifest = scan(collection / "labels.csv", workers=0)
+def test_save_and_load(videos, tmp_path):
+    manifest = scan(videos / "labels.csv", workers=0)
     path = tmp_path / "deep" / "m.parquet"
     manifest.save(path)
     again = Manifest.load(path)
@@ -343,9 +34,9 @@ def test_save_and_load(collection, tmp_path):
         manifest.save(path / "below a file" / "m.parquet")
 
 
-def test_a_failed_save_leaves_the_old_one(collection, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_one(videos, tmp_path, monkeypatch):
     path = tmp_path / "m.parquet"
-    manifest = scan(collection, workers=0)
+    manifest = scan(videos, workers=0)
     manifest.save(path)
     before = path.read_bytes()
 
@@ -369,8 +60,8 @@ def test_loading_something_else(tmp_path):
         Manifest(pa.table({"x": [1]}))
 
 
-def test_where(collection):
-    manifest = scan(collection / "labels.csv", workers=0)
+def test_where(videos):
+    manifest = scan(videos / "labels.csv", workers=0)
     assert len(manifest.where("label=class_1")) == 2
     assert len(manifest.where("label != class_1")) == 6
     assert len(manifest.where("width>=64").where("video_duration_seconds < 3")) == 8
@@ -385,17 +76,115 @@ def test_where(collection):
         manifest.where("width=wide")
 
 
-def test_fingerprint_names_the_content(collection, tmp_path):
-    manifest = scan(collection, workers=0)
+def test_fingerprint_names_the_content(videos, tmp_path):
+    manifest = scan(videos, workers=0)
     moved = tmp_path / "elsewhere"
-    shutil.copytree(collection, moved)
+    shutil.copytree(videos, moved)
     assert scan(moved, workers=0).fingerprint() == manifest.fingerprint()
     (moved / "clips/clip_0002.mp4").unlink()
     assert scan(moved, workers=0).fingerprint() != manifest.fingerprint()
 
 
-def test_wrong_settings(collection):
-    with pytest.raises(UsageError, match="need must be"):
-        scan(collection, need=["smell"])
-    with pytest.raises(UsageError, match="need must be"):
-        scan(collection, need=[])
+# ------------------------------------------------------------ edited by hand
+
+
+@pytest.fixture(scope="module")
+def saved(videos, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "m.parquet"
+    scan(videos / "labels.csv", out=path, workers=0)
+    return path
+
+
+def edited(saved, target, columns):
+    """A copy of a saved manifest with other values in some columns, which keeps its note."""
+    table = pq.read_table(saved)
+    for name, change in columns.items():
+        values = change(table.column(name).to_pylist())
+        # As pandas does it: a column of numbers with a gap holds floats.
+        array = np.array(values) if any(isinstance(v, float) for v in values) and None not in values else values
+        table = table.set_column(table.column_names.index(name), name, pa.array(array))
+    pq.write_table(table, target)
+    return target
+
+
+def with_cell(value, row=2):
+    return lambda values: [*values[:row], value, *values[row + 1 :]]
+
+
+NEEDED = ["video_id", "path", "usable", "fingerprint", "size_bytes", "modified_ns", "video_start_seconds",
+          "video_duration_seconds", "audio_start_seconds", "audio_duration_seconds"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("gap", ["null", "empty"])
+def test_an_empty_cell_is_refused_with_its_row_and_column(saved, tmp_path, name, gap):
+    kind = COLUMNS[name]
+    value = None if gap == "null" else "" if kind == pa.string() else float("nan")
+    values = (
+        with_cell(value) if kind != pa.bool_() or gap == "null" else lambda v: with_cell(value)([float(x) for x in v])
+    )
+    path = edited(saved, tmp_path / "m.parquet", {name: values})
+    with pytest.raises(DataError, match=rf"m.parquet: row 3 .*has no value in the column {name}") as error:
+        Manifest.load(path)
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [
+    ("video_duration_seconds", -1.0, "a negative time"),
+    ("audio_start_seconds", float("inf"), "has no time"),
+    ("frame_count", 2.5, "row 3 has 2.5 in the column frame_count, which holds int64"),
+    ("video_id", "clips/clip_0000.mp4", "two rows have the video_id clips/clip_0000.mp4"),
+])  # fmt: skip
+def test_a_cell_that_cannot_be_is_refused(saved, tmp_path, name, value, words):
+    path = edited(saved, tmp_path / "m.parquet", {name: with_cell(value)})
+    with pytest.raises(DataError, match=f"m.parquet: .*{words}"):
+        Manifest.load(path)
+
+
+def test_a_word_where_a_number_belongs_is_refused(saved, tmp_path):
+    path = edited(saved, tmp_path / "m.parquet", {"width": lambda v: with_cell("wide")([str(x) for x in v])})
+    with pytest.raises(DataError, match="row 3 has 'wide' in the column width, which holds int32"):
+        Manifest.load(path)
+
+
+def test_cells_of_rows_that_are_not_used_may_be_empty(saved, tmp_path):
+    gaps = {"usable": with_cell(False), "fingerprint": with_cell(None), "video_start_seconds": with_cell(None)}
+    path = edited(saved, tmp_path / "m.parquet", gaps)
+    assert len(Manifest.load(path).usable()) == 7
+
+
+def test_types_that_other_tools_change_are_restored(saved, tmp_path):
+    def floats(values):
+        return [float(v) for v in values]
+
+    def numbers(values):
+        return [*range(len(values) - 1), None]
+
+    path = edited(saved, tmp_path / "m.parquet", {
+        "usable": floats, "size_bytes": floats, "width": lambda v: [str(x) for x in v], "rotation_degrees": floats,
+        "audio_peak_dbfs": with_cell(float("nan")), "split": numbers,
+    })  # fmt: skip
+    manifest, before = Manifest.load(path), Manifest.load(saved)
+    same = [name for name in COLUMNS if name not in ("audio_peak_dbfs", "split")]
+    assert manifest.table.select(same).equals(before.table.select(same))
+    assert manifest.column("audio_peak_dbfs")[2] is None
+    assert manifest.column("split") == ["0", "1", "2", "3", "4", "5", "6", None]  # as of every source table
+
+
+def test_a_manifest_that_lost_its_note_says_how_to_go_on(saved, tmp_path):
+    pq.write_table(pq.read_table(saved).replace_schema_metadata(None), tmp_path / "m.parquet")
+    with pytest.raises(DataError, match=r"seehear scan .*m.parquet --out"):
+        Manifest.load(tmp_path / "m.parquet")
+
+
+def test_an_edited_manifest_ends_a_run_with_the_row(saved, tmp_path, finished_run, capsys):
+    path = edited(saved, tmp_path / "m.parquet", {"video_start_seconds": with_cell(None)})
+    code, _, said = run(capsys, "pretrain", path, "--out", tmp_path / "run")
+    assert (code, "m.parquet: row 3 (clips/clip_0002.mp4) has no value" in said) == (3, True)
+    resumed = tmp_path / "resumed"
+    shutil.copytree(finished_run, resumed)
+    (resumed / "labels.parquet").unlink()
+    gap = {"audio_duration_seconds": with_cell(float("nan"))}
+    edited(finished_run / "manifest.parquet", resumed / "manifest.parquet", gap)
+    code, _, said = run(capsys, "pretrain", "--resume", resumed)
+    assert (code, "manifest.parquet: row 3 (clips/clip_0002.mp4) has no value" in said) == (3, True)

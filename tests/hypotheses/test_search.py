@@ -17,7 +17,8 @@ import pytest
 from seehear.cli import main
 from seehear.config import Config
 from seehear.data.clips import held_out
-from seehear.data.manifest import Manifest, scan
+from seehear.data.manifest import Manifest
+from seehear.data.scanning import scan
 from seehear.errors import DataError, Interrupted, RunError, UsageError
 from seehear.hypotheses import search as module
 from seehear.hypotheses.language import parse

@@ -128,7 +128,7 @@ def test_load_truth(tmp_path: Path) -> None:
         ("path,class\na,b\n", "no column label; there are: path, class"),
         ("path,label\na,b\na,c\n", r"1 videos have two labels: a \(b, c\)"),
         ("path,label\na,\n", "no row has both"),
-        ("path,label\na,b,c\n", "row 2 has 3 cells"),
+        ("path,label\na,b,c\n", "line 2 has 3 fields"),
     ],
 )
 def test_truth_that_cannot_be_used(text: str | None, said: str, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_truth_that_cannot_be_used(text: str | None, said: str, tmp_path: Path) 
     with pytest.raises(DataError, match=said):
         load_truth(path)
     (tmp_path / "t.parquet").write_text("no")
-    with pytest.raises(DataError, match="not a Parquet file"):
+    with pytest.raises(DataError, match="as a Parquet table"):
         load_truth(tmp_path / "t.parquet")
 
 

@@ -14,7 +14,7 @@ from torch import nn
 import seehear
 from seehear.data.clips import clip_refs, plain_requests
 from seehear.data.loader import ClipLoader
-from seehear.data.manifest import scan
+from seehear.data.scanning import scan
 from seehear.errors import UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.frozen import PooledMap, Sampling, clip_features, window_features

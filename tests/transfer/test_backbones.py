@@ -69,7 +69,7 @@ def test_folds_are_scored_one_by_one_on_features_extracted_once(run, videos, tmp
     assert list(result["splits"]) == ["fold1", "fold2", "fold3"]
 
     with monkeypatch.context() as sealed:
-        sealed.setattr("seehear.data.manifest.probe", never)  # the scan was kept too
+        sealed.setattr("seehear.data.scanning.probe", never)  # the scan was kept too
         alone = evaluate_transfer(run, folds, "knn", clips=1, baselines=True, folds="2")
     rows = [(p, label, "test" if f == 2 else "train") for p, label, f in videos]
     plain = table(tmp_path / "plain.csv", ("path", "label", "split"), rows)
@@ -200,7 +200,7 @@ def one_hot(videos: list[tuple[Path, str, int]], noise: float = 0.05) -> np.ndar
 
 def test_given_features_are_scored_without_looking_at_a_video(videos, collection, tmp_path, monkeypatch):
     """Rows are known by file names without their ending; two clips of a video are averaged; two videos lack one."""
-    monkeypatch.setattr("seehear.data.manifest.probe", never)
+    monkeypatch.setattr("seehear.data.scanning.probe", never)
     monkeypatch.setattr("seehear.data.loader.ClipLoader.__init__", never)
     x, names = one_hot(videos), [path.stem for path, *_ in videos]
     far = 100 * np.ones_like(x)

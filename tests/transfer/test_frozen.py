@@ -18,7 +18,8 @@ import seehear
 from seehear.cli import main
 from seehear.data.cache import media_cache
 from seehear.data.clips import clip_refs
-from seehear.data.manifest import COLUMNS, Manifest, scan
+from seehear.data.manifest import COLUMNS, Manifest
+from seehear.data.scanning import scan
 from seehear.errors import DataError, MediaError, UsageError
 from seehear.features import frozen
 from seehear.features.bank import FeatureBank
