@@ -2,7 +2,8 @@
 
 An entry holds all frames of a video's usable span on the grid of `clip.frame_rate_hz` at the working size, and
 the sound of that span at the working rate. Its name is a hash of the file's content and of these settings, so a
-changed file or setting can never meet an old entry, and runs that share the settings share the entries.
+changed file or setting can never meet an old entry, and runs that share the settings share the entries. For that
+to hold, only what was decoded from exactly that content may be put there (see `seehear.media.identity`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from seehear.media.decode import Decoded, Window
 
 # Longer videos are decoded clip by clip: one entry must fit a worker's memory.
 LONGEST_SECONDS = 300.0
+
+# Entries of version 1 may hold the frames of a file that had taken the place of the one that names them.
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class MediaCache:
     def key(self, video: Video, clip: ClipConfig, modalities: tuple[str, ...]) -> str:
         """Name of a video's entry."""
         span = self.window(video, clip, modalities)
-        settings = (1, video.fingerprint, span, clip.frame_rate_hz, clip.short_side_px, clip.sample_rate_hz, modalities)
+        settings = (
+            _VERSION, video.fingerprint, span, clip.frame_rate_hz, clip.short_side_px, clip.sample_rate_hz, modalities
+        )  # fmt: skip
         return hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
 
     def entry_bytes(self, video: Video, clip: ClipConfig, modalities: tuple[str, ...]) -> int:

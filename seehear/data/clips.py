@@ -13,6 +13,7 @@ import numpy as np
 
 from seehear.config import AugmentConfig, ClipConfig, ClusterConfig
 from seehear.hypotheses import Hypotheses, Span, View
+from seehear.media.identity import Identity
 from seehear.types import ClipRef
 
 # A sampler's and an augmentation's draws must differ though they share seed, round and epoch.
@@ -32,6 +33,14 @@ class Video:
     """Latest such time."""
     width: int
     height: int
+    size_bytes: int | None = None
+    """Size and time of the last change when it was scanned, by which it is known again; None where not noted."""
+    modified_ns: int | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What tells whether its file still holds what was scanned."""
+        return Identity(self.fingerprint, self.size_bytes, self.modified_ns)
 
     @property
     def seconds(self) -> float:
@@ -51,6 +60,8 @@ class Video:
             end_seconds=min(e for _, e in spans),
             width=row["width"] or 0,
             height=row["height"] or 0,
+            size_bytes=row.get("size_bytes"),
+            modified_ns=row.get("modified_ns"),
         )
 
 

@@ -53,11 +53,12 @@ REASONS: dict[str, tuple[str, str]] = {
     "too_large": ("frames or windows need too much memory", "scale the video down"),
     "timeout": ("looking at the file took too long and was stopped", "try it alone, or raise the timeout"),
     "crashed": ("looking at the file ended the process that did it", "convert the file; please report it"),
+    "changed": ("the file is not the one that was scanned", "scan again, or put the file back"),
     "duplicate": ("another file has exactly the same content", "nothing to do: the first one is used"),
 }
 """Why a file cannot be used: code -> (meaning, remedy)."""
 
-_TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable"}  # worth another look at each scan
+_TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable", "changed"}  # worth another look at each scan
 
 _PROBED: dict[str, pa.DataType] = {
     "container": pa.string(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from seehear.media.identity import ANY_CONTENT
 from seehear.report import page
 from seehear.report.figures import flat_map
 from seehear.report.gather import Run, feature_names, gather, number, read_features
@@ -112,7 +113,8 @@ def _wanted(content: Content) -> list[tuple[int, Source]]:
         clip = run.clips[index]
         if clip.video_id not in located:
             located[clip.video_id] = run.locate(paths.get(clip.video_id, clip.video_id))
-        wanted.append((index, Source(located[clip.video_id], clip.start_seconds, clip.end_seconds)))
+        identity = run.identities.get(clip.video_id, ANY_CONTENT)
+        wanted.append((index, Source(located[clip.video_id], clip.start_seconds, clip.end_seconds, identity)))
     return wanted
 
 

@@ -52,7 +52,7 @@ FEW_SHOT_SVM_STRENGTH = 1.0
 
 _CACHE_VERSION = 1
 # A stop of this kind may not come again: what was extracted without these videos is not kept.
-_TRANSIENT = frozenset({"timeout", "crashed", "permission", "missing", "unreadable"})
+_TRANSIENT = frozenset({"timeout", "crashed", "permission", "missing", "unreadable", "changed"})
 
 
 # ---------------------------------------------------------------- features
