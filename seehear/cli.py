@@ -14,6 +14,7 @@ from tyro.extras import SubcommandApp
 
 from seehear import __version__
 from seehear.errors import DataError, SeehearError, UsageError
+from seehear.files import check_destination
 from seehear.modalities import STREAMS_OF
 from seehear.progress import Progress
 
@@ -455,7 +456,7 @@ def cluster(
     result: dict[str, Any] = {}
     lines: list[str] = []
     if ks is not None:
-        from seehear.files import write_atomic
+        from seehear.files import write_result
         from seehear.tasks.stability_picture import stability_svg
 
         with Progress() as progress:
@@ -463,7 +464,7 @@ def cluster(
         k, result["estimate"] = estimate.k, estimate.as_dict()
         lines += [_estimate_text(estimate.table), estimate.as_text()]
         if plot is not None:
-            write_atomic(Path(plot), stability_svg(estimate))
+            write_result(Path(plot), stability_svg(estimate))
             lines.append(plot)
     if k is not None and (out is not None or labels is not None):
         found = posthoc.cluster_features(read, k, **options)
@@ -733,7 +734,7 @@ def detect(
         top: Detections of each video that are kept.
         device: auto, cpu, cuda or cuda:N.
     """
-    from seehear.files import write_atomic
+    from seehear.files import write_result
     from seehear.tasks.label import write_table
     from seehear.tasks.localize import detect as find
     from seehear.tasks.localize import detections_json, detections_table
@@ -745,8 +746,7 @@ def detect(
             localizer, videos, top=top, device=_device(device), failures=failures, progress=_tasks_shown(progress)
         )
     if out.endswith(".json"):
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(Path(out), detections_json(found))
+        write_result(Path(out), detections_json(found))
     else:
         write_table(detections_table(found), Path(out))
     print("\n".join([*_failures_text({"failures": failures}), f"{sum(map(len, found.values()))} detections: {out}"]))
@@ -830,10 +830,9 @@ def hypotheses(
         _check_ending(svg, ".svg")
     spec, named = parse(specification), NAMED.get(specification.strip())
     if svg is not None:
-        from seehear.files import write_atomic
+        from seehear.files import write_result
 
-        Path(svg).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(Path(svg), picture.as_svg(spec, named))
+        write_result(Path(svg), picture.as_svg(spec, named))
     if json:
         _print_json(picture.as_data(spec, named))
     else:
@@ -1031,6 +1030,7 @@ def _check_ending(out: str, *endings: str) -> None:
     """Before any work is done: can the result be written?"""
     if not out.endswith(endings):
         raise UsageError(f"cannot write {out}: its ending must be {' or '.join(endings)}")
+    check_destination(out)
 
 
 def _tasks_shown(progress: Progress) -> Any:
@@ -1114,6 +1114,8 @@ def _evaluation_table(
 
     if not runs:
         raise UsageError("a table needs runs", "seehear evaluate table RUN RUN ...")
+    if out is not None:
+        check_destination(out)
     text = render(make_table(runs, data), format)
     if out is None:
         print(text)

@@ -18,6 +18,7 @@ import numpy as np
 
 from seehear.config import ClipConfig
 from seehear.data.clips import Video, first_grid_index
+from seehear.files import temporary_beside, writing
 from seehear.media.decode import Decoded, Window
 
 # Longer videos are decoded clip by clip: one entry must fit a worker's memory.
@@ -110,7 +111,7 @@ class MediaCache:
         return self.folder / key[:2] / f"{key}.{modality}.npy"
 
     def put(self, key: str, decoded: Decoded) -> None:
-        """Store a decoded video atomically."""
+        """Store a decoded video atomically. Raises `DestinationError` if the folder cannot be written."""
         if decoded.frames is not None:
             self._write(self._path(key, "video"), decoded.frames)
         if decoded.waveform is not None:
@@ -118,16 +119,19 @@ class MediaCache:
             self._write(self._path(key, "audio"), samples)
 
     def _write(self, path: Path, array: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "wb") as file:
-                np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        remedy = "name another place with data.cache_folder, or do without: data.cache_gib=0"
+        temporary = temporary_beside(path)
+        with writing(path, remedy):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                # Not `write_atomic`: an entry may be large, and should not be in memory twice.
+                with open(temporary, "wb") as file:
+                    np.save(file, array, allow_pickle=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def make_room(self, needed_bytes: int, keep: set[str]) -> None:
         """Delete the entries least recently used until `needed_bytes` more fit the budget; never those in `keep`."""

@@ -12,7 +12,6 @@ import hashlib
 import json
 import operator
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seehear.errors import DataError, UsageError
+from seehear.files import check_destination, write_result
 from seehear.media.pool import WorkerPool, available_cores
 from seehear.media.probe import ProbeResult, probe
 
@@ -210,32 +210,15 @@ class Manifest:
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a Parquet file: all of it or nothing, even if the machine stops meanwhile."""
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        except OSError as error:
-            raise DataError(f"cannot write the manifest {target}: {error.strerror}") from error
+        """Write to a Parquet file: all of it or nothing, even if the machine stops meanwhile.
+
+        Raises `DestinationError` if it cannot be written.
+        """
         note = json.dumps({"version": _VERSION, "info": dict(self.info)}).encode()
         table = self.table.replace_schema_metadata({_METADATA_KEY: note})
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                pq.write_table(table, file)
-                file.flush()
-                os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)  # mkstemp's 0600 would hide it from others in a shared folder
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        write_result(Path(path), sink.getvalue().to_pybytes())
 
     @staticmethod
     def is_manifest(path: str | os.PathLike[str]) -> bool:
@@ -357,16 +340,18 @@ def scan(
     strict: raise `DataError` if any file is rejected
     keep_duplicates: use files of the same content all the same, as a data set's official split does
 
-    Raises `DataError` if the source cannot be read or names no media file; single files never raise, but
-    get a row with a reason (see `REASONS`).
+    Raises `DataError` if the source cannot be read or names no media file, and `DestinationError` if `out` cannot be
+    written; single files never raise, but get a row with a reason (see `REASONS`).
     """
     wrong = set(need) - {"video", "audio"}
     if wrong or not need:
         raise UsageError(f"need must be of video and audio, not {sorted(need)}")
     found = _from_list(source) if isinstance(source, FileList) else _find(os.fspath(source))
     settings = {"need": sorted(need), "min_seconds": min_seconds, "silence_dbfs": silence_dbfs}
-    if out is not None and previous is None and os.path.exists(out):
-        previous = Manifest.load(out)  # and never overwrite what is no manifest
+    if out is not None:
+        check_destination(out)
+        if previous is None and os.path.exists(out):
+            previous = Manifest.load(out)  # and never overwrite what is no manifest
     known = _unchanged(previous, settings)
     rows: list[dict[str, Any] | None] = []
     todo: list[int] = []

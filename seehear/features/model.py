@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from seehear import config as configuration
@@ -106,9 +107,8 @@ class Model:
         for name, clusters in self.clusters.items():
             tensors[f"clusters.{name}.centroids"] = clusters.centroids.contiguous()
             tensors |= {f"clusters.{name}.transform.{k}": v.contiguous() for k, v in clusters.transform.items()}
-        temporary = folder / f".{_WEIGHTS}.tmp"
-        save_file(tensors, temporary)
-        temporary.replace(folder / _WEIGHTS)
+        # As bytes: the library's own writing reports a full disk as something else than an OSError.
+        write_atomic(folder / _WEIGHTS, safetensors_bytes(tensors))
         description = {
             "format": "seehear-model",
             "version": 1,

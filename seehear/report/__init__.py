@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from seehear.files import check_destination, write_result
 from seehear.media.identity import ANY_CONTENT
 from seehear.report import page
 from seehear.report.figures import flat_map
@@ -44,9 +43,11 @@ def build_report(
 
     Raises:
         RunError: the folder is not a run, is damaged, or has nothing to show yet.
+        DestinationError: the page cannot be written.
     """
     run = gather(run_folder)
     target = Path(out) if out is not None else run.folder / "report.html"
+    check_destination(target)
     content = Content(run, exemplars=max(0, exemplars), size_budget_bytes=size_budget_bytes)
     content.truth = read_truth(run, truth)
     if content.truth is not None:
@@ -59,7 +60,7 @@ def build_report(
     # The page without pictures tells how much room is left for them; each needs some text around it too.
     bare = len(page.render(content).encode("utf-8")) + 600 * _places(content) + 2000
     content.thumbnails = make_thumbnails(wanted, max(0, size_budget_bytes - bare), progress)
-    _write(target, page.render(content))
+    write_result(target, page.render(content))
     return target
 
 
@@ -121,20 +122,6 @@ def _wanted(content: Content) -> list[tuple[int, Source]]:
 def _places(content: Content) -> int:
     clusters = sum(len(labelling.clusters()) for labelling in content.run.labellings.values())
     return clusters * content.exemplars
-
-
-def _write(target: Path, text: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Through a temporary file beside it: a reader sees the old page or the new one, never half of one.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 class _CallableModule(ModuleType):

@@ -17,7 +17,7 @@ from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import LABELLING_OF, Model, table_bank
-from seehear.files import write_atomic
+from seehear.files import check_destination, write_result
 from seehear.modalities import STREAMS_OF
 from seehear.tasks.clustering import prevailing_cluster
 from seehear.tasks.head_label import Head, embed_what_there_is, head_labels
@@ -90,8 +90,7 @@ def write_table(table: pa.Table, path: Path) -> None:
         pq.write_table(table, sink)
     else:
         raise UsageError(f"cannot write {path.name}: its ending is neither .csv nor .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, sink.getvalue().to_pybytes())
+    write_result(path, sink.getvalue().to_pybytes())
 
 
 def open_run(run: str | Path) -> RunFolder:
@@ -163,6 +162,8 @@ def label(
     """
     if modality not in LABELLING_OF:
         raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(LABELLING_OF)}")
+    if running is not None:
+        check_destination(running)
     folder = open_run(run)
     model, has = Model.load(run), None
     by_heads = model.heads is not None and not model.clusters

@@ -22,7 +22,7 @@ from seehear.data.manifest import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, FileList, 
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
 from seehear.features.model import LABELLING_OF, Model
-from seehear.files import new_folder, write_atomic
+from seehear.files import check_new_folder, new_folder, write_atomic
 from seehear.modalities import streams_of
 from seehear.tasks.evaluate import untrained_model
 from seehear.tasks.localization_metrics import Detection, bootstrapped
@@ -70,8 +70,7 @@ def localize(
     parts = {TRAIN: annotations.subsets[train], TEST: annotations.subsets[test] if test is not None else ()}
     truth = annotations.segments(train)
     model = _model_for(run, modality)
-    if Path(out).is_file() or (Path(out).exists() and any(Path(out).iterdir())):
-        raise UsageError(f"there is something in {out} already", "choose another --out")
+    check_new_folder(Path(out))
     files = find_videos(_folder_of(data) if videos is None else videos, [n for part in parts.values() for n in part])
     manifest = _manifest(files, model, progress)
     extracted = {

@@ -11,7 +11,7 @@ import pytest
 
 from seehear.data import manifest as module
 from seehear.data.manifest import COLUMNS, REASONS, Manifest, scan
-from seehear.errors import DataError, UsageError
+from seehear.errors import DataError, DestinationError, UsageError
 from seehear.media.probe import ProbeResult, probe
 from tests.corpus import make_broken, make_collection, make_video
 
@@ -339,7 +339,7 @@ def test_save_and_load(collection, tmp_path):
     assert dict(again.info) == dict(manifest.info)
     assert again.fingerprint() == manifest.fingerprint()
     assert [p.name for p in path.parent.iterdir()] == ["m.parquet"]
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(DestinationError, match="cannot write"):
         manifest.save(path / "below a file" / "m.parquet")
 
 
