@@ -348,6 +348,7 @@ class Model:
         """Features of the given spans, by the encoders of `modalities`.
 
         `calibrate` first measures batch normalisation's statistics on them, as the first round of a run may do.
+        Raises `DataError` if a feature is not finite.
         """
         views = {name: m for name, m in self.modalities.items() if m in modalities}
         if not views:
@@ -359,7 +360,7 @@ class Model:
             requests = plain_requests(refs, loader.videos, self.config.clip, self.config.cluster.averaged_clips)
             if calibrate:
                 calibrate_batchnorm(encoders, loader, requests, device=torch.device(device))
-            return extract(
+            bank = extract(
                 encoders,
                 loader,
                 requests,
@@ -367,6 +368,9 @@ class Model:
                 batch_size=self.config.optim.batch_size,
                 progress=progress,
             )
+        if bank.not_finite():
+            raise DataError("the encoders give features that are not finite", "was the run's training sound?")
+        return bank
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
