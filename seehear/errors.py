@@ -6,7 +6,7 @@ The command line prints `message`, then `remedy`, and exits with `exit_code`:
 |------|----------------------------------------------------------------|
 | 0    | done                                                           |
 | 1    | a fault in seehear itself (a traceback is shown)               |
-| 2    | the command or a setting is wrong                              |
+| 2    | the command or a setting is wrong, or a destination unwritable |
 | 3    | the data cannot be used                                        |
 | 4    | the run folder cannot be used (locked, damaged, of other data) |
 | 5    | training cannot go on (not finite, too many bad videos)        |
@@ -14,6 +14,9 @@ The command line prints `message`, then `remedy`, and exits with `exit_code`:
 """
 
 from __future__ import annotations
+
+import errno
+import os
 
 
 class SeehearError(Exception):
@@ -37,6 +40,37 @@ class UsageError(SeehearError):
     """A command, an option or a setting is wrong."""
 
     exit_code = 2
+
+
+class DestinationError(UsageError, OSError):
+    """A file or folder cannot be written where it is to be.
+
+    An OSError too, with the cause's `errno`: who can do without the file, or knows more of what a full disk means,
+    catches it as one.
+    """
+
+    def __init__(self, path: str, code: int, remedy: str | None = None) -> None:
+        super().__init__(f"cannot write {path}: {os.strerror(code)}", remedy or _remedy(code))
+        self.path = path
+        self.errno = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.errno, self.remedy)
+
+
+def _remedy(code: int) -> str:
+    """What helps against an error of the operating system in writing."""
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on that disk, or choose another place"
+    if code == errno.ENAMETOOLONG:
+        return "choose a shorter name"
+    if code == errno.EISDIR:
+        return "there is a folder of this name: choose another name"
+    if code in (errno.ENOTDIR, errno.EEXIST):
+        return "there is a file where a folder should be: choose another place"
+    if code == errno.EINVAL:
+        return "what is there is neither a file nor a folder: choose another name"
+    return "choose a place that may be written to"
 
 
 class DataError(SeehearError):

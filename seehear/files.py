@@ -1,15 +1,22 @@
-"""Writing files so that no crash, full disk or power cut leaves half of one."""
+"""Writing files so that no crash, full disk or power cut leaves half of one, and errors name what cannot be written.
+
+Whatever cannot be written raises `DestinationError`. Results that took long to compute are written to places that
+`check_destination` looked at before.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seehear.errors import UsageError
+from seehear.errors import DestinationError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,47 +32,127 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_ending(path: str | Path | None, *endings: str) -> None:
-    """Before any work is done: raise `UsageError` if a file to write (None: there is none) has another ending."""
-    if path is not None and not str(path).endswith(endings):
+    """Before any work is done: raise `UsageError` if a file to write has another ending, and see `check_destination`.
+
+    None: there is nothing to write.
+    """
+    if path is None:
+        return
+    if not str(path).endswith(endings):
         raise UsageError(f"cannot write {path}: its ending must be {' or '.join(endings)}")
+    check_destination(path)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], remedy: str | None = None) -> Iterator[None]:
+    """A block that writes `path` and nothing else: an OSError in it becomes a `DestinationError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise DestinationError(os.fspath(path), error.errno or errno.EIO, remedy) from error
+
+
+def check_destination(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Raise `DestinationError` if a file, or what belongs into a folder, could not be written to `path` now.
+
+    Folders that are missing on the way count as writable if they can be made: `write_result` and `new_folder` make
+    them. Nothing is left behind.
+    """
+    target = Path(path)
+    with writing(target):
+        _check_kind(target, folder)
+        within = target if folder else target.parent
+        while not within.exists():
+            within = within.parent
+        # Whoever may write here may still not use such a name, and the system looks at a name only when it is made.
+        longest = os.pathconf(within, "PC_NAME_MAX")
+        if any(len(os.fsencode(part)) > longest for part in target.parts):
+            raise OSError(errno.ENAMETOOLONG, "")
+        # Access rights tell too little (of read-only disks, of quotas, of root): only trying does.
+        descriptor, name = tempfile.mkstemp(dir=within, prefix=".", suffix=".tmp")
+        os.close(descriptor)
+        os.unlink(name)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace `path` by `content` as a whole or not at all."""
+    """Replace `path` by `content` as a whole or not at all. Its folder must be there."""
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
+    with writing(path):
+        _check_kind(path, folder=False)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def write_result(path: Path, content: bytes | str) -> None:
+    """`write_atomic` to a place that a person named: folders that are missing on the way are made."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder, this process's own, as short as names must be."""
+    ending = f".{os.getpid()}.tmp"
+    # A name of as many bytes as there may be leaves no room for the dot and the ending.
+    kept = os.fsencode(path.name)[: 254 - len(ending)].decode("utf-8", "ignore")
+    return path.with_name(f".{kept}{ending}")
+
+
+def _check_kind(path: Path, folder: bool) -> None:
+    """Raise OSError if something of another kind has the name: a device or a pipe must not be replaced by a file."""
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if folder and not stat.S_ISDIR(mode):
+        raise OSError(errno.ENOTDIR, "")
+    if not folder and not stat.S_ISREG(mode):
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "")
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which gets the name `path` as a whole when the block ends and vanishes if it fails.
 
-    Raises `UsageError` if `path` is there and is not an empty folder.
+    Raises `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"there is something in {path} already", "choose another --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    check_new_folder(path)
+    temporary = temporary_beside(path)
     try:
-        temporary.mkdir()
-        yield temporary
-        for inner in temporary.rglob("*"):
-            if inner.is_dir():
-                sync_folder(inner)
-        sync_folder(temporary)
-        os.replace(temporary, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+        try:
+            yield temporary
+        except DestinationError as error:  # of a file in it, under a name that nobody knows
+            raise DestinationError(str(path), error.errno or errno.EIO) from error
+        with writing(path):
+            for inner in temporary.rglob("*"):
+                if inner.is_dir():
+                    sync_folder(inner)
+            sync_folder(temporary)
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    sync_folder(path.parent)
+    with writing(path):
+        sync_folder(path.parent)
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written."""
+    with writing(path):
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if taken:
+        raise UsageError(f"there is something in {path} already", "choose another --out")
+    check_destination(path, folder=True)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -81,5 +168,4 @@ def write_table(table: pa.Table, path: Path) -> None:
         pq.write_table(table, sink)
     else:
         raise UsageError(f"cannot write {path.name}: its ending is neither .csv nor .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, sink.getvalue().to_pybytes())
+    write_result(path, sink.getvalue().to_pybytes())

@@ -2,7 +2,8 @@
 
 An entry holds all frames of a video's usable span on the grid of `clip.frame_rate_hz` at the working size, and
 the sound of that span at the working rate. Its name is a hash of the file's content and of these settings, so a
-changed file or setting can never meet an old entry, and runs that share the settings share the entries.
+changed file or setting can never meet an old entry, and runs that share the settings share the entries. For that
+to hold, only what was decoded from exactly that content may be put there (see `seehear.media.identity`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import numpy as np
 
 from seehear.config import ClipConfig, Config
 from seehear.data.clips import Video, first_grid_index
+from seehear.files import temporary_beside, writing
 from seehear.media.decode import Decoded, Window
 
 # Longer videos are decoded clip by clip: one entry must fit a worker's memory.
 LONGEST_SECONDS = 300.0
+
+# Entries of version 1 may hold the frames of a file that had taken the place of the one that names them.
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,9 @@ class MediaCache:
     def key(self, video: Video, clip: ClipConfig, modalities: tuple[str, ...]) -> str:
         """Name of a video's entry."""
         span = self.window(video, clip, modalities)
-        settings = (1, video.fingerprint, span, clip.frame_rate_hz, clip.short_side_px, clip.sample_rate_hz, modalities)
+        settings = (
+            _VERSION, video.fingerprint, span, clip.frame_rate_hz, clip.short_side_px, clip.sample_rate_hz, modalities
+        )  # fmt: skip
         return hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
 
     def entry_bytes(self, video: Video, clip: ClipConfig, modalities: tuple[str, ...]) -> int:
@@ -104,7 +111,7 @@ class MediaCache:
         return self.folder / key[:2] / f"{key}.{modality}.npy"
 
     def put(self, key: str, decoded: Decoded) -> None:
-        """Store a decoded video atomically."""
+        """Store a decoded video atomically. Raises `DestinationError` if the folder cannot be written."""
         if decoded.frames is not None:
             self._write(self._path(key, "video"), decoded.frames)
         if decoded.waveform is not None:
@@ -112,16 +119,19 @@ class MediaCache:
             self._write(self._path(key, "audio"), samples)
 
     def _write(self, path: Path, array: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "wb") as file:
-                np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        remedy = "name another place with data.cache_folder, or do without: data.cache_gib=0"
+        temporary = temporary_beside(path)
+        with writing(path, remedy):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                # Not `write_atomic`: an entry may be large, and should not be in memory twice.
+                with open(temporary, "wb") as file:
+                    np.save(file, array, allow_pickle=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def make_room(self, needed_bytes: int, keep: set[str]) -> None:
         """Delete the entries least recently used until `needed_bytes` more fit the budget; never those in `keep`."""

@@ -14,6 +14,7 @@ import numpy as np
 from seehear.config import AugmentConfig, ClipConfig, ClusterConfig
 from seehear.hypotheses.factors import Span, View
 from seehear.hypotheses.language import Hypotheses
+from seehear.media.identity import Identity
 from seehear.types import ClipRef
 
 # A sampler's and an augmentation's draws must differ though they share seed, round and epoch.
@@ -35,6 +36,14 @@ class Video:
     height: int
     clock_jumps: bool = False
     """Whether the clock of the file does (`seehear.media.clock`)."""
+    size_bytes: int | None = None
+    """Size and time of the last change when it was scanned, by which it is known again; None where not noted."""
+    modified_ns: int | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What tells whether its file still holds what was scanned."""
+        return Identity(self.fingerprint, self.size_bytes, self.modified_ns)
 
     @property
     def seconds(self) -> float:
@@ -55,6 +64,8 @@ class Video:
             width=row["width"] or 0,
             height=row["height"] or 0,
             clock_jumps=bool(row.get("clock_jumps")),
+            size_bytes=row.get("size_bytes"),
+            modified_ns=row.get("modified_ns"),
         )
 
 

@@ -21,6 +21,7 @@ from seehear.data.views import SpectrogramView, Statistics, degraded, normalise_
 from seehear.errors import DataError, MediaError
 from seehear.hypotheses.factors import FACTORS, View
 from seehear.media.decode import Backend, Decoded, Window, decode
+from seehear.media.identity import Identity, unchanged
 from seehear.media.pool import Outcome, WorkerPool, available_cores
 from seehear.modalities import MODALITIES, streams_of
 from seehear.types import Batch, ClipRef
@@ -137,7 +138,8 @@ class ClipLoader:
     def _decode_arguments(self, video: Video, windows: list[Window] | list[list[Window]]) -> tuple[Any, ...]:
         clip = self.config.clip
         decoder = self.config.data.decoder
-        return video.path, windows, clip.short_side_px, clip.sample_rate_hz, decoder, video.clock_jumps
+        settings = clip.short_side_px, clip.sample_rate_hz, decoder, video.clock_jumps
+        return video.path, video.identity, windows, *settings
 
     def clips(
         self, requests: Sequence[ClipRequest]
@@ -332,30 +334,43 @@ def _transformed(array: np.ndarray, stream: str, view: View) -> np.ndarray:
 
 
 def _decode(
-    path: str, windows: list[Window], short_side_px: int, sample_rate_hz: int, decoder: Backend, clock_jumps: bool
+    path: str,
+    identity: Identity,
+    windows: list[Window],
+    short_side_px: int,
+    sample_rate_hz: int,
+    decoder: Backend,
+    clock_jumps: bool,
 ) -> list[Decoded]:
-    """What a worker runs."""
-    return decode(
-        path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder,
-        clock_jumps=clock_jumps,
-    )  # fmt: skip
+    """What a worker runs. `MediaError` with reason `changed` if the file is not the one that was scanned."""
+    with unchanged(path, identity):
+        return decode(
+            path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder,
+            clock_jumps=clock_jumps,
+        )  # fmt: skip
 
 
 def _decode_clips(
-    path: str, clips: list[list[Window]], short_side_px: int, sample_rate_hz: int, decoder: Backend, clock_jumps: bool
+    path: str,
+    identity: Identity,
+    clips: list[list[Window]],
+    short_side_px: int,
+    sample_rate_hz: int,
+    decoder: Backend,
+    clock_jumps: bool,
 ) -> list[list[Decoded] | MediaError]:
     """The windows of several clips of one file, in one opening; if that fails, each clip by itself."""
     settings = short_side_px, sample_rate_hz, decoder, clock_jumps
     try:
-        decoded = iter(_decode(path, [window for windows in clips for window in windows], *settings))
+        decoded = iter(_decode(path, identity, [window for windows in clips for window in windows], *settings))
         return [[next(decoded) for _ in windows] for windows in clips]
-    except MediaError:
-        if len(clips) == 1:
+    except MediaError as error:
+        if len(clips) == 1 or error.reason == "changed":
             raise
     found: list[list[Decoded] | MediaError] = []
     for windows in clips:
         try:
-            found.append(_decode(path, windows, *settings))
+            found.append(_decode(path, identity, windows, *settings))
         except MediaError as error:
             found.append(error)
     return found

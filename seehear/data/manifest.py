@@ -10,7 +10,6 @@ import hashlib
 import json
 import operator
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seehear.errors import DataError, UsageError
+from seehear.files import write_result
 
 REASONS: dict[str, tuple[str, str]] = {
     "missing": ("there is no such file", "correct the path, or put the file there"),
@@ -40,6 +40,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "too_large": ("frames or windows need too much memory", "scale the video down"),
     "timeout": ("looking at the file took too long and was stopped", "try it alone, or raise the timeout"),
     "crashed": ("looking at the file ended the process that did it", "convert the file; please report it"),
+    "changed": ("the file is not the one that was scanned", "scan again, or put the file back"),
     "duplicate": ("another file has exactly the same content", "nothing to do: the first one is used"),
 }
 """Why a file cannot be used: code -> (meaning, remedy)."""
@@ -204,32 +205,15 @@ class Manifest:
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a Parquet file: all of it or nothing, even if the machine stops meanwhile."""
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        except OSError as error:
-            raise DataError(f"cannot write the manifest {target}: {error.strerror}") from error
+        """Write to a Parquet file: all of it or nothing, even if the machine stops meanwhile.
+
+        Raises `DestinationError` if it cannot be written.
+        """
         note = json.dumps({"version": _VERSION, "info": dict(self.info)}).encode()
         table = self.table.replace_schema_metadata({_METADATA_KEY: note})
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                pq.write_table(table, file)
-                file.flush()
-                os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)  # mkstemp's 0600 would hide it from others in a shared folder
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        write_result(Path(path), sink.getvalue().to_pybytes())
 
     @staticmethod
     def is_manifest(path: str | os.PathLike[str]) -> bool:

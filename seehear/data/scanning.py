@@ -12,10 +12,11 @@ import pyarrow as pa
 from seehear.data.manifest import COLUMNS, Manifest
 from seehear.data.sources import Candidate, FileList, Found, find, storable
 from seehear.errors import DataError, UsageError
+from seehear.files import check_destination
 from seehear.media.pool import WorkerPool, available_cores
 from seehear.media.probe import ProbeResult, probe
 
-_TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable"}  # worth another look at each scan
+_TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable", "changed"}  # worth another look at each scan
 
 
 def scan(
@@ -45,16 +46,18 @@ def scan(
     strict: raise `DataError` if any file is rejected
     keep_duplicates: use files of the same content all the same, as a data set's official split does
 
-    Raises `DataError` if the source cannot be read or names no media file; single files never raise, but
-    get a row with a reason (see `REASONS`).
+    Raises `DataError` if the source cannot be read or names no media file, and `DestinationError` if `out` cannot be
+    written; single files never raise, but get a row with a reason (see `REASONS`).
     """
     wrong = set(need) - {"video", "audio"}
     if wrong or not need:
         raise UsageError(f"need must be of video and audio, not {sorted(need)}")
     found = find(source)
     settings = {"need": sorted(need), "min_seconds": min_seconds, "silence_dbfs": silence_dbfs}
-    if out is not None and previous is None and os.path.exists(out):
-        previous = Manifest.load(out)  # and never overwrite what is no manifest
+    if out is not None:
+        check_destination(out)
+        if previous is None and os.path.exists(out):
+            previous = Manifest.load(out)  # and never overwrite what is no manifest
     known = _unchanged(previous, settings)
     rows: list[dict[str, Any] | None] = []
     for candidate in found.candidates:

@@ -18,7 +18,7 @@ from typing import Any
 
 from seehear.config import Config
 from seehear.errors import RunError
-from seehear.files import write_atomic
+from seehear.files import check_destination, write_atomic, writing
 from seehear.settings import load_config, save_config
 
 
@@ -113,21 +113,24 @@ class RunFolder:
             raise RunError(f"{self.path} is a finetuned run, without features or clusters of its videos", remedy)
 
     def check_new(self) -> None:
-        """Raise `RunError` if a run, or something else, is there already."""
-        if self.imported:
-            raise RunError(f"{self.path} holds imported weights already", "choose another --out")
-        if self.config.exists():
-            raise RunError(
-                f"{self.path} holds a run already",
-                f"go on with `{self.resume_command}`, or choose another --out",
-            )
-        if self.path.exists() and any(self.path.iterdir()):
-            raise RunError(f"{self.path} is not empty and holds no run", "choose another --out")
+        """Raise `RunError` if a run, or something else, is there already, `DestinationError` if none can be made."""
+        with writing(self.path):
+            if self.imported:
+                raise RunError(f"{self.path} holds imported weights already", "choose another --out")
+            if self.config.exists():
+                raise RunError(
+                    f"{self.path} holds a run already",
+                    f"go on with `{self.resume_command}`, or choose another --out",
+                )
+            if self.path.exists() and any(self.path.iterdir()):
+                raise RunError(f"{self.path} is not empty and holds no run", "choose another --out")
+        check_destination(self.path, folder=True)
 
     def create(self, config: Config) -> None:
         """Make a new run folder; `RunError` if there is one already."""
         self.check_new()
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         write_atomic(self.environment, json.dumps(environment(), indent=1))
         save_config(config, self.config)
 
@@ -141,6 +144,7 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Hold the run for this process; `RunError` if a living one holds it. A dead one's lock is taken over."""
         path = self.path / "run.lock"
+        check_destination(path)
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot_id()}
         while True:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -40,12 +41,12 @@ class RunLog:
             os.truncate(self.folder.metrics, offset)
 
     def record(self, kind: str, step: int, **values: Any) -> None:
-        """Write one line of metrics."""
+        """Write one line of metrics, with null for numbers that are not finite: JSON has none."""
         if not self.write:
             return
         line = {"kind": kind, "step": step, "seconds": round(self.seconds, 3), **values}
         with open(self.folder.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
         writer = self._writer(step)
         for name, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -69,6 +70,14 @@ class RunLog:
         """Flush TensorBoard's file."""
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(of) for name, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

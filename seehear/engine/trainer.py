@@ -217,6 +217,8 @@ class Trainer:
             except Interrupted:
                 self.save()
                 raise
+        else:
+            self.check_finite(bank)
         self.state.relabelled = due
         extracted = time.monotonic()
         seed = (self.config.seed * 7919 + stage.index) * 1009 + self.state.relabelled
@@ -278,7 +280,22 @@ class Trainer:
             progress=self.watch,
         )
         self.log_failures(loader)
+        self.check_finite(bank)
         return bank
+
+    def check_finite(self, bank: FeatureBank) -> None:
+        """Raise `TrainingError`, on every process, if a feature of one of them is not finite: weights have run away.
+
+        Single steps whose gradients are not finite are left out, but one with huge gradients can do it, as where all
+        clips are alike and batch normalisation divides by next to nothing.
+        """
+        found = bank.not_finite()
+        if dist.any_of(bool(found), self.device):
+            clips = " and ".join(f"{count} clips by {name}" for name, count in found.items())
+            raise TrainingError(
+                f"the training has diverged: features are not finite ({clips or 'of another process'})",
+                "lower optim.base_lr or set optim.clip_gradient_norm=5, and start again; are all videos alike?",
+            )
 
     def watch(self, done: int, total: int) -> None:
         """Progress of extraction; leaves it when a signal came (the last saved state stands before it)."""

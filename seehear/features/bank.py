@@ -90,6 +90,16 @@ class FeatureBank:
         unit = [x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12) for x in (self.features[n] for n in names)]
         return np.concatenate(unit, axis=1)
 
+    def not_finite(self) -> dict[str, int]:
+        """For each encoder that has any, how many clips have NaN, infinity or numbers too large to be squared."""
+        counts: dict[str, int] = {}
+        for name, x in self.features.items():
+            # Row by row: a bank may be larger than what fits beside it in memory.
+            squares = np.einsum("nd,nd->n", x, x)
+            if bad := len(x) - int(np.isfinite(squares).sum()):
+                counts[name] = bad
+        return counts
+
     def drop_absent(self) -> FeatureBank:
         """The bank without the clips that could not be decoded."""
         if self.present.all():

@@ -40,7 +40,7 @@ _CACHE_VERSION = 1
 
 
 # A stop of this kind may not come again: what was extracted without these videos is not kept.
-_TRANSIENT = frozenset({"timeout", "crashed", "permission", "missing", "unreadable"})
+_TRANSIENT = frozenset({"timeout", "crashed", "permission", "missing", "unreadable", "changed"})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from seehear.cluster.kmeans import assign
@@ -106,9 +107,8 @@ class Model:
         for name, clusters in self.clusters.items():
             tensors[f"clusters.{name}.centroids"] = clusters.centroids.contiguous()
             tensors |= {f"clusters.{name}.transform.{k}": v.contiguous() for k, v in clusters.transform.items()}
-        temporary = folder / f".{_WEIGHTS}.tmp"
-        save_file(tensors, temporary)
-        temporary.replace(folder / _WEIGHTS)
+        # As bytes: the library's own writing reports a full disk as something else than an OSError.
+        write_atomic(folder / _WEIGHTS, safetensors_bytes(tensors))
         description = {
             "format": "seehear-model",
             "version": 1,
@@ -348,6 +348,7 @@ class Model:
         """Features of the given spans, by the encoders of `modalities`.
 
         `calibrate` first measures batch normalisation's statistics on them, as the first round of a run may do.
+        Raises `DataError` if a feature is not finite.
         """
         views = {name: m for name, m in self.modalities.items() if m in modalities}
         if not views:
@@ -359,7 +360,7 @@ class Model:
             requests = plain_requests(refs, loader.videos, self.config.clip, self.config.cluster.averaged_clips)
             if calibrate:
                 calibrate_batchnorm(encoders, loader, requests, device=torch.device(device))
-            return extract(
+            bank = extract(
                 encoders,
                 loader,
                 requests,
@@ -367,6 +368,9 @@ class Model:
                 batch_size=self.config.optim.batch_size,
                 progress=progress,
             )
+        if bank.not_finite():
+            raise DataError("the encoders give features that are not finite", "was the run's training sound?")
+        return bank
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -57,15 +57,14 @@ def show_hypotheses(specification: Specification, *, svg: OutFile = None) -> Any
     """
     from pathlib import Path
 
-    from seehear.files import check_ending, write_atomic
+    from seehear.files import check_ending, write_result
     from seehear.hypotheses.language import NAMED, parse
     from seehear.hypotheses.pictures import as_svg
 
     check_ending(svg, ".svg")
     spec, named = parse(specification), NAMED.get(specification.strip())
     if svg is not None:
-        Path(svg).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(Path(svg), as_svg(spec, named))
+        write_result(Path(svg), as_svg(spec, named))
     return spec, named
 
 

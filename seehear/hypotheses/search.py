@@ -33,7 +33,7 @@ from seehear.engine.stop import StopRequest
 from seehear.errors import DataError, Interrupted, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import Model, usable_videos
-from seehear.files import write_atomic
+from seehear.files import check_destination, write_atomic
 from seehear.hypotheses.factors import Hypothesis
 from seehear.hypotheses.language import Hypotheses, enumerate_specifications
 from seehear.methods import build_method
@@ -114,6 +114,7 @@ def search_hypotheses(
     """
     started = time.monotonic()
     _check(config, factors, criterion, sampler, budget)
+    check_destination(out, folder=True)
     study_of = _optuna()
     specs = enumerate_specifications(list(factors))
     folder = Path(out)

@@ -24,7 +24,7 @@ from seehear.errors import DataError, UsageError
 from seehear.features.files import Features, Source, read_features
 from seehear.features.headlabels import exemplar_ranks
 from seehear.features.model import nearest_centroids
-from seehear.files import check_ending, write_atomic, write_table
+from seehear.files import check_ending, write_result, write_table
 from seehear.labelling.stability_picture import stability_svg
 from seehear.metrics.clustering import clustering_scores, prevailing_cluster, purity_table
 from seehear.options import number_span
@@ -125,7 +125,7 @@ def label_and_compare(
             estimate = choose_k(read, list(ks), progress=progress.shown("compare", "labellings"), **options)
         k = estimate.k
         if plot is not None:
-            write_atomic(Path(plot), stability_svg(estimate))
+            write_result(Path(plot), stability_svg(estimate))
     wanted = out is not None or labels is not None
     if k is None or not wanted:
         return LabelledFeatures(None, {}, estimate, {}, None, unlabelled=wanted)

@@ -16,7 +16,7 @@ from seehear.engine.runfolder import RunFolder, open_run
 from seehear.errors import UsageError
 from seehear.features.labels import label_table, one_modality, with_refs
 from seehear.features.model import LABELLING_OF, Model, table_bank
-from seehear.files import check_ending, write_table
+from seehear.files import check_destination, check_ending, write_table
 from seehear.labelling.heads import Head, embed_what_there_is, head_labels
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
@@ -84,6 +84,8 @@ def label_videos(
     check_ending(out, ".csv", ".parquet")
     if modality not in LABELLING_OF:
         raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(LABELLING_OF)}")
+    if running is not None:
+        check_destination(running)
     if running is not None and source is None:
         raise UsageError("running marginals follow new videos, and there are none", f"seehear label {run} VIDEOS ...")
     folder = open_run(run)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from seehear.errors import DataError, UsageError
-from seehear.files import write_atomic
+from seehear.files import write_result
 
 _TOLERANCE = 1e-9
 _ITERATIONS = 1000
@@ -66,8 +66,7 @@ class RunningMarginals:
             "shares": self.shares.tolist(),
             "weight": self.weight,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(values, indent=1))
+        write_result(path, json.dumps(values, indent=1))
 
     @classmethod
     def load(cls, path: Path, of: str) -> RunningMarginals:

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from seehear.errors import DataError, RunError, UsageError
@@ -341,7 +342,7 @@ class Localizer:
         arrays = {"mean": self.mean, "deviation": self.deviation, "classifier.weight": self.classifier.weight,
                   "classifier.bias": self.classifier.bias}  # fmt: skip
         tensors |= {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        save_file(tensors, folder / WEIGHTS)
+        write_atomic(folder / WEIGHTS, safetensors_bytes(tensors))
         description = {
             "format": "seehear-localizer", "version": 1, "settings": asdict(self.settings), "length": self.length,
             "durations": self.durations, "labels": self.classifier.labels, "chosen": self.chosen,

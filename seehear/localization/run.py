@@ -29,7 +29,7 @@ from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
 from seehear.features.frozen import Sampling, clip_features, untrained_model
 from seehear.features.model import LABELLING_OF, Model
-from seehear.files import check_ending, new_folder, write_atomic, write_table
+from seehear.files import check_ending, check_new_folder, new_folder, write_atomic, write_result, write_table
 from seehear.localization.annotations import THUMOS_PREFIX, Segment, read_annotations
 from seehear.localization.localizer import Localizer, LocalizerSettings, Snippets, fit_localizer, snippets_of
 from seehear.localization.metrics import Detection, bootstrapped
@@ -67,8 +67,7 @@ def localize(
     parts = {TRAIN: annotations.subsets[train], TEST: annotations.subsets[test] if test is not None else ()}
     truth = annotations.segments(train)
     model = _model_for(run, modality)
-    if Path(out).is_file() or (Path(out).exists() and any(Path(out).iterdir())):
-        raise UsageError(f"there is something in {out} already", "choose another --out")
+    check_new_folder(Path(out))
     files = find_videos(_folder_of(data) if videos is None else videos, [n for part in parts.values() for n in part])
     # Beside the new folder, which appears whole: a call that was stopped goes on where it stood.
     kept = Path(out).with_name(f".{Path(out).name}.training")
@@ -219,8 +218,7 @@ def detect_and_write(
     found = detect(localizer, source, top=top, device=device, failures=failures)
     table = detections_table(found)
     if out is not None and str(out).endswith(".json"):
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(Path(out), detections_json(found))
+        write_result(Path(out), detections_json(found))
     elif out is not None:
         write_table(table, Path(out))
     return table

@@ -8,7 +8,6 @@ spaced windows. Memory is bounded.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from array import array
@@ -22,6 +21,7 @@ import numpy as np
 from seehear.errors import MediaError
 from seehear.media.clock import Clock, may_jump
 from seehear.media.decode import Decoded, Window, decode_and_measure
+from seehear.media.identity import file_fingerprint, file_state
 from seehear.media.opening import open_media
 from seehear.media.timeline import (
     CLOCK_SECONDS,
@@ -103,6 +103,7 @@ def probe(
     """
     name = os.path.abspath(os.fspath(path))
     found: dict[str, Any] = {}
+    before = file_state(name)
     try:
         _look(name, frozenset(need), min_seconds, silence_dbfs, found)
     except MediaError as error:
@@ -113,16 +114,11 @@ def probe(
     except Exception as error:  # noqa: BLE001 - whatever a file does to the decoder is a fact about the file
         why = f"{type(error).__name__}: {error}"
         return ProbeResult(path=name, usable=False, reason="decode_error", detail=why, **found)
+    if file_state(name) != before:
+        # Its fingerprint may be of one content and its times of the other.
+        why = "the file was written to or replaced while it was looked at"
+        return ProbeResult(path=name, usable=False, reason="changed", detail=why, **found)
     return ProbeResult(path=name, usable=True, **found)
-
-
-def file_fingerprint(path: str | os.PathLike[str]) -> str:
-    """BLAKE2b of the whole content, 16 bytes as hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _look(name: str, need: frozenset[str], min_seconds: float, silence: float, found: dict[str, Any]) -> None:

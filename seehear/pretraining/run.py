@@ -96,7 +96,8 @@ def pretrain(
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 raise RunError(
-                    f"the disk is full: {error}", f"free some space, then `seehear pretrain --resume {folder.path}`"
+                    f"the disk is full: {getattr(error, 'message', error)}",
+                    f"free some space, then `seehear pretrain --resume {folder.path}`",
                 ) from error
     if alone and dist.is_initialized():
         dist.barrier()

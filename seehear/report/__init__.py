@@ -28,6 +28,7 @@ def report(run: Run, *, labels: OutFile = None, out: OutFile = None) -> Path:
 
     Raises:
         RunError: the folder is not a run, is damaged, or has nothing to show yet.
+        DestinationError: the page cannot be written.
     """
     from seehear.progress import Progress
     from seehear.report.build import build_report

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
+from seehear.files import check_destination, write_result
+from seehear.media.identity import ANY_CONTENT
 from seehear.report import page
 from seehear.report.figures import flat_map
 from seehear.report.gather import Run, feature_names, gather, number, read_features
@@ -38,9 +38,11 @@ def build_report(
 
     Raises:
         RunError: the folder is not a run, is damaged, or has nothing to show yet.
+        DestinationError: the page cannot be written.
     """
     run = gather(run_folder)
     target = Path(out) if out is not None else run.folder / "report.html"
+    check_destination(target)
     content = Content(run, exemplars=max(0, exemplars), size_budget_bytes=size_budget_bytes)
     content.truth = read_truth(run, truth)
     if content.truth is not None:
@@ -53,7 +55,7 @@ def build_report(
     # The page without pictures tells how much room is left for them; each needs some text around it too.
     bare = len(page.render(content).encode("utf-8")) + 600 * _places(content) + 2000
     content.thumbnails = make_thumbnails(wanted, max(0, size_budget_bytes - bare), progress)
-    _write(target, page.render(content))
+    write_result(target, page.render(content))
     return target
 
 
@@ -107,24 +109,11 @@ def _wanted(content: Content) -> list[tuple[int, Source]]:
         clip = run.clips[index]
         if clip.video_id not in located:
             located[clip.video_id] = run.locate(paths.get(clip.video_id, clip.video_id))
-        wanted.append((index, Source(located[clip.video_id], clip.start_seconds, clip.end_seconds)))
+        identity = run.identities.get(clip.video_id, ANY_CONTENT)
+        wanted.append((index, Source(located[clip.video_id], clip.start_seconds, clip.end_seconds, identity)))
     return wanted
 
 
 def _places(content: Content) -> int:
     clusters = sum(len(labelling.clusters()) for labelling in content.run.labellings.values())
     return clusters * content.exemplars
-
-
-def _write(target: Path, text: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Through a temporary file beside it: a reader sees the old page or the new one, never half of one.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -21,6 +21,7 @@ import yaml
 
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError
+from seehear.media.identity import ANY_CONTENT, Identity
 from seehear.transfer.evaluations import Evaluation, load_all
 
 LABELLINGS = ("video", "audio", "both")
@@ -37,6 +38,8 @@ class Video:
     detail: str = ""
     duration_seconds: float = 0.0
     label: str | None = None
+    identity: Identity = ANY_CONTENT
+    """What tells whether the file is still the one that was scanned."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,11 @@ class Run:
     def paths(self) -> dict[str, str]:
         """The path of each video, by its id."""
         return {video.video_id: video.path for video in self.videos}
+
+    @cached_property
+    def identities(self) -> dict[str, Identity]:
+        """What each video's file is known by, by its id."""
+        return {video.video_id: video.identity for video in self.videos}
 
     def locate(self, path: str) -> Path:
         """Where a manifest path lies now: as written, or under a data folder named in the settings."""
@@ -294,8 +302,11 @@ def _read_manifest(path: Path) -> list[Video]:
     def column(name: str, default: Any) -> list[Any]:
         return table.column(name).to_pylist() if name in have else [default] * table.num_rows
 
-    names = ("video_id", "path", "usable", "reason", "detail", "video_duration_seconds", "label")
-    defaults = ("", "", True, "", "", 0.0, None)
+    names = (
+        "video_id", "path", "usable", "reason", "detail", "video_duration_seconds", "label",
+        "fingerprint", "size_bytes", "modified_ns",
+    )  # fmt: skip
+    defaults = ("", "", True, "", "", 0.0, None, None, None, None)
     columns = [column(name, default) for name, default in zip(names, defaults, strict=True)]
     return [
         Video(
@@ -306,8 +317,9 @@ def _read_manifest(path: Path) -> list[Video]:
             str(d or ""),
             number(s) or 0.0,
             None if x is None else str(x),
+            Identity(*identity),
         )
-        for i, p, u, r, d, s, x in zip(*columns, strict=True)
+        for i, p, u, r, d, s, x, *identity in zip(*columns, strict=True)
     ]
 
 

@@ -19,6 +19,7 @@ import av
 import numpy as np
 
 from seehear.errors import MediaError, SeehearError
+from seehear.media.identity import ANY_CONTENT, Identity, unchanged
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, how many are done, how many there are)."""
@@ -52,6 +53,8 @@ class Source:
     path: Path
     start_seconds: float
     end_seconds: float
+    identity: Identity = ANY_CONTENT
+    """What tells whether the file is still the one that was scanned."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,13 @@ def make_thumbnail(source: Source, quality: Quality) -> Thumbnail:
     if not source.path.exists():
         return Thumbnail(problem="file is gone")
     try:
-        frames, waveform = _decode(source, quality)
+        with unchanged(str(source.path), source.identity):
+            frames, waveform = _decode(source, quality)
         data, has_sound = encode_mp4(frames, waveform, quality)
     except (SeehearError, av.FFmpegError, OSError, ValueError, IndexError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
+        if reason == "changed":
+            return Thumbnail(problem="file has changed")
         return Thumbnail(problem=f"cannot be read ({reason})")
     return Thumbnail(base64.b64encode(data).decode("ascii"), has_sound=has_sound)
 

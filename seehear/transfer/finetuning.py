@@ -230,7 +230,8 @@ def _finetune_all(out: Path, folders: Sequence[RunFolder], progress: Progress, s
                     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                         raise
                     raise RunError(
-                        f"the disk is full: {error}", f"free some space, then `seehear finetune --resume {out}`"
+                        f"the disk is full: {getattr(error, 'message', error)}",
+                        f"free some space, then `seehear finetune --resume {out}`",
                     ) from error
             else:
                 progress.note(f"{folder.path} is finished already")

@@ -6,7 +6,7 @@ count the right ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,12 +64,23 @@ def make_split(
     classes = {i: c for i, c in classes_of(manifest, label_column, split_column, TRAIN).items() if i in there}
     train = {i: classes[i] for i in sorted(classes) if classes[i]}
     test = sorted(i for i in there if splits[i] == TEST)
+    missing[TRAIN]["unlabelled"] = len(classes) - len(train)
     if not train or not test:
-        raise DataError(f"no videos with {split_column} {TRAIN} and {TEST}", "add such a column, or name it")
+        raise _no_videos(TEST if train else TRAIN, missing, split_column)
     if len(set(train.values())) < 2:
         raise DataError(f"all training videos have the same {label_column}", "a classifier needs two classes or more")
-    missing[TRAIN]["unlabelled"] = len(classes) - len(train)
     return Split(train, test, missing, other=sum(usable[i] and s not in (TRAIN, TEST) for i, s in splits.items()))
+
+
+def _no_videos(part: str, missing: Mapping[str, Mapping[str, int]], split_column: str) -> DataError:
+    """Why a part is empty: the table has no such rows, or none that can be used."""
+    left_out = ", ".join(f"{count} {why}" for why, count in missing[part].items() if count)
+    if not left_out:
+        return DataError(f"no videos with {split_column} {TRAIN} and {TEST}", "add such a column, or name it")
+    return DataError(
+        f"not one video with {split_column} {part} can be used: {left_out}",
+        "`seehear scan` tells what is wrong with each file; --modality video or audio asks for less",
+    )
 
 
 def classes_of(manifest: Manifest, label_column: str, split_column: str, part: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from scipy.stats import ttest_ind_from_stats
 from seehear.data.manifest import Manifest
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
-from seehear.files import write_atomic
+from seehear.files import check_destination, write_result
 from seehear.settings import to_dict
 from seehear.transfer.evaluations import OWN_CLASSES, Evaluation, data_name, load_all
 from seehear.transfer.protocols import PROTOCOLS
@@ -300,11 +300,11 @@ def write_table(runs: Sequence[str | Path], data: str | Path | None, format: For
     """What `seehear.evaluate_table` does: the table of some runs as text, written to `out` if that is given."""
     if not runs:
         raise UsageError("a table needs runs", "seehear evaluate table RUN RUN ...")
+    if out is not None:
+        check_destination(out)
     text = render(make_table(runs, data), format)
     if out is not None:
-        if not Path(out).absolute().parent.is_dir():
-            raise UsageError(f"cannot write {out}: there is no such folder")
-        write_atomic(Path(out), text + "\n")
+        write_result(Path(out), text + "\n")
     return text
 
 

@@ -11,7 +11,7 @@ from seehear.config import Config
 from seehear.engine.runfolder import RunFolder, open_run
 from seehear.errors import RunError, UsageError
 from seehear.features.model import Model
-from seehear.files import new_folder, write_atomic
+from seehear.files import check_destination, check_new_folder, new_folder, write_atomic, writing
 from seehear.modalities import MODALITIES
 from seehear.models.video import VideoEncoder
 from seehear.weights.description import describe, encoder_facts, preprocessing
@@ -58,6 +58,10 @@ def export_weights(
         raise UsageError(f"a {format} file does not end like {out.name}", f"name it {out.stem}{endings[0]}")
     if not endings and out.suffix in {ending for known in FORMATS.values() for ending in known}:
         raise UsageError(f"{format} writes a folder, and {out.name} looks like a file", f"--out {out.stem}")
+    if endings:
+        check_destination(out)
+    else:
+        check_new_folder(out)
     if endings and out.exists():
         raise UsageError(f"{out} exists already", "choose another --out")
     folder = RunFolder(Path(run))
@@ -80,7 +84,8 @@ def export_weights(
         "preprocessing": preprocessing(model, str(MODALITIES[model.modalities[name]].stream)),
         "sources": provenance(folder).get("sources", []),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     write = {"torchvision": write_torchvision, "torch-export": write_torch_export, "onnx": write_onnx}[format]
     difference = write(encoder, out, shape, facts)
     return told | {

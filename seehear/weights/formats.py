@@ -23,7 +23,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from seehear.errors import SeehearError, UsageError
-from seehear.files import sync_folder, write_atomic
+from seehear.files import sync_folder, write_atomic, writing
 from seehear.models import video_encoder_name
 from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_video_weights
@@ -183,15 +183,17 @@ def _write_checked(
     """Write a file, read it again and compare, and only then give it its name. Returns the largest difference."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        with open(temporary, "wb") as file:
+        with writing(path), open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         difference = _difference(encoder, reopen(temporary), shape)
-        temporary.replace(path)
+        with writing(path):
+            temporary.replace(path)
+            sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        with writing(path):
+            temporary.unlink(missing_ok=True)
     return difference
 
 

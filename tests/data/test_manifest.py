@@ -9,7 +9,7 @@ import pytest
 
 from seehear.data.manifest import COLUMNS, Manifest
 from seehear.data.scanning import scan
-from seehear.errors import DataError, UsageError
+from seehear.errors import DataError, DestinationError, UsageError
 from tests.commands import run
 from tests.corpus import make_collection
 
@@ -30,7 +30,7 @@ def test_save_and_load(videos, tmp_path):
     assert dict(again.info) == dict(manifest.info)
     assert again.fingerprint() == manifest.fingerprint()
     assert [p.name for p in path.parent.iterdir()] == ["m.parquet"]
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(DestinationError, match="cannot write"):
         manifest.save(path / "below a file" / "m.parquet")
 
 

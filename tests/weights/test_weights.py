@@ -301,7 +301,9 @@ def test_what_is_wrong_with_a_file_is_said_and_nothing_is_left(tmp_path, capsys)
 
 def test_a_crash_while_writing_leaves_nothing(tmp_path, monkeypatch):
     path = saved(tmp_path / "mc3.pth", video("mc3_18").state_dict())
-    monkeypatch.setattr("seehear.features.model.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "seehear.features.model.safetensors_bytes", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         import_weights(path, tmp_path / "run")
     assert [p.name for p in tmp_path.iterdir()] == ["mc3.pth"]
