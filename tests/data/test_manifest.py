@@ -399,3 +399,11 @@ def test_wrong_settings(collection):
         scan(collection, need=["smell"])
     with pytest.raises(UsageError, match="need must be"):
         scan(collection, need=[])
+
+
+def test_the_summary_names_rejected_files(tmp_path):
+    make_broken(tmp_path)
+    lines = [line.strip() for line in scan(tmp_path, workers=0).summary_text().splitlines()]
+    assert "short_sound.mp4: 0.400 s of sound, 1 s are needed" in lines
+    assert "concat.mp4, dash.mp4, hls.mp4" in lines
+    assert "cut_at_50.mkv, cut_at_60.mp4, cut_at_85.mp4 and 2 more" in lines
