@@ -192,11 +192,12 @@ class Manifest:
 
     def summary_text(self) -> str:
         """The summary for a person, a few lines."""
-        facts = self.summary()
+        facts, rejected = self.summary(), self.rejected_rows()
         lines = [f"{facts['found']} media files found, {facts['usable']} usable ({facts['hours']:.2f} hours)"]
         for reason, count in facts["rejected"].items():
             meaning, remedy = REASONS.get(reason, (reason, ""))
             lines.append(f"  {count:6d} rejected: {reason}: {meaning}" + (f" -> {remedy}" if remedy else ""))
+            lines.append(f"         {_examples([row for row in rejected if row['reason'] == reason])}")
         if facts["ignored"]:
             parts = ", ".join(f"{count} {suffix}" for suffix, count in facts["ignored"].items())
             lines.append(f"  ignored as no media, by extension: {parts}")
@@ -320,6 +321,14 @@ def _refuse(source: str, table: pa.Table, name: str, wrong: pa.ChunkedArray, amo
         row = f"row {index + 1}" + (f" ({video})" if video else "")
         remedy = "fill it in, remove the row, set usable to false, or scan again"
         raise DataError(f"{source}: {row} {what} in the column {name}", remedy)
+
+
+def _examples(rows: Sequence[Mapping[str, Any]], most: int = 3) -> str:
+    """The files of these rows: of one its name and what is wrong with it, of many the first few names."""
+    if len(rows) == 1 and rows[0]["detail"]:
+        return f"{rows[0]['video_id']}: {rows[0]['detail']}"
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return ", ".join(row["video_id"] for row in rows[:most]) + more
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {

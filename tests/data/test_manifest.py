@@ -11,7 +11,7 @@ from seehear.data.manifest import COLUMNS, Manifest
 from seehear.data.scanning import scan
 from seehear.errors import DataError, DestinationError, UsageError
 from tests.commands import run
-from tests.corpus import make_collection
+from tests.corpus import make_broken, make_collection
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +188,16 @@ def test_an_edited_manifest_ends_a_run_with_the_row(saved, tmp_path, finished_ru
     edited(finished_run / "manifest.parquet", resumed / "manifest.parquet", gap)
     code, _, said = run(capsys, "pretrain", "--resume", resumed)
     assert (code, "manifest.parquet: row 3 (clips/clip_0002.mp4) has no value" in said) == (3, True)
+def test_wrong_settings(collection):
+    with pytest.raises(UsageError, match="need must be"):
+        scan(collection, need=["smell"])
+    with pytest.raises(UsageError, match="need must be"):
+        scan(collection, need=[])
+
+
+def test_the_summary_names_rejected_files(tmp_path):
+    make_broken(tmp_path)
+    lines = [line.strip() for line in scan(tmp_path, workers=0).summary_text().splitlines()]
+    assert "short_sound.mp4: 0.400 s of sound, 1 s are needed" in lines
+    assert "concat.mp4, dash.mp4, hls.mp4" in lines
+    assert "cut_at_50.mkv, cut_at_60.mp4, cut_at_85.mp4 and 2 more" in lines

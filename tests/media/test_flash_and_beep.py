@@ -194,7 +194,7 @@ FAST_X265 = {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:fr
 FRAGMENTS = "frag_keyframe+default_base_moof"
 WMA = {"audio_codec": "wmav2", "rate": 44100, "audio_options": {"b": "128k"}}
 LATER = (2.05, 4.05)  # WMA's encoder begins with 46 ms of silence
-DV = {"codec": "dvvideo", "audio_codec": "pcm_s16le", "layout": "stereo", "seconds": 4.6}
+DV = {"codec": "dvvideo", "audio_codec": "pcm_s16le", "layout": "stereo", "seconds": 3.0, "at": AT[:1]}
 STEPS = np.random.default_rng(3).choice([0.02, 0.033, 0.05, 0.1], 97)
 UNEVEN = sorted({*AT, 0.0, *np.cumsum(STEPS).round(3).tolist()})
 SPARSE = sorted({*AT, 0.0, 2.2, 4.2, *(np.random.default_rng(4).choice(125, 50, replace=False) / 25).tolist()})
