@@ -33,7 +33,7 @@ class ClipRef:
 
 @dataclass
 class Batch:
-    """What a training step sees. A clip that could not be decoded has no row."""
+    """What a training step sees. A clip that could not be decoded has no row; without a clip there are no inputs."""
 
     clip_ids: list[str]
     inputs: dict[str, Tensor]

@@ -253,12 +253,20 @@ class ClipLoader:
 
         Frames come as uint8 (B, T, H, W, 3), to be moved to the device before `to_inputs` makes floats of them.
         """
-        return prefetch(self._make_batches(requests, batch_size), BATCHES_AHEAD)
-
-    def _make_batches(self, requests: Sequence[ClipRequest], batch_size: int) -> Iterator[Batch]:
-        clips = self.media(requests)
         # Groups are cut by request and not by what could be decoded: one bad video must not shift all batches.
         groups = [requests[i : i + batch_size] for i in range(0, len(requests), batch_size)]
+        made = self._make_batches(groups)
+        return prefetch((batch for batch in made if batch), BATCHES_AHEAD)
+
+    def group_batches(self, groups: Sequence[Sequence[ClipRequest]]) -> Iterator[Batch]:
+        """As `batches`, one for every group; that of a group without a clip, or without one that decodes, is empty.
+
+        For processes that must take every step together.
+        """
+        return prefetch(self._make_batches(groups), BATCHES_AHEAD)
+
+    def _make_batches(self, groups: Sequence[Sequence[ClipRequest]]) -> Iterator[Batch]:
+        clips = self.media(list(itertools.chain.from_iterable(groups)))
         pending = next(clips, None)
         for group in groups:
             rows: list[tuple[ClipRequest, dict[Part, np.ndarray]]] = []
@@ -266,8 +274,7 @@ class ClipLoader:
             while pending is not None and id(pending[0]) in members:
                 rows.append(pending)
                 pending = next(clips, None)
-            if rows:
-                yield self._stack(rows)
+            yield self._stack(rows) if rows else Batch([], {})
 
     def _stack(self, rows: list[tuple[ClipRequest, dict[Part, np.ndarray]]]) -> Batch:
         ids = [request.ref.clip_id for request, _ in rows]

@@ -338,6 +338,12 @@ class Trainer:
         requests = self.epoch_requests(stage, [r for r in refs if self.has_labels(r)])
         per_rank = requests[dist.rank()]
         steps = -(-len(per_rank) // optim.batch_size)
+        if not steps:
+            clips = optim.clips_per_epoch or len(refs)
+            raise DataError(
+                f"{clips} clips an epoch cannot be shared by {dist.world_size()} processes",
+                "start fewer processes, raise optim.clips_per_epoch or add videos",
+            )
         method.train()
         clips_per_step = optim.batch_size * dist.world_size()
         times = self.relabel_times(stage)
@@ -355,9 +361,14 @@ class Trainer:
                 len(per_rank), "clips", done=state.batch * optim.batch_size,
             )  # fmt: skip
             chosen = per_rank[state.batch * optim.batch_size : last * optim.batch_size]
-            batches = loader.batches(chosen, optim.batch_size)
+            groups = [chosen[i : i + optim.batch_size] for i in range(0, len(chosen), optim.batch_size)]
+            batches = loader.group_batches(groups)
             try:
                 for batch in batches:
+                    # Gradients are averaged by all processes together: a step that one of them lacks is none.
+                    if dist.any_of(not batch):
+                        state.batch += 1
+                        continue
                     ready = time.monotonic()
                     state.seconds_data += ready - mark
                     lr = learning_rate(optim, state.epoch + state.batch / steps, clips_per_step)
@@ -391,8 +402,6 @@ class Trainer:
                     self.save_or_stop()
             finally:
                 batches.close()  # type: ignore[attr-defined]
-            # Short of it where not one clip of a batch could be decoded.
-            state.batch = last
         self.log_failures(loader)
         return {
             **self.means.values(),
@@ -430,17 +439,22 @@ class Trainer:
         steps = [requests[i : i + size * world] for i in range(0, len(requests), size * world)]
         return [[r for step in steps for r in step[rank * size : (rank + 1) * size]] for rank in range(world)]
 
-    def validation_requests(self, stage: Stage, refs: Sequence[ClipRef]) -> list[ClipRequest]:
-        """The middle clip of each held-out span, or the same transformations of it in every epoch."""
+    def validation_steps(self, stage: Stage, refs: Sequence[ClipRef]) -> list[Sequence[ClipRequest]]:
+        """This process's share, which may be none, of every step of validation.
+
+        Of each held-out span the middle clip, or the same transformations of it in every epoch.
+        """
         clip, spec = stage.config.clip, self.method.hypotheses
+        per_step = stage.config.optim.batch_size * dist.world_size()
         if spec is None:
-            return plain_requests(refs, self.videos, clip)
-        order = np.arange(len(refs))
-        if self.assignment is None:
-            # A contrastive loss depends on the number of clips a batch: only whole batches, if there is one.
-            size = stage.config.optim.batch_size
-            order = order[: len(refs) // size * size or len(refs)]
-        return transformation_requests(refs, order, self.videos, clip, spec, (self.config.seed,))
+            requests = plain_requests(refs, self.videos, clip)
+        else:
+            order = np.arange(len(refs))
+            if self.assignment is None:
+                # A contrastive loss depends on the number of clips a step: only whole steps, if there is one.
+                order = order[: len(refs) // per_step * per_step or len(refs)]
+            requests = transformation_requests(refs, order, self.videos, clip, spec, (self.config.seed,))
+        return [dist.share(requests[i : i + per_step]) for i in range(0, len(requests), per_step)]
 
     def targets(self, batch: Batch) -> Mapping[str, Tensor]:
         """What a method's loss compares a batch with: pseudo-labels of its clips, or the codes of its views."""
@@ -453,17 +467,23 @@ class Trainer:
         return self.assignment is None or ref.clip_id in self.assignment
 
     def validate(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> dict[str, float]:
-        """Loss and accuracy of predicting the pseudo-labels of the held-out videos (none: nothing)."""
+        """Mean loss and accuracy over the clips of the held-out videos (none: nothing), the same on every process.
+
+        Every process takes every step, with or without a clip of its own: a loss may be one over all of them.
+        """
         started = time.monotonic()
-        mine = dist.share([r for r in refs if self.has_labels(r)])
         totals = Means()
         self.method.eval()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            requests = self.validation_requests(stage, mine)
-            for batch in loader.batches(requests, stage.config.optim.batch_size):
-                batch = loader.to_inputs(batch, self.device)
+            steps = self.validation_steps(stage, [r for r in refs if self.has_labels(r)])
+            for batch in loader.group_batches(steps):
+                # In a loss over all clips, a process without one takes part if another has one.
+                if not (dist.any_of(bool(batch)) if self.method.gathers else batch):
+                    continue
+                if batch:
+                    batch = loader.to_inputs(batch, self.device)
                 inputs = {n: x for n, x in batch.inputs.items() if stage.encoders is None or n in stage.encoders}
-                output = self.method(inputs, self.targets(batch))
+                output = self.method(inputs, self.targets(batch) if batch else {})
                 self.keep_features(batch, output)
                 totals.add({"loss": output.loss, **output.parts}, len(batch))
         values = {f"validation_{name}": value for name, value in totals.values().items()}

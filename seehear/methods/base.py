@@ -31,6 +31,9 @@ class Method(nn.Module, ABC):
     """Whether `assign` looks at features."""
     hypotheses: Hypotheses | None = None
     """Which transformations of each clip a step needs; None: one view for each encoder."""
+    gathers = False
+    """Whether the loss is one over the clips of all processes. They then call `forward` together at every step, a
+    process without a clip with neither inputs nor targets."""
     labels_from_training = False
     """Whether the labels within a round are made from the features that training leaves in `StepOutput`."""
 

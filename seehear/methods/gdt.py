@@ -60,6 +60,7 @@ class GDT(Method):
     """
 
     needs_features = False
+    gathers = True
 
     def __init__(self, config: Config) -> None:
         self.spec = parse(config.gdt.hypotheses)
@@ -83,8 +84,10 @@ class GDT(Method):
         """Loss on the transformations of one batch, those of all processes together.
 
         `targets[modality]` holds the codes of the rows of `inputs[modality]`, (rows, factors) int64. A modality
-        without an input is not compared.
+        without an input is not compared. A process without a clip gives no inputs, and has the loss of the others.
         """
+        if not inputs:
+            return self._loss(*self._no_rows())
         embeddings, codes = [], []
         for name in self.spec.modalities:
             if MODALITIES[name].encoder and name not in inputs:
@@ -94,11 +97,27 @@ class GDT(Method):
             else:
                 embeddings.append(self._label_embeddings(targets[name]))
             codes.append(targets[name])
+        return self._loss(torch.cat(embeddings), torch.cat(codes))
+
+    def _no_rows(self) -> tuple[Tensor, Tensor]:
+        """Embeddings and codes of no clip; of the type that those of the other processes have."""
+        device = next(self.parameters()).device
+        codes = torch.empty((0, len(self.spec.factors)), dtype=torch.int64, device=device)
+        embeddings = [
+            self.projections[name](torch.empty((0, int(encoder.feature_dim)), device=device))  # type: ignore[arg-type]
+            for name, encoder in self.encoders.items()
+        ]
+        if len(self.spec.encoded) < len(self.spec.modalities):
+            embeddings.append(self._label_embeddings(codes))
+        return torch.cat(embeddings), codes
+
+    def _loss(self, embeddings: Tensor, codes: Tensor) -> StepOutput:
+        """The loss on the rows of all processes, (K, D) and (K, factors), of which these are this process's."""
         # Every process has the whole loss and its own gradients in it; averaging gradients would divide by their
         # number, and so they are multiplied by it here. The value stays what it is.
         world = dist.world_size()
-        x = dist.all_gather_rows(torch.cat(embeddings))
-        every = dist.all_gather_rows(torch.cat(codes))
+        x = dist.all_gather_rows(embeddings)
+        every = dist.all_gather_rows(codes)
         loss, surprise, positive = gdt_nce(x, every, self.spec, self.config.gdt.temperature)
         scaled = loss * world - (loss * (world - 1)).detach()
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 from safetensors.torch import load_file
 
 import seehear
+from seehear.data.clips import held_out
 from seehear.engine.runlog import read_metrics
 from seehear.types import Assignment
 from tests.conftest import TINY_SETTINGS
 
 
-def torchrun(processes, arguments):
-    """What torchrun does for one machine, without its start-up time."""
+def launch(processes, command, timeout=240):
+    """What torchrun does for one machine, without its start-up time. One that hangs is killed, and the test fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -31,12 +36,20 @@ def torchrun(processes, arguments):
         }  # fmt: skip
         children.append(
             subprocess.Popen(
-                [sys.executable, "-m", "seehear", *map(str, arguments)], env=environment, text=True,
+                [sys.executable, *map(str, command)], env=environment, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )
         )  # fmt: skip
-    outputs = [child.communicate(timeout=240)[0] for child in children]
+    try:
+        outputs = [child.communicate(timeout=timeout)[0] for child in children]
+    finally:
+        for child in children:
+            child.kill()
     assert [child.returncode for child in children] == [0] * processes, "\n".join(outputs)
+
+
+def torchrun(processes, arguments, timeout=240):
+    launch(processes, ["-m", "seehear", *arguments], timeout)
 
 
 def test_two_processes_make_one_run(collection, tmp_path):
@@ -87,15 +100,7 @@ def test_averaged_gradients_are_those_of_the_whole_batch(tmp_path):
         "assert all(torch.allclose(a, p.grad, atol=1e-6) for a, p in zip(averaged, model.parameters()))\n"
         "dist.shutdown()\n"
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    base = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    children = [
-        subprocess.Popen([sys.executable, str(script)], env=base | {"RANK": str(r), "LOCAL_RANK": str(r)})
-        for r in range(2)
-    ]
-    assert [child.wait(timeout=120) for child in children] == [0, 0]
+    launch(2, [script])
 
 
 def test_two_processes_label_together_by_optimal_transport(collection, tmp_path):
@@ -117,3 +122,112 @@ def test_two_processes_label_together_by_optimal_transport(collection, tmp_path)
     assert two[-1]["clustering"] == 3
     assert all(sum(r["clusters/head0"]["sizes"]) == 24 and r["seconds_extract"] > 0.01 for r in two)
     assert seehear.label(tmp_path / "two", modality="audio").num_rows == 24
+
+
+def test_a_contrastive_run_goes_on_where_fewer_clips_are_held_out_than_there_are_processes(collection, tmp_path):
+    """A process without a clip to validate must still come to the gathering within the loss of the others."""
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1", "optim.batch_size=2", "data.validation_share=0.05"]
+    arguments = ["pretrain", collection, "--method", "gdt", "--out", tmp_path / "run"]
+    torchrun(4, [*arguments, *(p for s in settings for p in ("--set", s))], timeout=150)
+    epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
+    held = [i for i in seehear.scan(collection).by_id("path") if held_out(i, 0.05)]
+    assert 1 <= len(held) < 4
+    assert np.isfinite(epochs[0]["validation_loss"])
+
+
+VALIDATE = """
+import dataclasses, json, sys
+from pathlib import Path
+import torch
+from seehear import dist
+from seehear.data.clips import clip_refs
+from seehear.data.loader import ClipLoader
+from seehear.data.manifest import Manifest
+from seehear.data.views import Statistics
+from seehear.engine import checkpoint
+from seehear.engine.runfolder import RunFolder
+from seehear.engine.runlog import RunLog
+from seehear.engine.schedule import stages
+from seehear.engine.stop import StopRequest
+from seehear.engine.trainer import Trainer
+from seehear.features.model import usable_videos
+from seehear.methods import build_method
+from seehear.progress import Progress
+
+run, clips, batch_size, broken, out = sys.argv[1:]
+dist.init_from_environment()
+torch.set_num_threads(1)
+folder = RunFolder(Path(run))
+config = folder.load_config()
+config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=int(batch_size)))
+videos = usable_videos(Manifest.load(folder.manifest), ("video", "audio"))
+method = build_method(config)
+statistics = Statistics.from_dict(json.loads(folder.statistics.read_text()))
+with ClipLoader(videos, config, method.modalities, statistics, workers=0, cache=None) as loader:
+    if broken != "none":  # as a video that has failed twice
+        loader.failures.counts[videos[int(broken)].video_id] = 9
+    trainer = Trainer(
+        method, videos, lambda _: loader, folder, RunLog(folder, write=False), Progress(quiet=True), StopRequest(),
+        device=torch.device("cpu"), bfloat16=False,
+    )
+    state, trainer.assignment = checkpoint.load_newest(folder.checkpoints)
+    if trainer.assignment is not None:
+        trainer.prepare(stages(config)[0])
+    method.load_state_dict(state["method"])
+    found = trainer.validate(stages(config)[0], loader, clip_refs(videos, config.cluster)[: int(clips)])
+found.pop("seconds_validation")
+Path(f"{out}.{dist.rank()}").write_text(json.dumps(found))
+dist.barrier()
+dist.shutdown()
+"""
+
+
+def validated(processes, run, clips, batch_size, tmp_path, broken="none"):
+    """What each process found by validating on the first clips of a run, in batches of so many for each process."""
+    script, out = tmp_path / "validate.py", tmp_path / f"found-{processes}-{clips}-{batch_size}-{broken}"
+    script.write_text(VALIDATE)
+    launch(processes, [script, run, clips, batch_size, broken, out], timeout=120)
+    return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(processes)]
+
+
+@pytest.mark.parametrize("method", ["gdt", "xdc"])
+def test_validation_by_several_processes_gives_the_numbers_of_one(method, collection, tmp_path):
+    """A step of several processes is the step of one with all their clips, however few each has."""
+    run = tmp_path / "run"
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1"]
+    seehear.pretrain(collection, run, method=method, settings=settings, quiet=True)
+    for processes, clips, batch_size, broken in (
+        (2, 9, 4, "none"),  # GDT: one whole step and a clip too many, XDC: a second step of one clip
+        (3, 2, 4, "none"),  # a process has no clip at all
+        (3, 3, 1, "1"),  # a process has one that cannot be decoded
+    ):
+        several = validated(processes, run, clips, batch_size, tmp_path, broken)
+        (one,) = validated(1, run, clips, batch_size * processes, tmp_path, broken)
+        assert one["validation_loss"] > 0
+        for found in several:
+            assert found.keys() == one.keys()
+            assert np.allclose(list(found.values()), list(one.values()), rtol=1e-4, atol=1e-5), (found, one)
+
+
+def test_a_step_for_which_a_process_has_no_clip_is_left_out_by_all(collection, tmp_path):
+    """One video that breaks after the scan, in batches of one clip: the others must not wait for its process."""
+    folder = tmp_path / "videos"
+    shutil.copytree(collection.parent, folder)
+    manifest = seehear.scan(folder)
+    manifest.save(tmp_path / "manifest.parquet")
+    victim = sorted((folder / "clips").iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:300])
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1", "optim.batch_size=1", "data.validation_share=0",
+                "data.cache_gib=0", "optim.base_lr=0.001"]  # fmt: skip
+    arguments = ["pretrain", tmp_path / "manifest.parquet", "--method", "gdt", "--out", tmp_path / "run"]
+    torchrun(2, [*arguments, *(p for s in settings for p in ("--set", s))], timeout=150)
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert records[-1]["kind"] == "end"
+    assert records[-1]["steps"] == 24 // 2 - 1
+
+
+def test_more_processes_than_clips_are_refused(collection, tmp_path):
+    settings = [*TINY_SETTINGS, "optim.clips_per_epoch=1"]
+    arguments = ["pretrain", collection, "--out", tmp_path / "run", *(p for s in settings for p in ("--set", s))]
+    with pytest.raises(AssertionError, match="fewer processes"):
+        torchrun(2, arguments)
