@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,13 +118,19 @@ def _check_kind(path: Path, folder: bool) -> None:
         raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "")
 
 
+def user_cache_folder() -> Path:
+    """Where what can be made again is kept for this user: `$XDG_CACHE_HOME/seehear`, or `~/.cache/seehear`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seehear"
+
+
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, replacing: Collection[str] = ()) -> Iterator[Path]:
     """A folder to fill, which gets the name `path` as a whole when the block ends and vanishes if it fails.
 
-    Raises `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written.
+    Raises `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written. It may
+    hold files of the names `replacing`, which go when the new ones are there.
     """
-    check_new_folder(path)
+    check_new_folder(path, replacing=replacing)
     temporary = temporary_beside(path)
     try:
         with writing(path):
@@ -139,6 +145,8 @@ def new_folder(path: Path) -> Iterator[Path]:
                 if inner.is_dir():
                     sync_folder(inner)
             sync_folder(temporary)
+            for name in replacing:
+                (path / name).unlink(missing_ok=True)
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -146,10 +154,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
-def check_new_folder(path: Path) -> None:
-    """Raise `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written."""
+def check_new_folder(path: Path, *, replacing: Collection[str] = ()) -> None:
+    """Raise `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written.
+
+    It may hold files of the names `replacing`.
+    """
     with writing(path):
-        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        taken = path.exists() and (not path.is_dir() or any(found.name not in replacing for found in path.iterdir()))
     if taken:
         raise UsageError(f"there is something in {path} already", "choose another --out")
     check_destination(path, folder=True)

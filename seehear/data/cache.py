@@ -18,7 +18,7 @@ import numpy as np
 
 from seehear.config import ClipConfig, Config
 from seehear.data.clips import Video, first_grid_index
-from seehear.files import temporary_beside, writing
+from seehear.files import temporary_beside, user_cache_folder, writing
 from seehear.media.decode import Decoded, Window
 
 # Longer videos are decoded clip by clip: one entry must fit a worker's memory.
@@ -151,11 +151,6 @@ class MediaCache:
                 total -= size
 
 
-def user_cache() -> Path:
-    """The user's folder of things that can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seehear"
-
-
 def media_cache(config: Config) -> MediaCache | None:
     """The cache of decoded media as the settings say."""
     if config.data.cache_gib <= 0:
@@ -163,5 +158,5 @@ def media_cache(config: Config) -> MediaCache | None:
     if config.data.cache_folder:
         folder = Path(config.data.cache_folder)
     else:
-        folder = user_cache() / "media"
+        folder = user_cache_folder() / "media"
     return MediaCache(folder, int(config.data.cache_gib * 2**30))

@@ -32,6 +32,7 @@ from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.features.headlabels import Adapt, consensus_names, consensus_rows, exemplar_ranks, head_rows
 from seehear.files import new_folder, write_atomic
+from seehear.hashes import HASHES, check_hashes, write_hashes
 from seehear.modalities import MODALITIES, streams_of
 from seehear.models import build_encoder
 from seehear.models.heads import ClusterHeads, MLPHead, cluster_heads
@@ -97,8 +98,10 @@ class Model:
         self.class_names = list(class_names)
 
     def save(self, folder: Path) -> None:
-        """Write `config.json` and `model.safetensors`; each appears whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write `config.json`, `model.safetensors` and `hashes.json`: all of them appear, or none.
+
+        Replaces an earlier model. Raises `UsageError` if there is something else in `folder`.
+        """
         tensors = {f"encoders.{k}": v.detach().cpu().contiguous() for k, v in self.encoders.state_dict().items()}
         tensors |= {f"projections.{k}": v.detach().cpu().contiguous() for k, v in self.projections.state_dict().items()}
         if self.heads is not None:
@@ -107,8 +110,6 @@ class Model:
         for name, clusters in self.clusters.items():
             tensors[f"clusters.{name}.centroids"] = clusters.centroids.contiguous()
             tensors |= {f"clusters.{name}.transform.{k}": v.contiguous() for k, v in clusters.transform.items()}
-        # As bytes: the library's own writing reports a full disk as something else than an OSError.
-        write_atomic(folder / _WEIGHTS, safetensors_bytes(tensors))
         description = {
             "format": "seehear-model",
             "version": 1,
@@ -117,13 +118,21 @@ class Model:
             "config": to_dict(self.config),
             **({"classes": self.class_names} if self.class_names else {}),
         }
-        write_atomic(folder / _CONFIG, json.dumps(description, indent=1))
+        with new_folder(folder, replacing=(_CONFIG, _WEIGHTS, HASHES)) as temporary:
+            # As bytes: the library's own writing reports a full disk as something else than an OSError.
+            write_atomic(temporary / _WEIGHTS, safetensors_bytes(tensors))
+            write_atomic(temporary / _CONFIG, json.dumps(description, indent=1))
+            write_hashes(temporary, (_CONFIG, _WEIGHTS))
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
-        """Read a model folder, or the model of a run folder. Raises `RunError` if there is none."""
+        """Read a model folder, or the model of a run folder.
+
+        Raises `RunError` if there is none, or its files are not those that were written (`seehear.hashes`).
+        """
         folder = Path(path)
         folder = folder / "model" if (folder / "model" / _CONFIG).exists() else folder
+        check_hashes(folder)
         try:
             description = json.loads((folder / _CONFIG).read_text())
             config = from_dict(description["config"])

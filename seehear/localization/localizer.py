@@ -27,6 +27,7 @@ from torch import Tensor
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.files import write_atomic
+from seehear.hashes import check_hashes, write_hashes
 from seehear.localization.annotations import Segment
 from seehear.localization.gtad import CONTEXT, GTAD, gtad_loss
 from seehear.localization.metrics import Detection, mean_average_precision, soft_nms, tiou
@@ -337,7 +338,7 @@ class Localizer:
         return sorted(found, key=lambda d: -d.score)
 
     def save(self, folder: Path) -> None:
-        """Write `localizer.json` and `localizer.safetensors` into a folder."""
+        """Write `localizer.json`, `localizer.safetensors` and `hashes.json` into a folder."""
         tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         arrays = {"mean": self.mean, "deviation": self.deviation, "classifier.weight": self.classifier.weight,
                   "classifier.bias": self.classifier.bias}  # fmt: skip
@@ -348,12 +349,14 @@ class Localizer:
             "durations": self.durations, "labels": self.classifier.labels, "chosen": self.chosen,
         }  # fmt: skip
         write_atomic(folder / DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
+        write_hashes(folder, (DESCRIPTION, WEIGHTS))
 
     @classmethod
     def load(cls, folder: Path) -> Localizer:
-        """Read what `save` wrote. Raises `RunError` if there is nothing or it is damaged."""
+        """Read what `save` wrote. Raises `RunError` if there is nothing or it is damaged (`seehear.hashes`)."""
         try:
             description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            check_hashes(folder)
             settings = LocalizerSettings(**description["settings"])
             tensors = load_file(folder / WEIGHTS)
             mean, deviation = tensors.pop("mean").numpy(), tensors.pop("deviation").numpy()

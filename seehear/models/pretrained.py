@@ -6,7 +6,6 @@ are read with `weights_only=True`, a checksum in the file name is verified, and 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from argparse import Namespace
@@ -22,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seehear.errors import DataError
+from seehear.hashes import check_hashes, sha256_of
 from seehear.models import audio_encoder_name, video_encoder_name
 from seehear.models.audio import AudioEncoder
 from seehear.models.video import Family, MidPlanes, VideoEncoder, mid_channels
@@ -327,11 +327,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Published:
     Raises:
         DataError: there is no such file, its SHA-256 is not the stated one, it is damaged, it holds more than
             tensors and plain values (nothing in it is ever executed), or its layout is unknown.
+        RunError: it belongs to a model folder of ours, and is not the file that was written there.
     """
     path = Path(path)
     if not path.is_file():
         inside = path / "model.safetensors"
         raise DataError(f"{path} is not a file", f"give {inside}" if inside.is_file() else "check the path")
+    check_hashes(path.parent, [path.name])
     digest = _verified_sha256(path)
     payload: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     layout, tensors, entries = _recognise(path, payload)
@@ -339,8 +341,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Published:
 
 
 def _verified_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     stated = re.search(r"-([0-9a-f]{8,64})$", path.stem)
     if stated and not digest.startswith(stated[1]):
         raise DataError(

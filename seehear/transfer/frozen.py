@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from seehear.data.cache import user_cache
 from seehear.data.datasets import TEST, TRAIN, DataSet, open_data
 from seehear.data.loader import workers_of
 from seehear.data.manifest import Manifest
@@ -20,6 +19,7 @@ from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank, mean_by_video
 from seehear.features.frozen import clip_features, untrained_model
 from seehear.features.model import Model
+from seehear.files import user_cache_folder
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
 from seehear.transfer.backbones import GivenFeatures, Network, measured_statistics, open_backbone
@@ -192,7 +192,7 @@ def scan_data_set(opened: DataSet, model: Model, progress: Callable[[int, int], 
     """
     need = streams_of(tuple(model.modalities.values()))
     about = (str(opened.path.absolute()), opened.name, need, model.config.clip.seconds)
-    path = user_cache() / "scans" / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:32]}.parquet"
+    path = user_cache_folder() / "scans" / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:32]}.parquet"
     manifest = opened.manifest(
         need=need, min_seconds=model.config.clip.seconds, workers=workers_of(model.config), progress=progress,
         previous=_kept_scan(path),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from seehear.config import Config, OptimConfig
 from seehear.data.views import SpectrogramView, Statistics
 from seehear.errors import DataError, UsageError
 from seehear.features.model import Model
+from seehear.hashes import sha256_of
 from seehear.models import build_encoder
 from seehear.models.audio import AudioEncoder
 from seehear.models.heads import ClusterHeads, MLPHead, cluster_heads
@@ -146,7 +146,7 @@ def _own_weights(folder: Path, modality: str) -> Weights:
     if modality != "both":
         model = model.subset(modality)
     file = next(f for f in (folder / "model.safetensors", folder / "model" / "model.safetensors") if f.exists())
-    digest = _sha256(file)
+    digest = sha256_of(file)
     sources = tuple(
         {"encoder": name, "file": file.name, "sha256": digest, "layout": SEEHEAR.name,
          "tensors": len(encoder.state_dict())}
@@ -323,8 +323,3 @@ def _notes(files: Mapping[Modality, Published]) -> list[str]:
             " be had exactly"
         )
     return notes
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

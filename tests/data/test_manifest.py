@@ -188,11 +188,6 @@ def test_an_edited_manifest_ends_a_run_with_the_row(saved, tmp_path, finished_ru
     edited(finished_run / "manifest.parquet", resumed / "manifest.parquet", gap)
     code, _, said = run(capsys, "pretrain", "--resume", resumed)
     assert (code, "manifest.parquet: row 3 (clips/clip_0002.mp4) has no value" in said) == (3, True)
-def test_wrong_settings(collection):
-    with pytest.raises(UsageError, match="need must be"):
-        scan(collection, need=["smell"])
-    with pytest.raises(UsageError, match="need must be"):
-        scan(collection, need=[])
 
 
 def test_the_summary_names_rejected_files(tmp_path):

@@ -455,6 +455,7 @@ class TestFiles:
         assert code == 0, errors
         assert "nothing is scored" in output
         assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
+            "hashes.json",
             "localizer.json",
             "localizer.safetensors",
             "model",
