@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -258,7 +258,7 @@ class ClipLoader:
         made = self._make_batches(groups)
         return prefetch((batch for batch in made if batch), BATCHES_AHEAD)
 
-    def group_batches(self, groups: Sequence[Sequence[ClipRequest]]) -> Iterator[Batch]:
+    def group_batches(self, groups: Sequence[Sequence[ClipRequest]]) -> Generator[Batch, None, None]:
         """As `batches`, one for every group; that of a group without a clip, or without one that decodes, is empty.
 
         For processes that must take every step together.
@@ -444,7 +444,7 @@ class _Moments:
         return np.where(std > 1e-8, std, 1.0)
 
 
-def prefetch(items: Iterable[T], ahead: int) -> Iterator[T]:
+def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
     """Iterate over `items` in a background thread, up to `ahead` of the consumer.
 
     An exception in the thread is raised in the consumer; closing the generator ends the thread.

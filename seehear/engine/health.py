@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,3 +95,36 @@ def rank_warnings(name: str, rank: float, dim: int) -> list[str]:
             "same answer for every clip. Try a lower learning rate."
         ]
     return []
+
+
+def round_health(
+    labellings: Mapping[str, Labelling],
+    now: Assignment,
+    before: Assignment | None,
+    features: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], list[str], str]:
+    """Health of new clusters and of the features (N, D), by encoder, that they were made from.
+
+    Returns what is logged of them, warnings, and the clusterings in a line.
+    """
+    values: dict[str, Any] = {}
+    warnings = []
+    watched = {name: labelling for name, labelling in labellings.items() if labelling.watched}
+    for name, labelling in watched.items():
+        health = labelling_health(labelling, now, before, name)
+        values[f"clusters/{name}"] = {**health, **labelling.facts}
+        warnings += collapse_warnings(name, health)
+    if len(watched) < len(labellings):
+        values["nmi_between_heads"] = mean_pairwise_nmi(list(now.labels.values()))
+    for name, rows in features.items():
+        rank = effective_rank(rows)
+        values[f"effective_rank/{name}"] = rank
+        warnings += rank_warnings(name, rank, rows.shape[1])
+    return values, warnings, "; ".join(f"{name}: {_size_words(values[f'clusters/{name}'])}" for name in watched)
+
+
+def _size_words(health: Mapping[str, Any]) -> str:
+    """A clustering in a line: its number of clusters, the range of their sizes, what has changed."""
+    sizes, churn = health["sizes"], health["churn_nmi"]
+    same = "" if churn is None else f", NMI {churn:.2f} with the round before"
+    return f"{health['k']} clusters of {min(sizes)} to {max(sizes)} clips{same}"

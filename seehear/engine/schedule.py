@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from seehear.config import Config, OptimConfig
+from seehear.types import Batch
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class Stage:
     encoders: tuple[str, ...] | None = None
     """Encoders that are trained; None: all."""
     from_scratch: bool = False
+
+    def inputs_of(self, batch: Batch) -> dict[str, Tensor]:
+        """What the encoders that are trained see of a batch."""
+        return {name: x for name, x in batch.inputs.items() if self.encoders is None or name in self.encoders}
 
 
 def stages(config: Config) -> list[Stage]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,30 +15,17 @@ from torch import Tensor, nn
 
 from seehear import dist
 from seehear.config import Config
-from seehear.data.clips import (
-    ClipRequest,
-    Video,
-    clip_refs,
-    epoch_order,
-    held_out,
-    plain_requests,
-    training_requests,
-    transformation_requests,
-)
+from seehear.data.clips import ClipRequest, Video, clip_refs, plain_requests, transformation_requests
 from seehear.data.loader import ClipLoader
 from seehear.engine import checkpoint
-from seehear.engine.health import (
-    collapse_warnings,
-    effective_rank,
-    labelling_health,
-    mean_pairwise_nmi,
-    rank_warnings,
-)
+from seehear.engine.health import round_health
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
+from seehear.engine.sampling import epoch_requests, split, validation_steps
 from seehear.engine.schedule import Stage, learning_rate, stages
+from seehear.engine.state import Means, TrainState
 from seehear.engine.stop import StopRequest
-from seehear.errors import DataError, DivergedError, Interrupted, TrainingError
+from seehear.errors import DivergedError, Interrupted, TrainingError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
@@ -50,28 +37,6 @@ NON_FINITE_LIMIT = 10
 # Clips that are looked at to make labels are drawn apart from those that are trained on.
 _LABELLING_STREAM = 2
 CALIBRATION_CLIPS = 1024
-
-
-@dataclass
-class TrainState:
-    """Where a run stands. Everything here is saved, and nothing else is needed to go on."""
-
-    stage: int = 0
-    labelled: bool = False
-    """Whether this stage has its pseudo-labels and its training has begun."""
-    epoch: int = 0
-    batch: int = 0
-    """Batches of this epoch that are done."""
-    relabelled: int = 0
-    """Times within this stage at which new labels were made, or are past."""
-    step: int = 0
-    clips_seen: int = 0
-    seconds_data: float = 0.0
-    """Spent waiting for batches in this epoch."""
-    seconds_compute: float = 0.0
-    """Spent on everything else in this epoch."""
-    validation_losses: list[float] = field(default_factory=list)
-    """Of this stage, one an epoch."""
 
 
 class Trainer:
@@ -135,7 +100,7 @@ class Trainer:
                 if loader is not None:
                     loader.close()
                 loader = self.make_loader(stage.config)
-            train, validation = self.split(stage.config)
+            train, validation = split(self.videos, stage.config, self.validation)
             if not self.state.labelled:
                 if stage.relabels:
                     self.relabel(stage, loader, train + validation)
@@ -162,17 +127,6 @@ class Trainer:
         return loader if loader is not None else self.make_loader(stages(self.config)[-1].config)
 
     # -- the parts of a round -----------------------------------------------------------------------------------
-
-    def split(self, config: Config) -> tuple[list[ClipRef], list[ClipRef]]:
-        """Spans to train on and spans of the videos that are held out for validation."""
-        refs = clip_refs(list(self.videos.values()), config.cluster)
-        hashed = (i for i in self.videos if held_out(i, config.data.validation_share))
-        out = frozenset(hashed) if self.validation is None else self.validation
-        validation = [r for r in refs if r.video_id in out]
-        train = [r for r in refs if r.video_id not in out]
-        if not train:
-            raise DataError("no video is left to train on", "lower data.validation_share or add videos")
-        return train, validation
 
     def relabel(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> None:
         """Features of every clip with the current encoders, then new pseudo-labels."""
@@ -333,18 +287,12 @@ class Trainer:
 
         Where new labels are due within it they are made before the next step, for `all_refs`.
         """
-        optim, state, method = stage.config.optim, self.state, self.method
-        assert self.optimiser is not None
-        requests = self.epoch_requests(stage, [r for r in refs if self.has_labels(r)])
-        per_rank = requests[dist.rank()]
-        steps = -(-len(per_rank) // optim.batch_size)
-        if not steps:
-            clips = optim.clips_per_epoch or len(refs)
-            raise DataError(
-                f"{clips} clips an epoch cannot be shared by {dist.world_size()} processes",
-                "start fewer processes, raise optim.clips_per_epoch or add videos",
-            )
-        method.train()
+        optim, state = stage.config.optim, self.state
+        labelled = [r for r in refs if self.has_labels(r)]
+        spec = self.method.hypotheses
+        mine = epoch_requests(stage, labelled, self.videos, spec, self.assignment, state.epoch)[dist.rank()]
+        steps = -(-len(mine) // optim.batch_size)
+        self.method.train()
         clips_per_step = optim.batch_size * dist.world_size()
         times = self.relabel_times(stage)
         while state.batch < steps:
@@ -358,12 +306,11 @@ class Trainer:
             self.progress.start(
                 f"{self.title}round {stage.index + 1}/{len(stages(self.config))}, "
                 f"epoch {state.epoch + 1}/{optim.epochs}",
-                len(per_rank), "clips", done=state.batch * optim.batch_size,
+                len(mine), "clips", done=state.batch * optim.batch_size,
             )  # fmt: skip
-            chosen = per_rank[state.batch * optim.batch_size : last * optim.batch_size]
-            groups = [chosen[i : i + optim.batch_size] for i in range(0, len(chosen), optim.batch_size)]
-            batches = loader.group_batches(groups)
-            try:
+            edges = range(state.batch * optim.batch_size, last * optim.batch_size, optim.batch_size)
+            groups = [mine[i : i + optim.batch_size] for i in edges]
+            with contextlib.closing(loader.group_batches(groups)) as batches:
                 for batch in batches:
                     # Gradients are averaged by all processes together: a step that one of them lacks is none.
                     if dist.any_of(not batch):
@@ -372,24 +319,7 @@ class Trainer:
                     ready = time.monotonic()
                     state.seconds_data += ready - mark
                     lr = learning_rate(optim, state.epoch + state.batch / steps, clips_per_step)
-                    for group in self.optimiser.param_groups:
-                        group["lr"] = lr * group.get("lr_factor", 1.0)  # states of earlier versions have none
-
-                    batch = loader.to_inputs(batch, self.device)
-                    inputs = batch.inputs
-                    if stage.encoders is not None:
-                        inputs = {name: x for name, x in inputs.items() if name in stage.encoders}
-                    targets = self.targets(batch)
-                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                        output = self._model(inputs, targets)
-                    self.optimiser.zero_grad(set_to_none=True)
-                    output.loss.backward()
-                    limit = optim.clip_gradient_norm or float("inf")
-                    norm = nn.utils.clip_grad_norm_(method.parameters(), limit)
-                    if self.is_finite(norm):
-                        self.optimiser.step()
-                        self.keep_features(batch, output)
-
+                    output, norm = self.take_step(stage, loader.to_inputs(batch, self.device), lr)
                     state.step += 1
                     state.batch += 1
                     state.clips_seen += len(batch) * dist.world_size()
@@ -400,8 +330,6 @@ class Trainer:
                         self.log_step(stage, output.loss, output.parts, lr, norm)
                     self.progress.update(state.batch * optim.batch_size, note=f"loss {float(output.loss.detach()):.3f}")
                     self.save_or_stop()
-            finally:
-                batches.close()  # type: ignore[attr-defined]
         self.log_failures(loader)
         return {
             **self.means.values(),
@@ -412,49 +340,26 @@ class Trainer:
             "seconds_compute": state.seconds_compute,
         }
 
+    def take_step(self, stage: Stage, batch: Batch, lr: float) -> tuple[StepOutput, Tensor]:
+        """One step of the optimiser on a batch that lies on the device; also the gradient's norm before clipping."""
+        assert self.optimiser is not None
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr * group.get("lr_factor", 1.0)  # states of earlier versions have none
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            output: StepOutput = self._model(stage.inputs_of(batch), self.targets(batch))
+        self.optimiser.zero_grad(set_to_none=True)
+        output.loss.backward()
+        limit = stage.config.optim.clip_gradient_norm or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.method.parameters(), limit)
+        if self.is_finite(norm):
+            self.optimiser.step()
+            self.keep_features(batch, output)
+        return output, norm
+
     def keep_features(self, batch: Batch, output: StepOutput) -> None:
         """Remember the features of a batch for the next labels, if they are made from these."""
         if self.bank is not None and output.features:
             self.bank.update(batch.clip_ids, {n: x.float().cpu().numpy() for n, x in output.features.items()})
-
-    def epoch_requests(self, stage: Stage, refs: Sequence[ClipRef]) -> list[list[ClipRequest]]:
-        """The requests of an epoch for every process; only whole steps, but at least one."""
-        optim, world = stage.config.optim, dist.world_size()
-        seed = (self.config.seed, stage.index, self.state.epoch)
-        length = optim.clips_per_epoch or len(refs)
-        labellings = None
-        if stage.config.cluster.uniform_sampling and self.assignment:
-            ids = [r.clip_id for r in refs]
-            labellings = [self.assignment.of(name, ids) for name in self.assignment.labels]
-        order = epoch_order(len(refs), length, seed, labellings)
-        per_step = optim.batch_size * world
-        # A last, small step would weigh its clips more; they come again in the next epoch's order.
-        order = order[: max(length // per_step * per_step, min(length, per_step) // world * world)]
-        clip, spec = stage.config.clip, self.method.hypotheses
-        if spec is not None:
-            requests = transformation_requests(refs, order, self.videos, clip, spec, seed)
-        else:
-            requests = training_requests(refs, order, self.videos, clip, stage.config.augment, seed)
-        size = optim.batch_size if len(order) >= per_step else max(1, len(order) // world)
-        steps = [requests[i : i + size * world] for i in range(0, len(requests), size * world)]
-        return [[r for step in steps for r in step[rank * size : (rank + 1) * size]] for rank in range(world)]
-
-    def validation_steps(self, stage: Stage, refs: Sequence[ClipRef]) -> list[Sequence[ClipRequest]]:
-        """This process's share, which may be none, of every step of validation.
-
-        Of each held-out span the middle clip, or the same transformations of it in every epoch.
-        """
-        clip, spec = stage.config.clip, self.method.hypotheses
-        per_step = stage.config.optim.batch_size * dist.world_size()
-        if spec is None:
-            requests = plain_requests(refs, self.videos, clip)
-        else:
-            order = np.arange(len(refs))
-            if self.assignment is None:
-                # A contrastive loss depends on the number of clips a step: only whole steps, if there is one.
-                order = order[: len(refs) // per_step * per_step or len(refs)]
-            requests = transformation_requests(refs, order, self.videos, clip, spec, (self.config.seed,))
-        return [dist.share(requests[i : i + per_step]) for i in range(0, len(requests), per_step)]
 
     def targets(self, batch: Batch) -> Mapping[str, Tensor]:
         """What a method's loss compares a batch with: pseudo-labels of its clips, or the codes of its views."""
@@ -475,15 +380,16 @@ class Trainer:
         totals = Means()
         self.method.eval()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            steps = self.validation_steps(stage, [r for r in refs if self.has_labels(r)])
+            labelled = [r for r in refs if self.has_labels(r)]
+            contrastive = self.assignment is None
+            steps = validation_steps(stage, labelled, self.videos, self.method.hypotheses, whole_steps=contrastive)
             for batch in loader.group_batches(steps):
                 # In a loss over all clips, a process without one takes part if another has one.
                 if not (dist.any_of(bool(batch)) if self.method.gathers else batch):
                     continue
                 if batch:
                     batch = loader.to_inputs(batch, self.device)
-                inputs = {n: x for n, x in batch.inputs.items() if stage.encoders is None or n in stage.encoders}
-                output = self.method(inputs, self.targets(batch) if batch else {})
+                output = self.method(stage.inputs_of(batch), self.targets(batch) if batch else {})
                 self.keep_features(batch, output)
                 totals.add({"loss": output.loss, **output.parts}, len(batch))
         values = {f"validation_{name}": value for name, value in totals.values().items()}
@@ -548,32 +454,19 @@ class Trainer:
     ) -> None:
         """Health of the features and of the new clusters."""
         assert self.assignment is not None
-        values: dict[str, Any] = dict(seconds)
-        watched = {name: labelling for name, labelling in labellings.items() if labelling.watched}
-        for name, labelling in watched.items():
-            health = labelling_health(labelling, self.assignment, previous, name)
-            values[f"clusters/{name}"] = {**health, **labelling.facts}
-            for message in collapse_warnings(name, health):
-                self.warn(message)
-        if len(watched) < len(labellings):
-            values["nmi_between_heads"] = mean_pairwise_nmi(list(self.assignment.labels.values()))
-        for name in self.method.encoders:
-            if name not in bank.features:
-                continue
-            features = bank.features[name]
-            rank = effective_rank(features)
-            values[f"effective_rank/{name}"] = rank
-            for message in rank_warnings(name, rank, features.shape[1]):
-                self.warn(message)
+        features = {name: bank.features[name] for name in self.method.encoders if name in bank.features}
+        health, warnings, words = round_health(labellings, self.assignment, previous, features)
+        for message in warnings:
+            self.warn(message)
+        values: dict[str, Any] = {**seconds, **health}
         times = len(self.relabel_times(stage))
         if times:
             values["clustering"] = self.state.relabelled
             values["epoch"] = self.state.epoch
         self.log.record("round", self.state.step, round=stage.index, **values)
         rounds = len(stages(self.config))
-        parts = [f"{name}: {_size_words(values[f'clusters/{name}'])}" for name in watched]
         if self.method.needs_features and self.state.relabelled in (0, times):  # given classes are no news
-            self.progress.note(f"round {stage.index + 1}/{rounds}: {'; '.join(parts)}")
+            self.progress.note(f"round {stage.index + 1}/{rounds}: {words}")
 
     def log_failures(self, loader: ClipLoader) -> None:
         """Write down videos that could not be decoded; stop when they are too many."""
@@ -667,13 +560,6 @@ class Trainer:
         return True
 
 
-def _size_words(health: Mapping[str, Any]) -> str:
-    """A clustering in a line: its number of clusters, the range of their sizes, what has changed."""
-    sizes, churn = health["sizes"], health["churn_nmi"]
-    same = "" if churn is None else f", NMI {churn:.2f} with the round before"
-    return f"{health['k']} clusters of {min(sizes)} to {max(sizes)} clips{same}"
-
-
 def gather_assignment(bank: FeatureBank, labellings: Mapping[str, Labelling]) -> Assignment:
     """The labels of all processes' clips, in the same order on each."""
     shares = dist.all_gather_objects((bank.clip_ids, {n: labelling.labels for n, labelling in labellings.items()}))
@@ -687,25 +573,3 @@ def gather_assignment(bank: FeatureBank, labellings: Mapping[str, Labelling]) ->
 def _bank_without_features(refs: Sequence[ClipRef]) -> FeatureBank:
     mine = list(dist.share(refs))
     return FeatureBank(mine, {}, np.ones(len(mine), dtype=bool))
-
-
-@dataclass
-class Means:
-    """Means of named scalars over clips. Kept as tensors, so that a GPU is not waited for at every step."""
-
-    count: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, values: Mapping[str, Tensor], clips: int) -> None:
-        """Count values that are means over so many clips."""
-        self.count += clips
-        for name, value in values.items():
-            before = self.sums.get(name, torch.zeros(()))
-            self.sums[name] = before.to(value.device) + value.detach().float() * clips
-
-    def values(self) -> dict[str, float]:
-        """Means over the clips of all processes, some of which may have seen none."""
-        shares = dist.all_gather_objects((self.count, {name: float(x) for name, x in self.sums.items()}))
-        count = sum(n for n, _ in shares)
-        names = sorted({name for _, sums in shares for name in sums})
-        return {name: sum(sums.get(name, 0.0) for _, sums in shares) / count for name in names}
