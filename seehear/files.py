@@ -127,8 +127,8 @@ def user_cache_folder() -> Path:
 def new_folder(path: Path, *, replacing: Collection[str] = ()) -> Iterator[Path]:
     """A folder to fill, which gets the name `path` as a whole when the block ends and vanishes if it fails.
 
-    Raises `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written. It may
-    hold files of the names `replacing`, which go when the new ones are there.
+    Raises `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written.
+    It may hold files of the names `replacing`, which go when the new ones are there.
     """
     check_new_folder(path, replacing=replacing)
     temporary = temporary_beside(path)
