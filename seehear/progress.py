@@ -74,6 +74,11 @@ class Progress:
                 self._live.remove_task(self._task)
             self._task = self._live.add_task(description, total=total, completed=done, rate="", note="")
 
+    @property
+    def task(self) -> str:
+        """The description of the task under way, or of the last one; empty before the first."""
+        return self._description
+
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
         """`done` units are finished."""
         now = time.monotonic()

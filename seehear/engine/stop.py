@@ -1,12 +1,18 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 ask a run to save and stop; a second Ctrl-C stops at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1 ask a run to save and stop; a second Ctrl-C stops at once.
+
+`StopRequest.shown` is the home of work that shows its progress and heeds them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+
+from seehear.errors import Interrupted
+from seehear.progress import Progress
 
 
 class StopRequest:
@@ -22,6 +28,20 @@ class StopRequest:
     def name(self) -> str:
         """Name of the signal that was received."""
         return signal.Signals(self.signal).name if self.signal is not None else ""
+
+    def shown(self, progress: Progress, description: str, unit: str, remedy: str) -> Callable[[int, int], None]:
+        """A callback (done, total) that shows a task as `Progress.shown` does, and leaves it when a signal came.
+
+        The task, its `description` and the `remedy` are named by the `Interrupted` that the callback then raises.
+        """
+        update = progress.shown(description, unit)
+
+        def show(done: int, total: int) -> None:
+            update(done, total)
+            if self:
+                raise Interrupted(f"stopped by {self.name} ({description}: {done} of {total} {unit})", remedy)
+
+        return show
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopRequest]:

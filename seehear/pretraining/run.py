@@ -27,7 +27,7 @@ from seehear.engine.runlog import RunLog
 from seehear.engine.schedule import stages
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
-from seehear.errors import DataError, Interrupted, RunError, UsageError
+from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import gather_bank
 from seehear.features.labels import label_table
 from seehear.features.model import Model, bank_table, usable_videos
@@ -161,20 +161,12 @@ def scan_with_progress(source: str | Path, config: Config, progress: Progress, s
     """`scan`, shown as it goes. A manifest file that `scan` wrote is taken as it is."""
     if Manifest.is_manifest(source):
         return Manifest.load(source)
-
-    def show(done: int, total: int) -> None:
-        if done <= 1:
-            progress.start("scan", total, "files", done)
-        progress.update(done, total)
-        if stop:
-            raise Interrupted(f"stopped by {stop.name} while scanning", "run the same command again")
-
     return scan(
         source,
         need=needed_streams(config),
         min_seconds=config.data.min_seconds or shortest_usable_seconds(config),
         workers=workers_of(config),
-        progress=show,
+        progress=stop.shown(progress, "scan", "files", "run the same command again"),
     )
 
 
@@ -285,19 +277,8 @@ def fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> dic
     if not dist.is_main() and dist.local_rank() != 0:
         dist.barrier()
         return {}
-    shown = False
-
-    def show(done: int, total: int) -> None:
-        nonlocal shown
-        if not shown:
-            progress.start("decode", total, "videos")
-            shown = True
-        progress.update(done, total)
-        if stop:
-            raise Interrupted(f"stopped by {stop.name} while decoding", "resume: what is decoded is kept")
-
-    counts = loader.fill_cache(show)
-    if shown or counts["streamed"]:
+    counts = loader.fill_cache(stop.shown(progress, "decode", "videos", "resume: what is decoded is kept"))
+    if progress.task == "decode" or counts["streamed"]:  # silent where all was there
         progress.note(
             f"{counts['cached']} videos decoded once and cached, {counts['streamed']} decoded anew for each clip"
         )

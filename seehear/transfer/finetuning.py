@@ -11,7 +11,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
-from seehear.errors import DataError, DivergedError, Interrupted, RunError, TrainingError, UsageError
+from seehear.errors import DataError, DivergedError, RunError, TrainingError, UsageError
 from seehear.features.bank import FeatureBank, gather_bank
 from seehear.features.model import Model, bank_table
 from seehear.files import write_atomic, write_table
@@ -171,7 +171,7 @@ def _begin(
         need=streams,
         min_seconds=config.data.min_seconds or config.clip.seconds,
         workers=workers_of(config),
-        progress=_shown(progress, stop, "scan", "files", "run the same command again"),
+        progress=stop.shown(progress, "scan", "files", "run the same command again"),
     )
     manifest = _fitting(manifest, streams, config.clip.seconds)
     progress.note(manifest.summary_text())
@@ -335,21 +335,9 @@ def _probabilities(
     share = class_probabilities(
         model, loader, dist.share(refs), clips=model.config.finetune.test_clips, device=trainer.device,
         bfloat16=use_bfloat16(model.config, trainer.device),
-        progress=_shown(progress, stop, title, "clips", f"go on with `{command}`"),
+        progress=stop.shown(progress, title, "clips", f"go on with `{command}`"),
     )  # fmt: skip
     return gather_bank(share)
-
-
-def _shown(progress: Progress, stop: StopRequest, title: str, unit: str, remedy: str) -> Callable[[int, int], None]:
-    """A callback that shows a task, and leaves it when a signal came."""
-    update = progress.shown(title, unit)
-
-    def show(done: int, total: int) -> None:
-        update(done, total)
-        if stop:
-            raise Interrupted(f"stopped by {stop.name}", remedy)
-
-    return show
 
 
 def _search(job: Job, progress: Progress, stop: StopRequest, command: str) -> dict[str, Any]:
