@@ -7,10 +7,14 @@ Whatever cannot be written raises `DestinationError`. Results that took long to 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import shutil
+import socket
 import stat
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +24,63 @@ from seehear.errors import DestinationError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\.tmp|\..+\.tmp")
+FORGOTTEN_SECONDS = 24 * 3600.0
+"""A temporary file whose writer cannot be looked for is taken for a leftover when it is older than this."""
+
+
+def temporary_beside(path: Path) -> Path:
+    """Where `path` is written before it gets its name: beside it, hidden, and named after the process that writes."""
+    ending = f".{_HOST}-{os.getpid()}.tmp"
+    # A name of as many bytes as there may be leaves no room for the dot and the ending.
+    kept = os.fsencode(path.name)[: 254 - len(ending)].decode("utf-8", "ignore")
+    return path.with_name(f".{kept}{ending}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder is named as one that is being written, or was when its process was killed."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def process_lives(process: int) -> bool:
+    """Whether a process of this host, by its number, runs; another user's does too."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes were writing in a folder, at any depth, when they were killed.
+
+    For a process that writes nothing in there at the moment: what bears its own number is of an earlier process that
+    had the same one. What a living process of this host writes stays, and so does what another host's may write, until
+    it is `FORGOTTEN_SECONDS` old.
+    """
+    for path in [p for p in folder.rglob(".*.tmp") if is_temporary(p)]:
+        named = _TEMPORARY.fullmatch(path.name)
+        assert named is not None
+        if named["host"] == _HOST:
+            process = int(named["process"])
+            gone = process == os.getpid() or not process_lives(process)
+        else:
+            gone = _age_seconds(path) > FORGOTTEN_SECONDS
+        if gone and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif gone:
+            path.unlink(missing_ok=True)
+
+
+def _age_seconds(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def sync_folder(folder: Path) -> None:
@@ -96,14 +157,6 @@ def write_result(path: Path, content: bytes | str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, content)
-
-
-def temporary_beside(path: Path) -> Path:
-    """A hidden name in the same folder, this process's own, as short as names must be."""
-    ending = f".{os.getpid()}.tmp"
-    # A name of as many bytes as there may be leaves no room for the dot and the ending.
-    kept = os.fsencode(path.name)[: 254 - len(ending)].decode("utf-8", "ignore")
-    return path.with_name(f".{kept}{ending}")
 
 
 def _check_kind(path: Path, folder: bool) -> None:

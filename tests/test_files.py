@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from seehear.errors import UsageError
-from seehear.files import new_folder
+from seehear.files import FORGOTTEN_SECONDS, new_folder, remove_leftovers, temporary_beside
 
 
 def test_a_new_folder_appears_when_it_is_full(tmp_path):
@@ -38,3 +42,28 @@ def test_what_is_there_stays(tmp_path):
         with pytest.raises(UsageError, match="there is something in"), new_folder(taken):
             pass
     assert (tmp_path / "empty" / "file").read_text() == "new"
+
+
+def test_what_killed_processes_were_writing_is_removed_and_nothing_else(tmp_path):
+    def written_by(process, name="state"):
+        path = temporary_beside(tmp_path / "inner" / name)
+        path = path.with_name(path.name.replace(f"-{os.getpid()}.", f"-{process}."))
+        path.mkdir(parents=True)
+        (path / "file").write_text("text")
+        return path
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    alive = written_by(os.getppid())
+    gone = [written_by(dead.pid), written_by(os.getpid()), written_by(dead.pid, "a.b-c")]
+    elsewhere = alive.with_name(".state.ffffffff-1.tmp")
+    nameless, forgotten = alive.with_name(".model.safetensors.tmp"), alive.with_name(".old.77.tmp")
+    for path in (elsewhere, nameless, forgotten):
+        path.write_text("text")
+    os.utime(forgotten, (0, os.stat(forgotten).st_mtime - FORGOTTEN_SECONDS - 60))
+    others = [tmp_path / ".hidden", tmp_path / "table.tmp", tmp_path / "inner" / "file.1-2.tmp"]
+    for path in others:
+        path.write_text("text")
+    remove_leftovers(tmp_path)
+    assert not any(path.exists() for path in [*gone, forgotten])
+    assert all(path.exists() for path in [alive, elsewhere, nameless, *others])

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from seehear.errors import RunError
-from seehear.files import sync_folder
+from seehear.files import sync_folder, temporary_beside
 from seehear.types import Assignment
 
 _STATE, _ASSIGNMENT, _HASHES = "state.pt", "assignment.parquet", "hashes.json"
@@ -27,7 +27,7 @@ def save(folder: Path, step: int, state: dict[str, Any], assignment: Assignment 
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step_{step:09d}"
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    temporary = temporary_beside(final)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()

@@ -7,19 +7,29 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seehear.config import Config
 from seehear.errors import RunError
-from seehear.files import check_destination, write_atomic, writing
+from seehear.files import (
+    check_destination,
+    is_temporary,
+    process_lives,
+    remove_leftovers,
+    write_atomic,
+    writing,
+)
 from seehear.settings import load_config, save_config
+
+_LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,23 @@ class RunFolder:
         return self.labels.exists() or self.result.exists()
 
     @property
+    def start(self) -> Path:
+        """Of a finetuning: the pretrained encoders, so that the run they come from is not needed again."""
+        return self.path / "start"
+
+    @property
+    def begun(self) -> bool:
+        """Whether all is there that a run begins with; its manifest comes last (`beginning`)."""
+        return self.manifest.exists()
+
+    @property
+    def only_begun(self) -> bool:
+        """Whether nothing is there but what a run begins with, or part of it."""
+        known = {p.name for p in (self.environment, self.config, self.statistics, self.start, self.manifest)} | {_LOCK}
+        there = self.path.iterdir() if self.path.exists() else ()
+        return all(path.name in known or is_temporary(path) for path in there)
+
+    @property
     def resume_command(self) -> str:
         """What a person is told to go on with."""
         command = "finetune" if self.config.is_file() and self.load_config().method == "finetune" else "pretrain"
@@ -113,21 +140,32 @@ class RunFolder:
             raise RunError(f"{self.path} is a finetuned run, without features or clusters of its videos", remedy)
 
     def check_new(self) -> None:
-        """Raise `RunError` if a run, or something else, is there already, `DestinationError` if none can be made."""
+        """Raise `RunError` if a run, or something else, is there already, `DestinationError` if none can be made.
+
+        What a start that was killed left is neither: the next one removes it (`beginning`).
+        """
         with writing(self.path):
             if self.imported:
                 raise RunError(f"{self.path} holds imported weights already", "choose another --out")
-            if self.config.exists():
-                raise RunError(
-                    f"{self.path} holds a run already",
-                    f"go on with `{self.resume_command}`, or choose another --out",
-                )
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.begun or not self.only_begun:
+                if self.config.exists():
+                    raise RunError(
+                        f"{self.path} holds a run already",
+                        f"go on with `{self.resume_command}`, or choose another --out",
+                    )
                 raise RunError(f"{self.path} is not empty and holds no run", "choose another --out")
         check_destination(self.path, folder=True)
 
+    def check_begun(self) -> None:
+        """Raise `RunError` if the process that began this run was killed before all was there that it begins with."""
+        if self.config.exists() and not self.begun and not self.imported:
+            raise RunError(
+                f"the run in {self.path} was stopped while it was begun, before there was anything to go on with",
+                "give the command that began it again",
+            )
+
     def create(self, config: Config) -> None:
-        """Make a new run folder; `RunError` if there is one already."""
+        """Make a new run folder with its settings; `RunError` if there is one already. Its manifest is to follow."""
         self.check_new()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -142,8 +180,11 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; `RunError` if a living one holds it. A dead one's lock is taken over."""
-        path = self.path / "run.lock"
+        """Hold the run for this process; `RunError` if a living one holds it. A dead one's lock is taken over.
+
+        What killed processes were writing here is removed.
+        """
+        path = self.path / _LOCK
         check_destination(path)
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot_id()}
         while True:
@@ -167,9 +208,42 @@ class RunFolder:
         with os.fdopen(descriptor, "w") as file:
             json.dump(holder, file)
         try:
+            remove_leftovers(self.path)
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def beginning(folders: Sequence[RunFolder]) -> Iterator[None]:
+    """Hold new run folders while the block makes them, with the manifests of all last: these make them runs.
+
+    A process that is killed within the block leaves folders of which one at least has no manifest; what is in them is
+    removed when they are begun again.
+
+    Raises:
+        RunError: a run, or something else, is in one of them, or a living process is beginning one.
+    """
+    with contextlib.ExitStack() as held:
+        for folder in folders:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(folder.lock())
+        check_new(folders)
+        # While any is being removed, one at least must stand without its manifest.
+        for folder in folders:
+            folder.manifest.unlink(missing_ok=True)
+        for folder in folders:
+            for path in (folder.config, folder.environment, folder.statistics):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(folder.start, ignore_errors=True)
+        yield
+
+
+def check_new(folders: Sequence[RunFolder]) -> None:
+    """`RunFolder.check_new` for runs that are begun together: where one was not begun, none of them was."""
+    together = all(folder.only_begun for folder in folders) and not all(folder.begun for folder in folders)
+    for folder in () if together else folders:
+        folder.check_new()
 
 
 def _alive(holder: dict[str, Any]) -> bool:
@@ -180,13 +254,7 @@ def _alive(holder: dict[str, Any]) -> bool:
         return True
     if holder.get("boot") != _boot_id():
         return False
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return int(holder["pid"]) != os.getpid()
+    return int(holder["pid"]) != os.getpid() and process_lives(int(holder["pid"]))
 
 
 def _boot_id() -> str:

@@ -22,7 +22,7 @@ from seehear.data.manifest import Manifest
 from seehear.data.scanning import scan
 from seehear.data.views import SpectrogramView, Statistics
 from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
-from seehear.engine.runfolder import RunFolder
+from seehear.engine.runfolder import RunFolder, beginning
 from seehear.engine.runlog import RunLog
 from seehear.engine.schedule import stages
 from seehear.engine.stop import StopRequest
@@ -73,6 +73,7 @@ def pretrain(
     dist.init_from_environment()
     if resume:
         config = folder.load_config()
+        folder.check_begun()
         folder.check_trained(f"start from them: --video-weights {folder.model / 'model.safetensors'}")
     else:
         config.check()
@@ -124,8 +125,9 @@ def _begin(
             f"{spans} spans of video cannot be sorted into {k} clusters",
             f"set cluster.k to {max(2, spans // 8)} or so, or raise cluster.clips_per_video",
         )
-    folder.create(config)
-    manifest.save(folder.manifest)
+    with beginning([folder]):
+        folder.create(config)
+        manifest.save(folder.manifest)
 
 
 def _check_buildable(config: Config) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from seehear.config import Config
 from seehear.data.clips import Video
@@ -15,11 +14,6 @@ from seehear.methods.finetune import Finetune
 from seehear.modalities import streams_of
 from seehear.transfer.finetune_rates import few, hold_out, recordings
 from seehear.transfer.split import Split, make_split
-
-
-def start_of(folder: RunFolder) -> Path:
-    """Where the pretrained encoders lie, so that the run they come from is not needed again."""
-    return folder.path / "start"
 
 
 @dataclass
@@ -80,6 +74,6 @@ class Job:
     def method(self, config: Config) -> Finetune:
         """The encoders as they start, with what they are to learn."""
         method = Finetune(config, self.modalities, self.class_names, self.classes)
-        if start_of(self.folder).exists():
-            method.encoders.load_state_dict(Model.load(start_of(self.folder)).encoders.state_dict())
+        if self.folder.start.exists():
+            method.encoders.load_state_dict(Model.load(self.folder.start).encoders.state_dict())
         return method

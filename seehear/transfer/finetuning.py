@@ -28,7 +28,7 @@ from seehear.data.datasets import TEST, DataSet, open_data
 from seehear.data.loader import ClipLoader, Failures, workers_of
 from seehear.data.manifest import Manifest
 from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
-from seehear.engine.runfolder import RunFolder
+from seehear.engine.runfolder import RunFolder, beginning, check_new
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
 from seehear.errors import DataError, DivergedError, RunError, TrainingError, UsageError
@@ -42,7 +42,7 @@ from seehear.pretraining.run import fill_cache, training
 from seehear.progress import Progress
 from seehear.transfer import evaluations
 from seehear.transfer.finetune_config import Start, absolute_run, finetune_config, open_start
-from seehear.transfer.finetune_job import Job, start_of
+from seehear.transfer.finetune_job import Job
 from seehear.transfer.finetune_rates import best_rates, held_out_score
 from seehear.transfer.finetune_result import keep, make_result, mean_result
 from seehear.transfer.prediction import class_probabilities
@@ -83,7 +83,7 @@ def finetune(
     )  # fmt: skip
     with _sitting(quiet) as (progress, stop):
         folders = [RunFolder(Path(out) / column) if len(columns) > 1 else RunFolder(Path(out)) for column in columns]
-        if dist.is_main():
+        if dist.is_main() and not _finished_already(folders, columns, config):
             _begin(folders, columns, dataset, config, start, progress, stop)
         dist.barrier()
         return _finetune_all(Path(out), folders, progress, stop)
@@ -119,7 +119,8 @@ def finetune_within(
     }
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
     out = folder / "finetuned" / f"{evaluations.data_name(data)}-{digest}"
-    if any(out.glob("config.yaml")) or any(out.glob("*/config.yaml")):
+    folders = [RunFolder(found.parent) for found in (*out.glob("config.yaml"), *out.glob("*/config.yaml"))]
+    if folders and all(found.begun for found in folders):
         return resume_finetuning(out, quiet=quiet)
     return finetune(
         run, data, out, split=split or "all", protocol=protocol, modality=modality, settings=settings,
@@ -136,6 +137,8 @@ def resume_finetuning(out: str | Path, *, quiet: bool | None = False) -> dict[st
         folders = [RunFolder(found.parent) for found in sorted(path.glob("*/config.yaml"))]
     if not folders or any(folder.load_config().method != "finetune" for folder in folders):
         raise RunError(f"{path} is not a finetuning", "`seehear finetune RUN --data DATA --out OUT` makes one")
+    for folder in folders:
+        folder.check_begun()
     with _sitting(quiet) as (progress, stop):
         return _finetune_all(path, folders, progress, stop)
 
@@ -153,6 +156,16 @@ def _sitting(quiet: bool | None) -> Any:
         dist.shutdown()
 
 
+def _finished_already(folders: Sequence[RunFolder], columns: Sequence[str], config: Config) -> bool:
+    """Whether this very finetuning has come to its end here, and was killed before it told its result."""
+    return all(
+        folder.result.exists()
+        and folder.config.exists()
+        and folder.load_config() == replace(config, finetune=replace(config.finetune, split=column))
+        for folder, column in zip(folders, columns, strict=True)
+    )
+
+
 def _begin(
     folders: Sequence[RunFolder],
     columns: Sequence[str],
@@ -163,8 +176,7 @@ def _begin(
     stop: StopRequest,
 ) -> None:
     """Look at the files, then make the run folders: what fails before leaves nothing behind."""
-    for folder in folders:
-        folder.check_new()
+    check_new(folders)
     choose_device(config.device)
     streams = streams_of(config.finetune.encoders)
     manifest = dataset.manifest(
@@ -180,15 +192,17 @@ def _begin(
     manifests = [_of_split(manifest, column, dataset) for column in columns]
     for of_split in manifests:
         Job(RunFolder(Path()), config, of_split).held_out()  # what is wrong shows before anything is written
-    for folder, column, of_split in zip(folders, columns, manifests, strict=True):
-        folder.create(replace(config, finetune=replace(config.finetune, split=column)))
-        of_split.save(folder.manifest)
-        if start.model is not None:
-            write_atomic(folder.statistics, json.dumps(start.model.statistics.to_dict(), indent=1))
-        if start.model is not None and start.pretrained:
-            kept = {name: start.modalities[name] for name in config.finetune.encoders}
-            encoders = {name: start.model.encoders[name] for name in kept}
-            Model(start.config, kept, encoders, start.model.statistics).save(start_of(folder))
+    with beginning(folders):
+        for folder, column in zip(folders, columns, strict=True):
+            folder.create(replace(config, finetune=replace(config.finetune, split=column)))
+            if start.model is not None:
+                write_atomic(folder.statistics, json.dumps(start.model.statistics.to_dict(), indent=1))
+            if start.model is not None and start.pretrained:
+                kept = {name: start.modalities[name] for name in config.finetune.encoders}
+                encoders = {name: start.model.encoders[name] for name in kept}
+                Model(start.config, kept, encoders, start.model.statistics).save(folder.start)
+        for folder, of_split in zip(folders, manifests, strict=True):
+            of_split.save(folder.manifest)
 
 
 def _fitting(manifest: Manifest, streams: Sequence[str], seconds: float) -> Manifest:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from seehear.config import Config
-from seehear.engine.runfolder import RunFolder, environment
+from seehear.engine.runfolder import RunFolder, beginning, environment
 from seehear.engine.runlog import RunLog, read_metrics
 from seehear.errors import RunError
 
@@ -19,6 +19,7 @@ from seehear.errors import RunError
 def folder(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.create(Config())
+    folder.manifest.write_text("a manifest")  # the last of what makes a folder a run
     return folder
 
 
@@ -38,6 +39,71 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(RunError, match="not empty"):
         RunFolder(tmp_path).create(Config())
+
+
+def begin(folders, config=None, manifests=None):
+    """What a start writes: everything of every run first, then so many of the manifests."""
+    with beginning(folders):
+        for folder in folders:
+            folder.create(config or Config())
+            folder.statistics.write_text("{}")
+        for folder in folders[:manifests]:
+            folder.manifest.write_text("a manifest")
+
+
+def test_what_a_killed_start_left_is_begun_again(tmp_path):
+    """Whatever of a run is there without its manifest is no run: neither in the way nor mixed with the new one."""
+    folder = RunFolder(tmp_path / "run")
+    begin([folder], manifests=0)
+    (folder.path / ".manifest.parquet.tmp").write_text("half a manif")
+    (folder.path / "run.lock").write_text("")
+    (folder.path / "start").mkdir()
+    (folder.path / "start" / "model.safetensors").write_text("of another run")
+    with pytest.raises(RunError, match="the command that began it again"):
+        folder.check_begun()
+    with beginning([folder]):
+        assert {p.name for p in folder.path.iterdir()} == {"run.lock", ".manifest.parquet.tmp"}
+    begin([folder], Config(seed=7))
+    folder.check_begun()
+    assert folder.load_config().seed == 7
+    with pytest.raises(RunError, match="--resume"):
+        begin([folder])
+
+
+def test_runs_that_are_begun_together_are_begun_again_together(tmp_path):
+    folders = [RunFolder(tmp_path / name) for name in ("one", "two")]
+    begin(folders, manifests=1)
+    folders[0].check_begun()
+    with pytest.raises(RunError, match="stopped while it was begun"):
+        folders[1].check_begun()
+    begin(folders, Config(seed=7))
+    assert [folder.load_config().seed for folder in folders] == [7, 7]
+    folders[0].metrics.write_text("{}")
+    folders[1].manifest.unlink()
+    with pytest.raises(RunError, match="holds a run already"):  # the first one has gone on: nothing is removed
+        begin(folders)
+    assert folders[0].metrics.exists() and folders[1].config.exists()
+
+
+def test_what_another_process_is_beginning_is_left_to_it(tmp_path):
+    folder, others = RunFolder(tmp_path / "run"), []
+    with beginning([folder]):
+        folder.create(Config(seed=3))
+        holder = json.loads((folder.path / "run.lock").read_text())
+        (folder.path / "run.lock").write_text(json.dumps(holder | {"pid": os.getppid()}))
+        with pytest.raises(RunError, match="in use"):
+            begin([folder])
+        others.append(folder.load_config().seed)
+    assert others == [3]
+
+
+def test_files_of_others_are_not_taken_for_the_beginning_of_a_run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    begin([folder], manifests=0)
+    (folder.path / "notes.txt").write_text("dear")
+    with pytest.raises(RunError, match="holds a run already"):
+        begin([folder])
+    assert (folder.path / "notes.txt").exists() and folder.config.exists()
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path):
