@@ -7,9 +7,9 @@ from pathlib import Path
 from seehear.files import check_destination, write_result
 from seehear.media.identity import ANY_CONTENT
 from seehear.report import page
+from seehear.report.content import Content, Map, display_name
 from seehear.report.figures import flat_map
 from seehear.report.gather import Run, feature_names, gather, number, read_features
-from seehear.report.page import Content, Map
 from seehear.report.thumbnails import Progress, Source, make_thumbnails
 from seehear.report.truth import read_truth, score
 
@@ -85,7 +85,7 @@ def _fit_lists(content: Content) -> None:
     run = content.run
     if not run.clips or not run.labellings:
         return
-    names = sum(len(page.display_name(run, clip.video_id)) for clip in run.clips[:: max(1, len(run.clips) // 500)])
+    names = sum(len(display_name(run, clip.video_id)) for clip in run.clips[:: max(1, len(run.clips) // 500)])
     per_clip = names / len(run.clips[:: max(1, len(run.clips) // 500)]) + 26 + 14 * len(run.labellings)
     room = content.size_budget_bytes * 0.4 / per_clip
     if len(run.clips) > room:

@@ -1,6 +1,7 @@
-"""Numbers to pictures: curves and bars as SVG, heat maps and filters as PNG data URIs, maps as points.
+"""Numbers to pictures: every value gets its place here, and `figures.html` draws it.
 
-Colours are CSS classes or alpha alone, so that every figure follows the page's light or dark scheme.
+Curves, bars and heat maps become SVG, the shades of heat maps and filters PNG data URIs, maps points. Colours are CSS
+classes or alpha alone, so that every figure follows the page's light or dark scheme.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ import base64
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 MAX_POINTS = 240
 """Points of one curve: more cannot be told apart at the size of a chart."""
+MAX_DOTS = 24
+"""Points of a curve that are marked with a dot each."""
+MAX_NAMED = 40
+"""Rows or columns of a heat map that are named; there is no room for more."""
+MAX_NAME = 22
+"""Characters of such a name."""
 
 
 @dataclass(frozen=True)
@@ -80,112 +87,135 @@ def short(value: float) -> str:
     return f"{value:.4g}" if size < 100 else f"{value:.0f}"
 
 
-def line_chart(chart: Chart) -> str:
-    """A figure with an SVG of the chart; empty when there is nothing to draw."""
+@dataclass(frozen=True)
+class Curve:
+    """A series on the canvas of a plot; `points` is the attribute of a polyline, `dots` are the few to mark."""
+
+    name: str
+    tone: str
+    dashed: bool
+    points: str
+    dots: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart whose every value has its place, in units of its view box; `figures.html` draws it."""
+
+    title: str
+    note: str
+    x_label: str
+    y_ticks: Sequence[tuple[float, str]]
+    x_ticks: Sequence[tuple[float, str]]
+    marks: Sequence[tuple[float, str]]
+    curves: Sequence[Curve]
+    summary: str
+    """The chart in words, for those who do not see it."""
+    data: str
+    """JSON for page.js: what the pointer reads."""
+    width: int = 400
+    height: int = 220
+    left: int = 44
+    right: int = 10
+    top: int = 10
+    bottom: int = 36
+
+
+def plot(chart: Chart) -> Plot | None:
+    """Place a chart's values on its canvas; None when there is nothing to draw."""
     series = [s for s in chart.series if len(s.x)]
     if not series:
-        return ""
-    width, height, left, right, top, bottom = 400, 220, 44, 10, 10, 36
+        return None
     xs = [float(v) for s in series for v in s.x]
     ys = [float(v) for s in series for v in s.y]
     y_ticks = ticks(0.0 if chart.from_zero else min(ys), max([*ys, chart.top or -math.inf]))
     x_low, x_high = min(xs), max(xs)
     if x_high <= x_low:
         x_low, x_high = x_low - 0.5, x_high + 0.5
+    x_ticks = [v for v in ticks(x_low, x_high, 5) if x_low <= v <= x_high]
     y_low, y_high = y_ticks[0], y_ticks[-1]
+    inner_width = Plot.width - Plot.left - Plot.right
+    inner_height = Plot.height - Plot.top - Plot.bottom
 
     def px(value: float) -> float:
-        return round(left + (value - x_low) / (x_high - x_low) * (width - left - right), 1)
+        return round(Plot.left + (value - x_low) / (x_high - x_low) * inner_width, 1)
 
     def py(value: float) -> float:
-        return round(height - bottom - (value - y_low) / (y_high - y_low) * (height - top - bottom), 1)
+        return round(Plot.height - Plot.bottom - (value - y_low) / (y_high - y_low) * inner_height, 1)
 
-    parts = []
-    for value in y_ticks:
-        parts.append(
-            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{py(value)}" y2="{py(value)}"/>'
-            f'<text class="tick" x="{left - 6}" y="{py(value) + 3.5}" text-anchor="end">{short(value)}</text>'
-        )
-    x_ticks = [v for v in ticks(x_low, x_high, 5) if x_low <= v <= x_high]
-    for value in x_ticks:
-        if chart.whole_x and value != int(value):
-            continue
-        parts.append(
-            f'<text class="tick" x="{px(value)}" y="{height - bottom + 15}" text-anchor="middle">{short(value)}</text>'
-        )
-    parts.append(
-        f'<text class="axis" x="{(left + width - right) / 2}" y="{height - 4}" text-anchor="middle">'
-        f"{escape(chart.x_label)}</text>"
-    )
-    for value, name in chart.marks:
-        if x_low < value < x_high:
-            parts.append(
-                f'<line class="mark" x1="{px(value)}" x2="{px(value)}" y1="{top}" y2="{height - bottom}">'
-                f"<title>{escape(name)}</title></line>"
-            )
-    for s in series:
-        points = " ".join(f"{px(float(a))},{py(float(b))}" for a, b in zip(s.x, s.y, strict=True))
-        dashed = " dashed" if s.dashed else ""
-        parts.append(f'<polyline class="curve {s.tone}{dashed}" points="{points}"/>')
-        if len(s.x) <= 24:
-            parts.extend(
-                f'<circle class="dot {s.tone}" cx="{px(float(a))}" cy="{py(float(b))}" r="2.4"/>'
-                for a, b in zip(s.x, s.y, strict=True)
-            )
-    summary = "; ".join(
-        f"{s.name}: {short(s.y[0])} to {short(s.y[-1])}" if len(s.y) > 1 else f"{s.name}: {short(s.y[0])}"
-        for s in series
-    )
-    data = {
-        "x_label": chart.x_label,
-        "series": [
-            {
-                "name": s.name,
-                "tone": s.tone,
-                "points": [
-                    [px(float(a)), py(float(b)), short(float(a)), short(float(b))]
-                    for a, b in zip(s.x, s.y, strict=True)
-                ],
-            }
-            for s in series
-        ],
-    }
-    legend = "".join(
-        f'<li><span class="key {s.tone}{" dashed" if s.dashed else ""}"></span>{escape(s.name)}</li>' for s in series
-    )
-    note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
-    return (
-        f'<figure class="chart"><figcaption><h3>{escape(chart.title)}</h3>{note}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" tabindex="0" '
-        f'aria-label="{escape(chart.title)}. {escape(summary)}" '
-        f'data-chart="{escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))}">'
-        f'{"".join(parts)}<line class="cursor" y1="{top}" y2="{height - bottom}"/></svg>'
-        f'{f"""<ul class="legend">{legend}</ul>""" if len(series) > 1 else ""}</figure>'
+    places = [[(px(float(x)), py(float(y))) for x, y in zip(s.x, s.y, strict=True)] for s in series]
+    return Plot(
+        chart.title,
+        chart.note,
+        chart.x_label,
+        [(py(v), short(v)) for v in y_ticks],
+        [(px(v), short(v)) for v in x_ticks if not chart.whole_x or v == int(v)],
+        [(px(v), name) for v, name in chart.marks if x_low < v < x_high],
+        [_curve(s, points) for s, points in zip(series, places, strict=True)],
+        "; ".join(f"{s.name}: {_ends(s.y)}" for s in series),
+        _chart_data(chart.x_label, series, places),
     )
 
 
-def stacked_bar(title: str, parts: Sequence[tuple[str, float]], unit: str = "s") -> str:
-    """One bar whose parts are shares of a whole."""
+def _ends(values: Sequence[float]) -> str:
+    return f"{short(values[0])} to {short(values[-1])}" if len(values) > 1 else short(values[0])
+
+
+def _curve(series: Series, points: Sequence[tuple[float, float]]) -> Curve:
+    dots = points if len(points) <= MAX_DOTS else ()
+    return Curve(series.name, series.tone, series.dashed, " ".join(f"{x},{y}" for x, y in points), dots)
+
+
+def _chart_data(x_label: str, series: Sequence[Series], places: Sequence[Sequence[tuple[float, float]]]) -> str:
+    """For each point its place and the words for its two values."""
+    curves = [
+        {
+            "name": s.name,
+            "tone": s.tone,
+            "points": [
+                [*place, short(float(x)), short(float(y))] for place, x, y in zip(points, s.x, s.y, strict=True)
+            ],
+        }
+        for s, points in zip(series, places, strict=True)
+    ]
+    return _compact({"x_label": x_label, "series": curves})
+
+
+def plots(charts: Iterable[Chart]) -> list[Plot]:
+    """Those of the charts that have something to draw."""
+    return [found for found in map(plot, charts) if found is not None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a bar that is 1000 wide."""
+
+    text: str
+    x: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Shares of a whole, side by side."""
+
+    title: str
+    parts: Sequence[Part]
+    summary: str
+
+
+def stacked_bar(title: str, parts: Sequence[tuple[str, float]]) -> Bar | None:
+    """One bar of times in seconds, by name; None when there are none."""
     parts = [(name, value) for name, value in parts if value > 0]
     total = sum(value for _, value in parts)
     if total <= 0:
-        return ""
-    rects, legend, x = [], [], 0.0
-    for index, (name, value) in enumerate(parts):
+        return None
+    drawn, x = [], 0.0
+    for name, value in parts:
         width = 1000 * value / total
-        text = f"{name}: {duration(value) if unit == 's' else short(value)} ({value / total:.0%})"
-        rects.append(
-            f'<rect class="tone-{index}" x="{x:.1f}" y="0" width="{max(width - 2, 0.5):.1f}" height="30">'
-            f"<title>{escape(text)}</title></rect>"
-        )
-        legend.append(f'<li><span class="key block tone-{index}"></span>{escape(text)}</li>')
+        drawn.append(Part(f"{name}: {duration(value)} ({value / total:.0%})", x, max(width - 2, 0.5)))
         x += width
-    summary = ", ".join(f"{name} {value / total:.0%}" for name, value in parts)
-    return (
-        f'<figure class="bar"><figcaption><h3>{escape(title)}</h3></figcaption>'
-        f'<svg viewBox="0 0 1000 30" preserveAspectRatio="none" role="img" aria-label="{escape(summary)}">'
-        f'{"".join(rects)}</svg><ul class="legend">{"".join(legend)}</ul></figure>'
-    )
+    return Bar(title, drawn, ", ".join(f"{name} {value / total:.0%}" for name, value in parts))
 
 
 def duration(seconds: float) -> str:
@@ -206,6 +236,37 @@ def png_uri(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+@dataclass(frozen=True)
+class HeatMap:
+    """A table of counts as shades, each value in its place; `figures.html` draws it."""
+
+    title: str
+    rows: int
+    columns: int
+    row_word: str
+    column_word: str
+    cell: int
+    left: float
+    top: float
+    row_names: Sequence[tuple[float, str]]
+    """For each row that is named: the place of the name and the name."""
+    column_names: Sequence[tuple[float, str]]
+    shades: str
+    """A data URI of a picture with one pixel a cell."""
+    data: str
+    """JSON for page.js: what the pointer reads."""
+
+    @property
+    def width(self) -> float:
+        """Of the whole drawing."""
+        return self.left + self.columns * self.cell + 8
+
+    @property
+    def height(self) -> float:
+        """Of the whole drawing."""
+        return self.top + self.rows * self.cell + 8
+
+
 def heat_map(
     title: str,
     counts: np.ndarray,
@@ -213,40 +274,14 @@ def heat_map(
     columns: Sequence[str],
     row_word: str,
     column_word: str,
-) -> str:
-    """A table of counts as shades: each row's darkness is shared out over its columns."""
+) -> HeatMap:
+    """A table of counts (rows, columns) as shades: each row's darkness is shared out over its columns."""
     height, width = counts.shape
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     cell = max(6, min(26, 640 // max(height, width)))
-    labelled_rows, labelled_columns = height <= 40, width <= 40
-    longest = max((len(name) for name in rows), default=0)
-    left = 24 + (min(longest, 22) * 6.8 if labelled_rows else 0)
-    longest = max((len(name) for name in columns), default=0)
-    top = 22 + (min(longest, 22) * 6.4 if labelled_columns else 0)
-    # Alpha alone carries the value, so that the page's ground shows through in either scheme.
-    mask = np.zeros((height, width, 4), dtype=np.uint8)
-    mask[..., :3] = (47, 93, 196)
-    mask[..., 3] = np.round(255 * np.sqrt(share)).astype(np.uint8)
-    w, h = left + width * cell + 8, top + height * cell + 8
-    texts = [
-        f'<text class="axis" x="{left}" y="13">{escape(column_word)} →</text>',
-        f'<text class="axis" transform="translate(3 {top}) rotate(90)">{escape(row_word)} →</text>',
-    ]
-    step_row = max(1, math.ceil(13 / cell))
-    if labelled_rows:
-        texts += [
-            f'<text class="tick" x="{left - 6:.1f}" y="{top + (i + 0.5) * cell + 3.5:.1f}" text-anchor="end">'
-            f"{escape(_clip(name))}</text>"
-            for i, name in enumerate(rows)
-            if i % step_row == 0
-        ]
-    if labelled_columns:
-        texts += [
-            f'<text class="tick" transform="translate({left + (j + 0.5) * cell + 3.5:.1f} {top - 6:.1f}) '
-            f'rotate(-90)">{escape(_clip(name))}</text>'
-            for j, name in enumerate(columns)
-            if j % step_row == 0
-        ]
+    shown_rows = _named(rows, cell) if height <= MAX_NAMED else []
+    shown_columns = _named(columns, cell) if width <= MAX_NAMED else []
+    left = 24 + (min(_longest(rows), MAX_NAME) * 6.8 if shown_rows else 0)
+    top = 22 + (min(_longest(columns), MAX_NAME) * 6.4 if shown_columns else 0)
     data = {
         "left": round(left, 1),
         "top": round(top, 1),
@@ -255,22 +290,39 @@ def heat_map(
         "columns": [f"{column_word} {name}" for name in columns],
         "counts": counts.astype(int).tolist(),
     }
-    return (
-        f'<figure class="heat"><figcaption><h3>{escape(title)}</h3></figcaption>'
-        f'<div class="scroll"><svg viewBox="0 0 {w:.0f} {h:.0f}" width="{w:.0f}" height="{h:.0f}" role="img" '
-        f'tabindex="0" aria-label="{escape(title)}: {height} by {width}. Arrow keys read the cells." '
-        f'data-heat="{escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))}">'
-        f'<rect class="frame" x="{left - 0.5:.1f}" y="{top - 0.5:.1f}" width="{width * cell + 1}" '
-        f'height="{height * cell + 1}"/>'
-        f'<image class="shade" x="{left:.1f}" y="{top:.1f}" width="{width * cell}" height="{height * cell}" '
-        f'preserveAspectRatio="none" href="{png_uri(mask)}"/>'
-        f'{"".join(texts)}<rect class="cursor" width="{cell}" height="{cell}"/></svg></div>'
-        f'<p class="readout" aria-live="polite">Point at a cell, or use the arrow keys.</p></figure>'
-    )
+    return HeatMap(
+        title, height, width, row_word, column_word, cell, left, top,
+        [(top + (i + 0.5) * cell + 3.5, name) for i, name in shown_rows],
+        [(left + (j + 0.5) * cell + 3.5, name) for j, name in shown_columns],
+        _shades(counts), _compact(data),
+    )  # fmt: skip
 
 
-def _clip(name: str, length: int = 22) -> str:
+def _named(names: Sequence[str], cell: int) -> list[tuple[int, str]]:
+    """The names that have room beside cells of this size, cut to what can be read, with their numbers."""
+    step = max(1, math.ceil(13 / cell))
+    return [(i, _clip(name)) for i, name in enumerate(names) if i % step == 0]
+
+
+def _longest(names: Sequence[str]) -> int:
+    return max((len(name) for name in names), default=0)
+
+
+def _shades(counts: np.ndarray) -> str:
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # Alpha alone carries the value, so that the page's ground shows through in either scheme.
+    mask = np.zeros((*counts.shape, 4), dtype=np.uint8)
+    mask[..., :3] = (47, 93, 196)
+    mask[..., 3] = np.round(255 * np.sqrt(share)).astype(np.uint8)
+    return png_uri(mask)
+
+
+def _clip(name: str, length: int = MAX_NAME) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def match_columns(counts: np.ndarray) -> np.ndarray:
@@ -311,14 +363,23 @@ def filter_tiles(tiles: np.ndarray, columns: int, gap: int = 1) -> str:
     return png_uri(sheet)
 
 
-def filter_figure(title: str, note: str, tiles: np.ndarray, columns: int, scale: int) -> str:
-    """A figure with a sheet of filters."""
+@dataclass(frozen=True)
+class Tiles:
+    """A sheet of pictures of equal size."""
+
+    title: str
+    note: str
+    count: int
+    width: int
+    picture: str
+    """A data URI."""
+
+
+def filter_sheet(title: str, note: str, tiles: np.ndarray, columns: int, scale: int) -> Tiles:
+    """Filters (N, H, W) or (N, H, W, 3) side by side, each pixel drawn `scale` wide."""
     columns = min(columns, len(tiles))
     width = (columns * (tiles.shape[2] + 1) - 1) * scale
-    return (
-        f'<figure class="filters"><figcaption><h3>{escape(title)}</h3><p class="note">{escape(note)}</p></figcaption>'
-        f'<img width="{width}" alt="{escape(title)}: {len(tiles)} tiles" src="{filter_tiles(tiles, columns)}"></figure>'
-    )
+    return Tiles(title, note, len(tiles), width, filter_tiles(tiles, columns))
 
 
 def flat_map(features: np.ndarray, limit: int = 5000, seed: int = 0) -> tuple[np.ndarray, str]:

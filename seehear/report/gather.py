@@ -94,6 +94,12 @@ class Metrics:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     end: dict[str, Any] | None = None
 
+    @property
+    def step_count(self) -> int:
+        """Steps of training that were taken, as far as is written down."""
+        last = max((number(record.get("step")) or 0 for record in self.steps), default=0)
+        return int(number((self.end or {}).get("steps")) or last)
+
     def __bool__(self) -> bool:
         return bool(self.steps or self.epochs or self.rounds or self.warnings or self.end)
 
