@@ -55,12 +55,12 @@ def _sentences(content: Content) -> list[str]:
         told.append(f"It sorted them by sight into {kinds['video']} clusters and by sound into {kinds['audio']}.")
         shared = agreement(labellings["video"], labellings["audio"])
         if shared is not None:
-            told.append(f"The two sortings agree to {shared:.2f} (NMI: 0 is chance, 1 the same).")
+            told.append(f"The two clusterings agree to {shared:.2f} (NMI: 0 is chance, 1 the same).")
     elif kinds:
         told.append("It sorted them into " + ", ".join(f"{k} {n} clusters" for n, k in kinds.items()) + ".")
     if content.truth is not None and content.scores:
         scores = ", ".join(
-            f"{'joint' if n == 'both' else n} clusters reach NMI {s.nmi:.2f} and purity {s.purity:.2f}"
+            f"{'joint' if n == 'both' else n} clusters reach NMI {s.nmi:.2f} and mean purity {s.purity:.2f}"
             for n, s in content.scores.items()
         )
         told.append(f"Against {len(content.truth.classes)} classes from {content.truth.source}: {scores}.")
