@@ -46,8 +46,7 @@ def build_report(
     content = Content(run, exemplars=max(0, exemplars), size_budget_bytes=size_budget_bytes)
     content.truth = read_truth(run, truth)
     if content.truth is not None:
-        content.labels = content.truth.of(run)
-        scored = {name: score(labelling, content.labels) for name, labelling in run.labellings.items()}
+        scored = {name: score(run, labelling, content.truth) for name, labelling in run.labellings.items()}
         content.scores = {name: found for name, found in scored.items() if found is not None}
     content.maps = _maps(run, progress)
     _fit_lists(content)

@@ -32,7 +32,6 @@ class Content:
     """Everything that a page is made of."""
 
     run: Run
-    labels: list[str | None] = field(default_factory=list)
     truth: Truth | None = None
     scores: dict[str, Scores] = field(default_factory=dict)
     maps: list[Map] = field(default_factory=list)

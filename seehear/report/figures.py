@@ -25,6 +25,9 @@ MAX_NAMED = 40
 """Rows or columns of a heat map that are named; there is no room for more."""
 MAX_NAME = 22
 """Characters of such a name."""
+ALIKE = 1e-6
+"""Features that differ by less than this share of the largest differ by the rounding of float32 alone. t-SNE divides by
+their spread, and its tree of places that aren't numbers ends the process."""
 
 
 @dataclass(frozen=True)
@@ -274,8 +277,9 @@ def heat_map(
     columns: Sequence[str],
     row_word: str,
     column_word: str,
+    unit: str,
 ) -> HeatMap:
-    """A table of counts (rows, columns) as shades: each row's darkness is shared out over its columns."""
+    """A table of counts (rows, columns) of a unit, such as clips, as shades: each row's add up to one darkness."""
     height, width = counts.shape
     cell = max(6, min(26, 640 // max(height, width)))
     shown_rows = _named(rows, cell) if height <= MAX_NAMED else []
@@ -289,6 +293,7 @@ def heat_map(
         "rows": [f"{row_word} {name}" for name in rows],
         "columns": [f"{column_word} {name}" for name in columns],
         "counts": counts.astype(int).tolist(),
+        "unit": unit,
     }
     return HeatMap(
         title, height, width, row_word, column_word, cell, left, top,
@@ -383,30 +388,41 @@ def filter_sheet(title: str, note: str, tiles: np.ndarray, columns: int, scale: 
 
 
 def flat_map(features: np.ndarray, limit: int = 5000, seed: int = 0) -> tuple[np.ndarray, str]:
-    """Points (N, 2) in 0..1000 and the name of the method: t-SNE up to `limit` rows, PCA beyond."""
-    from sklearn.decomposition import PCA
+    """Points (N, 2) in 0..1000 and the name of the method: t-SNE up to `limit` rows, PCA beyond.
+
+    Features that differ by no more than rounding all lie in the middle; values that aren't finite count as 0.
+    """
     from threadpoolctl import threadpool_limits
 
-    x = np.nan_to_num(features.astype(np.float32))
+    x = np.nan_to_num(features.astype(np.float32), posinf=0.0, neginf=0.0)
+    size = float(np.abs(x).max(initial=0.0))
+    if size and not 1e-6 < size < 1e6:
+        x, size = x / np.float32(size), 1.0  # or their squares could vanish or overflow
     x = x - x.mean(axis=0, keepdims=True)
-    name = "PCA"
-    if not x.any():
-        return np.full((len(x), 2), 500), name
+    if float(np.abs(x).max(initial=0.0)) <= ALIKE * size:
+        return np.full((len(x), 2), 500), "PCA"
     # One thread: sums in parallel have no fixed order, and the same run should give the same page.
     with threadpool_limits(limits=1):
-        parts = min(50, *x.shape)
-        points = PCA(n_components=parts, svd_solver="full" if min(x.shape) < 400 else "randomized", random_state=seed)
-        reduced = points.fit_transform(x)
-        if 12 <= len(x) <= limit and parts >= 2:
-            from sklearn.manifold import TSNE
-
-            perplexity = min(30.0, (len(x) - 1) / 3)
-            reduced = TSNE(init="pca", perplexity=perplexity, random_state=seed, n_jobs=1).fit_transform(reduced)
-            name = "t-SNE"
+        reduced, name = _reduced(x, limit, seed)
     flat = np.zeros((len(x), 2))
-    flat[:, : min(2, parts)] = reduced[:, :2]
+    flat[:, : min(2, reduced.shape[1])] = reduced[:, :2]
     # The middle 99.8 % fill the square: one far point must not squeeze all others together.
     low, high = np.percentile(flat, 0.1, axis=0), np.percentile(flat, 99.9, axis=0)
     span = max(float((high - low).max()), 1e-9)
     placed = 500 + (flat - (low + high) / 2) / span * 940
     return np.clip(placed.round(), 0, 1000).astype(int), name
+
+
+def _reduced(x: np.ndarray, limit: int, seed: int) -> tuple[np.ndarray, str]:
+    """Centred rows that are not all alike in fewer dimensions, the first two of which are drawn, and how."""
+    from sklearn.decomposition import PCA
+
+    parts = min(50, *x.shape)
+    pca = PCA(n_components=parts, svd_solver="full" if min(x.shape) < 400 else "randomized", random_state=seed)
+    reduced = pca.fit_transform(x)
+    if not 12 <= len(x) <= limit or parts < 2:
+        return reduced, "PCA"
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(x) - 1) / 3)
+    return TSNE(init="pca", perplexity=perplexity, random_state=seed, n_jobs=1).fit_transform(reduced), "t-SNE"

@@ -269,7 +269,7 @@
       cursor.setAttribute("y", heat.top + row * heat.cell);
       cursor.classList.add("on");
       const n = heat.counts[row][column];
-      line.textContent = `${heat.rows[row]} × ${heat.columns[column]}: ${n} clip${n === 1 ? "" : "s"}, ` +
+      line.textContent = `${heat.rows[row]} × ${heat.columns[column]}: ${n} ${heat.unit}${n === 1 ? "" : "s"}, ` +
         `${Math.round((100 * n) / (totals[row] || 1))} % of the row`;
     };
     const point = (event) => {

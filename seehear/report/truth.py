@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 
 from seehear.data.truth import load_truth, match
-from seehear.metrics.clustering import clustering_scores, purity_table
+from seehear.metrics.clustering import ClusterRow, clustering_scores, prevailing_cluster, purity_table
 from seehear.report.gather import Labelling, Run
 
 
@@ -26,21 +25,24 @@ class Truth:
         """The names that occur, in order."""
         return sorted(set(self.by_video.values()))
 
-    def of(self, run: Run) -> list[str | None]:
-        """The label of each of the run's clips."""
-        return [self.by_video.get(clip.video_id) for clip in run.clips]
-
 
 @dataclass(frozen=True)
 class Scores:
-    """How one labelling compares with the truth."""
+    """How one labelling compares with the truth, as `seehear evaluate clustering` measures it.
+
+    Items are videos: a video has the cluster of most of its time.
+    """
 
     nmi: float
     accuracy: float
     purity: float
-    rows: dict[int, Any]
-    """For each cluster its row of `purity_table`."""
-    counted: int
+    """Mean over the clusters, unweighted, of the share of their commonest class."""
+    rows: dict[int, ClusterRow]
+    """For each cluster that some video has, its row of `purity_table`."""
+    classes: np.ndarray
+    """The class of each video that has both, in the order of `clusters`."""
+    clusters: np.ndarray
+    """The cluster of each of these videos."""
 
 
 def read_truth(run: Run, path: str | Path | None) -> Truth | None:
@@ -54,17 +56,21 @@ def read_truth(run: Run, path: str | Path | None) -> Truth | None:
     return Truth(found, PurePath(path).name)
 
 
-def score(labelling: Labelling, labels: list[str | None], concepts: int = 5) -> Scores | None:
-    """Compare a labelling with the truth on the clips that have both."""
-    both = [i for i, label in enumerate(labels) if label is not None and labelling.cluster[i] >= 0]
-    if not both:
+def score(run: Run, labelling: Labelling, truth: Truth, concepts: int = 5) -> Scores | None:
+    """Compare a labelling with the truth on the videos that have both; None if there are none."""
+    labelled = np.flatnonzero(labelling.cluster >= 0)
+    by_video = prevailing_cluster(
+        [run.clips[i].video_id for i in labelled],
+        [int(labelling.cluster[i]) for i in labelled],
+        [run.clips[i].end_seconds - run.clips[i].start_seconds for i in labelled],
+    )
+    videos = [video for video in by_video if video in truth.by_video]
+    if not videos:
         return None
-    true = [str(labels[i]) for i in both]
-    predicted = [int(labelling.cluster[i]) for i in both]
-    rows = {int(row.cluster): row for row in purity_table(true, predicted, concepts)}
+    true, predicted = [truth.by_video[v] for v in videos], [by_video[v] for v in videos]
     scores = clustering_scores(true, predicted)
-    pure = sum(row.purity * row.size for row in rows.values()) / max(sum(r.size for r in rows.values()), 1)
-    return Scores(float(scores.nmi), float(scores.accuracy), float(pure), rows, len(both))
+    rows = {int(row.cluster): row for row in purity_table(true, predicted, concepts)}
+    return Scores(scores.nmi, scores.accuracy, scores.mean_max_purity, rows, np.asarray(true), np.asarray(predicted))
 
 
 def agreement(first: Labelling, second: Labelling) -> float | None:

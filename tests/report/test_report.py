@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ def test_page_of_a_whole_run(make_run: Callable[..., Path]) -> None:
     assert [a["id"] for a in page.all("section")] == [
         "clusters", "relations", "map", "training", "health", "files", "settings"
     ]  # fmt: skip
-    assert "healthy" in page.text
+    assert "too short to judge: 10 steps of training" in page.text
     assert len(page.all("article", class_="card")) == 9
     places = page.all("button", class_="thumb")
     assert {len(page.all("video")), len(places)} == {len(places)}
@@ -303,7 +304,7 @@ def test_run_without_labels_shows_curves(make_run: Callable[..., Path]) -> None:
 
 
 def test_run_of_a_method_without_clusters(make_run: Callable[..., Path]) -> None:
-    lines = [{"kind": "step", "step": i, "loss": 3.0 - i / 10, "learning_rate": 0.1} for i in range(9)]
+    lines = [{"kind": "step", "step": i, "loss": 3.0 - i / 100, "learning_rate": 0.1} for i in range(120)]
     page, _ = report(make_run(labels=False, lines=[*lines, {"kind": "end", "seconds": 1.0}]))
     assert [a["id"] for a in page.all("section")] == ["map", "training", "files", "settings"]
     assert "cluster_" not in page.text and "healthy" in page.text
@@ -394,6 +395,74 @@ def test_truth_gives_purities_and_concepts(make_run: Callable[..., Path], tmp_pa
     assert next(o["value"] for o in page.all("option")) == "purity"
 
 
+def test_the_page_scores_clusters_as_the_command_does(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Mean purity is unweighted over clusters, and a video with several clips counts once, for most of its time."""
+    from seehear.metrics.clustering import clustering_scores
+    from seehear.report.gather import Clip
+    from seehear.report.truth import Truth, score
+
+    run = gather(make_run())
+    table = [("a", 0, 9, 0), ("a", 9, 12, 1), ("a", 12, 15, 1), ("b", 0, 2, 0), ("c", 0, 2, 0), ("d", 0, 2, 1)]
+    run.clips = [Clip(video, start, end) for video, start, end, _ in table]
+    clusters = np.array([cluster for *_, cluster in table])
+    labelling = replace(run.labellings["video"], cluster=clusters)
+    truth = Truth({"a": "x", "b": "x", "c": "y", "d": "y"}, "here")
+    found = score(run, labelling, truth)
+    assert found is not None
+    same = clustering_scores(["x", "x", "y", "y"], [0, 0, 0, 1])
+    assert (found.nmi, found.accuracy, found.purity) == (same.nmi, same.accuracy, same.mean_max_purity)
+    assert found.purity == pytest.approx((2 / 3 + 1) / 2)  # weighted by size it would be 3/4, by clips 5/6
+    assert [found.rows[c].size for c in (0, 1)] == [3, 1]
+
+
+def test_the_page_of_a_run_has_the_scores_of_the_command(finished_run: Path, collection: Path, tmp_path: Path) -> None:
+    from seehear.transfer.clustering import score_clusters
+
+    page = Page(build_report(finished_run, truth=collection, out=tmp_path / "page.html").read_text(encoding="utf-8"))
+    for name, scores in score_clusters(finished_run, collection)["scores"].items():
+        named = "joint" if name == "both" else name
+        told = f"{named} clusters reach NMI {scores['nmi']:.2f} and mean purity {scores['mean_max_purity']:.2f}"
+        assert told in page.text
+    assert "unweighted, as in seehear evaluate clustering" in page.text
+
+
+def shrink(run: Path, clips: int, clusters: int, alike: bool) -> None:
+    """Leave so many clips and clusters of a run, with features that differ by rounding alone if they are `alike`."""
+    labels = pq.read_table(run / "labels.parquet").slice(0, clips)
+    for name in ("video", "audio", "both"):
+        column = labels.column_names.index(f"cluster_{name}")
+        labels = labels.set_column(
+            column, f"cluster_{name}", pa.array([i % clusters for i in range(clips)], pa.int32())
+        )
+    pq.write_table(labels, run / "labels.parquet")
+    features = pq.read_table(run / "features.parquet").slice(0, clips)
+    if alike:
+        rounding = 1 + 1e-7 * (np.arange(clips * 6) // 6 % 2)
+        flat = pa.array((1.9e12 * rounding).astype(np.float32))
+        for name in ("video", "audio"):
+            column = features.column_names.index(name)
+            features = features.set_column(column, name, pa.FixedSizeListArray.from_arrays(flat, 6))
+    pq.write_table(features, run / "features.parquet")
+
+
+@pytest.mark.parametrize(
+    ("clips", "clusters", "alike"), [(1, 1, False), (2, 2, False), (2, 1, True), (13, 1, False), (13, 3, True)]
+)
+def test_degenerate_collections_give_a_page(
+    make_run: Callable[..., Path], tmp_path: Path, clips: int, clusters: int, alike: bool
+) -> None:
+    run = make_run()
+    shrink(run, clips, clusters, alike)
+    truth = tmp_path / "truth.csv"
+    truth.write_text("video_id,label\n" + "".join(f"id{i},same\n" for i in range(clips)))
+    page, _ = report(run, truth=truth, exemplars=1)
+    assert len(page.all("article", class_="card")) == 3 * clusters
+    assert {"clusters", "relations"} <= {a["id"] for a in page.all("section")}
+    assert ({"map"} <= {a["id"] for a in page.all("section")}) == (clips >= 3)
+    if alike and clips >= 3:
+        assert set(page.json("data")["maps"]["video"]["x"]) == {500}
+
+
 def test_stem_filters(make_run: Callable[..., Path]) -> None:
     import torch
     from safetensors.torch import save_file
@@ -450,6 +519,30 @@ def test_flat_map_is_the_same_each_time_and_takes_what_comes() -> None:
     assert figures.flat_map(x, limit=10)[1] == "PCA"
     assert (figures.flat_map(np.zeros((20, 4)))[0] == 500).all()
     assert figures.flat_map(np.ones((5, 1)))[0].shape == (5, 2)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e12, 3e38])
+def test_features_that_are_all_alike_lie_in_the_middle(size: float) -> None:
+    """t-SNE would be given places that are not numbers, and end the process."""
+    rounding = 1 + 1e-7 * np.random.default_rng(0).integers(0, 2, (14, 32))
+    points, _ = figures.flat_map((size * rounding).astype(np.float32))
+    assert (points == 500).all()
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e12, 3e37])
+def test_features_of_any_size_are_mapped_as_those_of_moderate_size_are(size: float) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    points, name = figures.flat_map(x * np.float32(size))
+    assert name == "t-SNE" and points.min() >= 0 and points.max() <= 1000
+    assert len(np.unique(points, axis=0)) > 30
+
+
+def test_few_different_features_and_values_that_are_no_numbers_are_mapped() -> None:
+    two = np.repeat(np.eye(2, 6, dtype=np.float32), 7, axis=0)
+    points, _ = figures.flat_map(two)
+    assert np.isfinite(points).all() and (points[0] != points[-1]).any()
+    two[3], two[4, 0] = np.nan, np.inf
+    assert np.isfinite(figures.flat_map(two)[0]).all()
 
 
 def test_the_function_of_the_same_name_can_be_called_after_the_package_was_imported(finished_run, tmp_path):

@@ -72,7 +72,8 @@ def test_confusions_are_drawn_with_their_counts_and_the_least_found_class_comes_
     page = section(run)
     (heat,) = [json.loads(a["data-heat"]) for a in page.all("svg") if "data-heat" in a]
     assert heat["counts"] == [[3, 0, 0, 0], [2, 1, 0, 0], [2, 0, 1, 0], [2, 0, 0, 1]]
-    assert (heat["rows"][1], heat["columns"][0]) == ("audio class b", "answer a")
+    assert heat["unit"] == "video"
+    assert (heat["rows"][1], heat["columns"][0]) == ("audio class b", "prediction a")
     rows = "".join(page.text.partition("F1")[2].split())
     assert rows.startswith("b333.3100.050.0")  # 3 videos, recall 1/3, precision 1, F1 1/2
     assert rows.endswith("a3100.033.350.0")

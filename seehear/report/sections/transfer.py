@@ -1,4 +1,4 @@
-"""Transfer: saved evaluations with their intervals, which classes are taken for which, single classes."""
+"""Transfer: saved evaluations with their intervals, confusion matrices, and scores of each class."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
     for modality, matrix in evaluation.record.get("confusion", {}).items():
         names, counts = matrix["classes"], np.asarray(matrix["counts"])
         if counts.size and len(names) <= LARGEST_CONFUSION:
-            # A class that only answers name has no row.
+            # A class that is only predicted has no row.
             rows = [i for i in range(len(names)) if counts[i].any()]
-            heading = f"{modality}: classes × answers"
+            shown_names = [names[i] for i in rows], names
+            heading = f"{modality}: confusion matrix, classes × predictions"
             heats.append(
-                figures.heat_map(heading, counts[rows], [names[i] for i in rows], names, f"{modality} class", "answer")
+                figures.heat_map(heading, counts[rows], *shown_names, f"{modality} class", "prediction", "video")
             )
         of_classes = evaluation.record["per_class"][modality]
         classes.append((modality, sorted(of_classes, key=lambda row: (row["recall"], str(row["class"])))))
