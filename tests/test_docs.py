@@ -43,6 +43,7 @@ NAV = [
     "index", "quickstart", "concepts", "methods", "gdt", "selavi", "commands", "transfer", "finetune",
     "localization", "cluster", "weights", "search-hypotheses", "data", "formats", "settings", "python", "multi-gpu",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
+    "adding-a-page-section",
     "troubleshooting", "architecture", "results",
 ]  # fmt: skip
 
@@ -391,6 +392,42 @@ def test_the_data_set_shown_can_be_added(collection, tmp_path, monkeypatch):
     opened = datasets.open_data(f"pairs:{tmp_path}")
     assert [row["split"] for row in opened.rows] == ["train"] * 3 + ["test"]
     assert (opened.missing, opened.missing_paths) == ({"split": {"train": 0, "test": 1}}, ("gone",))
+
+
+def test_the_page_section_shown_can_be_added(finished_run, tmp_path, monkeypatch):
+    """The example of adding-a-page-section.md stands on a run's page once its files lie where it says."""
+    import jinja2
+
+    from seehear.report import page, sections
+    from seehear.report.content import Content
+    from seehear.report.gather import Run, gather
+    from seehear.report.templates import environment
+    from tests.report.test_report import Page
+
+    text = (DOCS / "adding-a-page-section.md").read_text()
+    (source,), (template,) = blocks(text, "python"), blocks(text, "html")
+    module, shown_at = re.findall(r"^`(seehear/report/sections/\w+\.\w+)`:$", text, re.MULTILINE)
+    space: dict[str, Any] = {"__name__": "the_example"}
+    exec(compile(source, module, "exec"), space)
+    added = space["SECTION"]
+    assert [Path(module).name, Path(shown_at).name] == [f"{added.key}.py", f"{added.key}.html"]
+    loader = jinja2.ChoiceLoader([environment().loader, jinja2.DictLoader({Path(shown_at).name: template})])
+    monkeypatch.setattr(environment(), "loader", loader)
+
+    # Between the sections that the line of step 3 names.
+    (before, own, after) = re.findall(r"(\w+)\.SECTION", text.partition("SECTIONS = (")[2].partition("\n")[0])
+    keys = [section.key for section in sections.SECTIONS]
+    assert own == added.key and keys.index(after) == keys.index(before) + 1
+    place = keys.index(after)
+    listed = (*sections.SECTIONS[:place], added, *sections.SECTIONS[place:])
+    run = gather(finished_run)
+    made = Page(page.render(Content(run), listed))
+    there = [a["id"] for a in made.all("section")]
+    assert there[there.index(own) - 1 : there.index(own) + 2] == [before, own, after]
+    assert {"href": f"#{own}"} in made.all("a")
+    assert "The videos that were used last" in made.text and "The shortest (10 videos)" in made.text
+    assert any(a["aria-label"].startswith("Length of the videos") for a in made.all("svg") if "data-chart" in a)
+    assert added.gather(Content(Run(tmp_path))) is None
 
 
 def test_the_rows_of_gdt_stand_there_as_the_code_has_them():
