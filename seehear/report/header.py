@@ -52,12 +52,12 @@ def _sentences(content: Content) -> list[str]:
     kinds = {name: len(labelling.clusters()) for name, labelling in labellings.items()}
     told = []
     if "video" in kinds and "audio" in kinds:
-        told.append(f"It sorted them by sight into {kinds['video']} clusters and by sound into {kinds['audio']}.")
+        told.append(f"It grouped them into {kinds['video']} clusters by picture and {kinds['audio']} by sound.")
         shared = agreement(labellings["video"], labellings["audio"])
         if shared is not None:
             told.append(f"The two clusterings agree to {shared:.2f} (NMI: 0 is chance, 1 the same).")
     elif kinds:
-        told.append("It sorted them into " + ", ".join(f"{k} {n} clusters" for n, k in kinds.items()) + ".")
+        told.append("It grouped them into " + ", ".join(f"{k} {n} clusters" for n, k in kinds.items()) + ".")
     if content.truth is not None and content.scores:
         scores = ", ".join(
             f"{'joint' if n == 'both' else n} clusters reach NMI {s.nmi:.2f} and mean purity {s.purity:.2f}"

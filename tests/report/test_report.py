@@ -337,8 +337,8 @@ def test_a_contrastive_run_shows_its_pairs_over_epochs(make_run: Callable[..., P
         "clusters", "relations", "hypotheses", "retrieval", "training", "files", "settings"
     ]  # fmt: skip
     charts = {a["aria-label"].split(".")[0]: json.loads(a["data-chart"]) for a in page.all("svg") if "data-chart" in a}
-    assert {"Loss by pair of modalities", "Found first", "Alignment", "Uniformity", "Learning rate"} == set(charts)
-    for title in ("Loss by pair of modalities", "Found first", "Alignment"):
+    assert {"Loss by pair of modalities", "Top-1 accuracy", "Alignment", "Uniformity", "Learning rate"} == set(charts)
+    for title in ("Loss by pair of modalities", "Top-1 accuracy", "Alignment"):
         chart = charts[title]
         names = [f"{pair}{held}" for held in ("", ", held out") for pair in ("audio → video", "video → audio")]
         assert [s["name"] for s in chart["series"]] == names and chart["x_label"] == "epoch"

@@ -32,7 +32,7 @@ def _over_clusterings(rounds: Sequence[Mapping[str, Any]]) -> list[Chart]:
             "Agreement between heads",
             [series(rounds, "nmi_between_heads", "mean NMI", "tone-0", x="clustering")],
             "clustering",
-            "mean over pairs: at 1 they all say the same",
+            "mean over pairs: at 1 all heads give the same clusters",
             from_zero=True,
             top=1.0,
             whole_x=True,

@@ -1,4 +1,4 @@
-"""Across modalities: how often a held-out clip's sound finds its frames and the other way."""
+"""Cross-modal retrieval: how often a held-out clip's sound finds its frames and the other way."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ def gather(content: Content) -> dict[str, Any] | None:
     return {"rows": [(arrows(pair), number(last.get(f"validation_accuracy/{pair}"))) for pair in pairs]}
 
 
-SECTION = Section("retrieval", "Across modalities", gather)
+SECTION = Section("retrieval", "Cross-modal retrieval", gather)

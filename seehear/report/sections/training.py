@@ -12,7 +12,7 @@ from seehear.report.section import Section
 
 _CONTRASTS = (
     ("loss", "Loss by pair of modalities", "dashed: on videos not trained on; its batches may be smaller", False, None),
-    ("accuracy", "Found first", "how often the closest answer of a batch is a right one", True, 1.0),
+    ("accuracy", "Top-1 accuracy", "how often the nearest candidate in a batch is a correct one", True, 1.0),
     ("alignment", "Alignment", "mean squared distance of what should agree: 0 is the same point", True, None),
     ("uniformity", "Uniformity", "lower is more evenly spread; 0 is a collapse to one point", False, None),
 )
