@@ -130,7 +130,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(arguments, option, ending, pl
 
 
 def test_a_full_disk_ends_a_pretraining_as_one_that_can_be_resumed(places, capsys, tmp_path, monkeypatch):
-    import seehear.tasks.pretrain as module
+    import seehear.pretraining.run as module
 
     def full(*_):
         raise DestinationError(str(tmp_path / "run" / "statistics.json"), errno.ENOSPC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import os
 import re
@@ -126,3 +127,20 @@ def test_imports_point_one_way(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert read_configuration()["contracts_options"]
     assert lint_imports(no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+MODULES = sorted((ROOT / "seehear").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_and_functions_can_be_read_in_one_sitting(path):
+    """No module over 600 lines; no function over 60, docstring apart, unless that gives the reason ("Long because")."""
+    source = path.read_text()
+    assert source.count("\n") <= 600
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            doc = ast.get_docstring(node) or ""
+            lines = node.end_lineno - node.lineno + 1
+            if doc:
+                lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+            assert lines <= 60 or "Long because" in doc, f"{node.name} has {lines} lines"

@@ -226,7 +226,8 @@ def beginning(folders: Sequence[RunFolder]) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         for folder in folders:
-            folder.path.mkdir(parents=True, exist_ok=True)
+            with writing(folder.path):
+                folder.path.mkdir(parents=True, exist_ok=True)
             held.enter_context(folder.lock())
         check_new(folders)
         # While any is being removed, one at least must stand without its manifest.
@@ -241,7 +242,8 @@ def beginning(folders: Sequence[RunFolder]) -> Iterator[None]:
 
 def check_new(folders: Sequence[RunFolder]) -> None:
     """`RunFolder.check_new` for runs that are begun together: where one was not begun, none of them was."""
-    together = all(folder.only_begun for folder in folders) and not all(folder.begun for folder in folders)
+    with writing(folders[0].path):
+        together = all(folder.only_begun for folder in folders) and not all(folder.begun for folder in folders)
     for folder in () if together else folders:
         folder.check_new()
 

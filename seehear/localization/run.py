@@ -6,6 +6,7 @@ the test subset are read when all detections are there, and only to score them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -69,8 +70,11 @@ def localize(
     model = _model_for(run, modality)
     check_new_folder(Path(out))
     files = find_videos(_folder_of(data) if videos is None else videos, [n for part in parts.values() for n in part])
-    # Beside the new folder, which appears whole: a call that was stopped goes on where it stood.
-    kept = Path(out).with_name(f".{Path(out).name}.training")
+    # Among the run's features: a call that was stopped goes on where it stood.
+    cache = _features_folder(run)
+    kept = (
+        None if cache is None else cache / f"localizer-{hashlib.sha256(os.path.abspath(out).encode()).hexdigest()[:16]}"
+    )
     with Progress(quiet=None) as progress:
         manifest = _manifest(files, model, progress)
         extracted = {
@@ -102,7 +106,8 @@ def localize(
     }
     known = {} if test is None else annotations.segments(test)
     result = _kept(Path(out), model, localizers, extracted, {n: known[n] for n in asked}, baselines, result)
-    shutil.rmtree(kept, ignore_errors=True)
+    if kept is not None:
+        shutil.rmtree(kept, ignore_errors=True)
     return result
 
 
@@ -112,7 +117,7 @@ def _learn(
     truth: Mapping[str, Sequence[Segment]],
     settings: LocalizerSettings,
     device: str,
-    keep: Path,
+    keep: Path | None,
     progress: Progress,
 ) -> dict[str, Localizer]:
     """A localiser on the features of each model, those of the videos `names`."""
@@ -120,7 +125,7 @@ def _learn(
     for name, grid in extracted.items():
         title = "learn" if name == "trained" else "learn from untrained features"
         localizers[name] = fit_localizer(
-            {n: grid.snippets[n] for n in names}, truth, settings, device=device, keep=keep / name,
+            {n: grid.snippets[n] for n in names}, truth, settings, device=device, keep=None if keep is None else keep / name,
             progress=progress.shown(title, "epochs"),
         )  # fmt: skip
     return localizers
@@ -262,6 +267,11 @@ class Grid:
     failures: list[dict[str, Any]]
 
 
+def _features_folder(run: str | Path) -> Path | None:
+    """Where a run keeps features; a bare model has no such place."""
+    return Path(run) / "features" if RunFolder(Path(run)).config.exists() else None
+
+
 def grid_features(
     model: Model,
     manifest: Manifest,
@@ -277,7 +287,7 @@ def grid_features(
     `features/`, as those of the other protocols are.
     """
     sampling = Sampling(clips=1, max_span_seconds=settings.stride_seconds, centred=True)
-    cache = Path(run) / "features" if run is not None and RunFolder(Path(run)).config.exists() else None
+    cache = None if run is None else _features_folder(run)
     extracted = clip_features(
         model, manifest, sampling, cache=cache, device=device, progress=progress.shown("embed", "clips")
     )  # fmt: skip

@@ -34,7 +34,7 @@ from seehear.engine.trainer import Trainer
 from seehear.errors import DataError, DivergedError, RunError, TrainingError, UsageError
 from seehear.features.bank import FeatureBank, gather_bank
 from seehear.features.model import Model, bank_table
-from seehear.files import write_atomic, write_table
+from seehear.files import write_atomic, write_table, writing
 from seehear.media.timeline import covers
 from seehear.methods.finetune import Finetune
 from seehear.modalities import streams_of
@@ -158,12 +158,13 @@ def _sitting(quiet: bool | None) -> Any:
 
 def _finished_already(folders: Sequence[RunFolder], columns: Sequence[str], config: Config) -> bool:
     """Whether this very finetuning has come to its end here, and was killed before it told its result."""
-    return all(
-        folder.result.exists()
-        and folder.config.exists()
-        and folder.load_config() == replace(config, finetune=replace(config.finetune, split=column))
-        for folder, column in zip(folders, columns, strict=True)
-    )
+    with writing(folders[0].path):  # a name that cannot be looked at cannot be written either
+        return all(
+            folder.result.exists()
+            and folder.config.exists()
+            and folder.load_config() == replace(config, finetune=replace(config.finetune, split=column))
+            for folder, column in zip(folders, columns, strict=True)
+        )
 
 
 def _begin(

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import seehear
-from seehear.data import annotations as annotations_module
 from seehear.data.clips import Video, centred_requests, make_ref
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
+from seehear.localization import annotations as annotations_module
 from seehear.localization import run as task
 from seehear.localization.annotations import Segment
 from seehear.localization.localizer import (
