@@ -463,6 +463,21 @@ def test_degenerate_collections_give_a_page(
         assert set(page.json("data")["maps"]["video"]["x"]) == {500}
 
 
+def test_black_videos_with_one_tone_give_a_page(tmp_path: Path) -> None:
+    """They ended the process: an encoder gives nearly the same features for all of them."""
+    import seehear
+    from tests.conftest import TINY_SETTINGS
+    from tests.corpus import flash_frames, make_video
+
+    for i in range(14):  # a frame longer each, or they would be one video
+        make_video(tmp_path / f"{i}.mp4", seconds=2.5 + i / 15, frames=flash_frames((64, 48), [], 15))
+    settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1"]
+    seehear.pretrain(tmp_path, tmp_path / "run", method="xdc", settings=settings, quiet=True)
+    page, _ = report(tmp_path / "run", exemplars=1)
+    assert len(page.all("canvas")) == 2 and set(page.json("data")["maps"]) == {"video", "audio"}
+    assert "healthy" not in page.text
+
+
 def test_stem_filters(make_run: Callable[..., Path]) -> None:
     import torch
     from safetensors.torch import save_file
