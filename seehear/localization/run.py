@@ -125,8 +125,8 @@ def _learn(
     for name, grid in extracted.items():
         title = "learn" if name == "trained" else "learn from untrained features"
         localizers[name] = fit_localizer(
-            {n: grid.snippets[n] for n in names}, truth, settings, device=device, keep=None if keep is None else keep / name,
-            progress=progress.shown(title, "epochs"),
+            {n: grid.snippets[n] for n in names}, truth, settings, device=device,
+            keep=None if keep is None else keep / name, progress=progress.shown(title, "epochs"),
         )  # fmt: skip
     return localizers
 
