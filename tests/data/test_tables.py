@@ -3,13 +3,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from seehear.data.annotations import read_annotations
-from seehear.tasks.clustering import load_truth
 
 from seehear.data.datasets import open_data
 from seehear.data.scanning import scan
 from seehear.data.tables import read_table, separator_of
+from seehear.data.truth import load_truth
 from seehear.errors import DataError
+from seehear.localization.annotations import read_annotations
 
 ROWS = [["path", "label", "split"], ["ä, 1.mp4", "Hündchen; müde", "train"], ["b.mp4", "Katze", "test"]]
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
