@@ -319,6 +319,8 @@ class DataConfig:
     """Keep the rows of the manifest where column=value, e.g. split=train."""
     label_column: str = "label"
     """Column with the classes, for `--method supervised` alone."""
+    audio_track: int | None = None
+    """Sound track of every file, counted from 0; by default the default one, unless it is silent and another is not."""
     validation_share: float = 0.05
     """Share of the videos held out to measure the pseudo-label validation loss."""
     workers: int | None = None
@@ -405,6 +407,8 @@ class Config:
             )
 
     def _check_schedules(self) -> None:
+        if self.data.audio_track is not None and self.data.audio_track < 0:
+            raise UsageError("data.audio_track is counted from 0")
         if not 0 <= self.data.validation_share < 1:
             raise UsageError("data.validation_share must be at least 0 and below 1")
         schedules = {"optim": self.optim, "last_round": self.last_round}

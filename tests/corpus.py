@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 VIDEO_CODECS = {"h264": "libx264", "mpeg4": "mpeg4", "vp9": "libvpx-vp9", "mjpeg": "mjpeg"}
 RATE_CLOCKED = {"mpeg4", "mpeg1video", "mpeg2video", "dvvideo", "msmpeg4", "wmv2", "rv20"}
@@ -96,6 +97,8 @@ def make_video(
     options: dict[str, str] | None = None,
     video_options: dict[str, str] | None = None,
     audio_options: dict[str, str] | None = None,
+    more_tracks: Sequence[np.ndarray] = (),
+    default_track: int | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write one video.
@@ -104,7 +107,8 @@ def make_video(
     `frame_times` makes the rate variable; `wave` is float32 of shape (channels, samples), by default a
     440 Hz tone; the offsets (>= 0) put the start of a stream later on the container's timeline;
     `rotation` is the display rotation in degrees counter-clockwise; `options` are the container's,
-    `video_options` and `audio_options` the encoders', `metadata` the file's.
+    `video_options` and `audio_options` the encoders', `metadata` the file's. `more_tracks` are further sound
+    tracks like `wave`, and `default_track` is the number of the only one that is marked as default.
     """
     path = Path(path)
     rate_fraction = Fraction(fps).limit_denominator(1001)
@@ -122,7 +126,7 @@ def make_video(
     with av.open(str(path), "w", format=container, options=options or {}) as out:
         out.metadata.update(metadata or {})
         packets = []
-        video = audio = None
+        video, audios = None, []
         if has_video:
             encoder = VIDEO_CODECS.get(codec, codec)
             video = out.add_stream(encoder, rate=rate_fraction)
@@ -147,13 +151,16 @@ def make_video(
             video.options |= video_options or {}
             if rotation:
                 video.set_display_rotation(rotation)
-        if has_audio:
+        for number, track in enumerate([wave, *more_tracks] if has_audio else []):
             audio = out.add_stream(name, rate=rate)
-            audio.codec_context.layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[wave.shape[0]]
+            audio.codec_context.layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[track.shape[0]]
             audio.codec_context.thread_count = 1
             if name == "aac":
                 audio.options = {"aac_coder": "fast"}
             audio.options |= audio_options or {}
+            if default_track is not None:
+                audio.disposition = Disposition.default if number == default_track else Disposition(0)
+            audios.append((audio, track))
         if video is not None:
             for index, time in enumerate(frame_times):
                 picture = make(index, time) if callable(make) else make[index]
@@ -162,8 +169,8 @@ def make_video(
                 frame.pts = round((time + video_offset) / base)
                 packets += video.encode(frame)
             packets += video.encode(None)
-        if audio is not None:
-            packets += _encode_audio(audio, wave, rate, audio_offset)
+        for audio, track in audios:
+            packets += _encode_audio(audio, track, rate, audio_offset)
         for packet in sorted(packets, key=lambda p: float((p.dts or 0) * p.time_base)):
             out.mux(packet)
     return path

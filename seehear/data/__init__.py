@@ -31,6 +31,7 @@ def scan(
     out: OutFile = None,
     modality: Modality = "both",
     min_seconds: float = 2.0,
+    audio_track: int | None = None,
     workers: Workers = None,
     strict: bool = False,
 ) -> Manifest:
@@ -40,6 +41,8 @@ def scan(
         out: Write the manifest to this Parquet file; a second scan into it probes only what changed.
         modality: Streams without which a file is of no use.
         min_seconds: Videos shorter than this are rejected; the recipes' clips have two seconds of sound.
+        audio_track: Number of the sound track to take of every file, from 0; by default the one marked as default, or
+            the first, unless it is silent and another is not.
         strict: Fail if a single file cannot be used.
 
     Raises:
@@ -54,5 +57,5 @@ def scan(
     with Progress(quiet=None) as progress:
         return look(
             videos, out=out, need=STREAMS_OF[modality], min_seconds=min_seconds, workers=workers, strict=strict,
-            progress=progress.shown("scan", "files"),
+            audio_track=audio_track, progress=progress.shown("scan", "files"),
         )  # fmt: skip

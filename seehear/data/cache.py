@@ -68,9 +68,11 @@ class MediaCache:
     def key(self, video: Video, clip: ClipConfig, modalities: tuple[str, ...]) -> str:
         """Name of a video's entry."""
         span = self.window(video, clip, modalities)
-        settings = (
+        settings: tuple[object, ...] = (
             _VERSION, video.fingerprint, span, clip.frame_rate_hz, clip.short_side_px, clip.sample_rate_hz, modalities
         )  # fmt: skip
+        if video.audio_track and "audio" in modalities:  # so that entries of first tracks keep their names
+            settings += (("audio_track", video.audio_track),)
         return hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
 
     def entry_bytes(self, video: Video, clip: ClipConfig, modalities: tuple[str, ...]) -> int:

@@ -36,6 +36,8 @@ class Video:
     height: int
     clock_jumps: bool = False
     """Whether the clock of the file does (`seehear.media.clock`)."""
+    audio_track: int = 0
+    """The number of its sound track, from 0."""
     size_bytes: int | None = None
     """Size and time of the last change when it was scanned, by which it is known again; None where not noted."""
     modified_ns: int | None = None
@@ -64,6 +66,7 @@ class Video:
             width=row["width"] or 0,
             height=row["height"] or 0,
             clock_jumps=bool(row.get("clock_jumps")),
+            audio_track=row.get("audio_track") or 0,  # manifests of older versions know of the first one alone
             size_bytes=row.get("size_bytes"),
             modified_ns=row.get("modified_ns"),
         )

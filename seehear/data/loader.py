@@ -138,7 +138,7 @@ class ClipLoader:
     def _decode_arguments(self, video: Video, windows: list[Window] | list[list[Window]]) -> tuple[Any, ...]:
         clip = self.config.clip
         decoder = self.config.data.decoder
-        settings = clip.short_side_px, clip.sample_rate_hz, decoder, video.clock_jumps
+        settings = clip.short_side_px, clip.sample_rate_hz, decoder, video.clock_jumps, video.audio_track
         return video.path, video.identity, windows, *settings
 
     def clips(
@@ -348,12 +348,13 @@ def _decode(
     sample_rate_hz: int,
     decoder: Backend,
     clock_jumps: bool,
+    audio_track: int,
 ) -> list[Decoded]:
     """What a worker runs. `MediaError` with reason `changed` if the file is not the one that was scanned."""
     with unchanged(path, identity):
         return decode(
             path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder,
-            clock_jumps=clock_jumps,
+            clock_jumps=clock_jumps, audio_track=audio_track,
         )  # fmt: skip
 
 
@@ -365,9 +366,10 @@ def _decode_clips(
     sample_rate_hz: int,
     decoder: Backend,
     clock_jumps: bool,
+    audio_track: int,
 ) -> list[list[Decoded] | MediaError]:
     """The windows of several clips of one file, in one opening; if that fails, each clip by itself."""
-    settings = short_side_px, sample_rate_hz, decoder, clock_jumps
+    settings = short_side_px, sample_rate_hz, decoder, clock_jumps, audio_track
     try:
         decoded = iter(_decode(path, identity, [window for windows in clips for window in windows], *settings))
         return [[next(decoded) for _ in windows] for windows in clips]

@@ -61,6 +61,7 @@ _PROBED: dict[str, pa.DataType] = {
     "height": pa.int32(),
     "rotation_degrees": pa.int32(),
     "video_codec": pa.string(),
+    "audio_track": pa.int32(),
     "audio_start_seconds": pa.float64(),
     "audio_duration_seconds": pa.float64(),
     "sample_rate_hz": pa.int32(),
@@ -78,7 +79,7 @@ COLUMNS: dict[str, pa.DataType] = {
 } | _PROBED
 """The columns of every manifest, in order; the columns of the source table follow them, as strings."""
 
-_LATER = ("clock_jumps",)
+_LATER = ("clock_jumps", "audio_track")
 """Columns that manifests of older versions do not have: there they are empty."""
 
 _METADATA_KEY = b"seehear.manifest"
@@ -166,9 +167,13 @@ class Manifest:
 
     def fingerprint(self) -> str:
         """Names the usable content: equal for equal files under equal ids, whatever their order or place."""
-        rows = self.table.filter(self.table.column("usable")).select(["video_id", "fingerprint"])
+        rows = self.table.filter(self.table.column("usable")).select(["video_id", "fingerprint", "audio_track"])
         digest = hashlib.blake2b(digest_size=16)
-        for entry in sorted(f"{row['video_id']}\0{row['fingerprint']}\n" for row in rows.to_pylist()):
+        entries = []
+        for row in rows.to_pylist():
+            track = f"\0{row['audio_track']}" if row["audio_track"] else ""
+            entries.append(f"{row['video_id']}\0{row['fingerprint']}{track}\n")
+        for entry in sorted(entries):
             digest.update(entry.encode())
         return digest.hexdigest()
 
@@ -201,6 +206,9 @@ class Manifest:
         if facts["ignored"]:
             parts = ", ".join(f"{count} {suffix}" for suffix, count in facts["ignored"].items())
             lines.append(f"  ignored as no media, by extension: {parts}")
+        others = sum(bool(row["audio_track"]) for row in self.usable_rows())
+        if others:
+            lines.append(f"  {others:6d} usable by another sound track than their first (column audio_track)")
         lines += [f"  could not read the folder {folder}" for folder in facts["unreadable_folders"]]
         lines += [f"  {note}" for note in self.info.get("notes", [])]
         return "\n".join(lines)

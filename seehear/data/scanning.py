@@ -14,7 +14,7 @@ from seehear.data.sources import Candidate, FileList, Found, find, storable
 from seehear.errors import DataError, UsageError
 from seehear.files import check_destination
 from seehear.media.pool import WorkerPool, available_cores
-from seehear.media.probe import ProbeResult, probe
+from seehear.media.probe import PROBE_VERSION, ProbeResult, probe
 
 _TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable", "changed"}  # worth another look at each scan
 
@@ -32,6 +32,7 @@ def scan(
     silence_dbfs: float = -60.0,
     timeout_seconds: float = 120.0,
     keep_duplicates: bool = False,
+    audio_track: int | None = None,
 ) -> Manifest:
     """Look at every media file of a source and say of each whether it can be used.
 
@@ -45,15 +46,13 @@ def scan(
     progress: called with (done, total) as files are looked at
     strict: raise `DataError` if any file is rejected
     keep_duplicates: use files of the same content all the same, as a data set's official split does
+    audio_track: the number of the sound track to take of every file, from 0; by default see `seehear.media.probe.probe`
 
     Raises `DataError` if the source cannot be read or names no media file, and `DestinationError` if `out` cannot be
     written; single files never raise, but get a row with a reason (see `REASONS`).
     """
-    wrong = set(need) - {"video", "audio"}
-    if wrong or not need:
-        raise UsageError(f"need must be of video and audio, not {sorted(need)}")
+    settings = _settings(need, min_seconds, silence_dbfs, audio_track)
     found = find(source)
-    settings = {"need": sorted(need), "min_seconds": min_seconds, "silence_dbfs": silence_dbfs}
     if out is not None:
         check_destination(out)
         if previous is None and os.path.exists(out):
@@ -71,6 +70,22 @@ def scan(
     if strict:
         _refuse_rejected(manifest)
     return manifest
+
+
+def _settings(need: Sequence[str], min_seconds: float, silence_dbfs: float, audio_track: int | None) -> dict[str, Any]:
+    """What a row depends on besides its file: rows of a scan with other settings are made anew."""
+    wrong = set(need) - {"video", "audio"}
+    if wrong or not need:
+        raise UsageError(f"need must be of video and audio, not {sorted(need)}")
+    if audio_track is not None and audio_track < 0:
+        raise UsageError(f"sound tracks are counted from 0, there is no {audio_track}")
+    return {
+        "need": sorted(need),
+        "min_seconds": min_seconds,
+        "silence_dbfs": silence_dbfs,
+        "audio_track": audio_track,
+        "probe_version": PROBE_VERSION,
+    }
 
 
 def _manifest_of(
@@ -131,7 +146,7 @@ def _probe_all(
         progress(done, len(candidates))
     if not todo:
         return
-    arguments = (tuple(settings["need"]), settings["min_seconds"], settings["silence_dbfs"])
+    arguments = (tuple(settings["need"]), settings["min_seconds"], settings["silence_dbfs"], settings["audio_track"])
     count = min(available_cores() if workers is None else workers, len(todo))
     items = ((index, (candidates[index].path, *arguments)) for index in todo)
     with WorkerPool(count, timeout_seconds=timeout_seconds) as pool:
@@ -147,11 +162,13 @@ def _probe_all(
                 progress(done, len(candidates))
 
 
-def _probe_one(path: str, need: tuple[str, ...], min_seconds: float, silence_dbfs: float) -> ProbeResult:
+def _probe_one(
+    path: str, need: tuple[str, ...], min_seconds: float, silence_dbfs: float, audio_track: int | None
+) -> ProbeResult:
     if storable(path) != path:
         why = "the file's name is not valid UTF-8, so it cannot be stored in a table: rename it"
         return ProbeResult(path, False, "unreadable", why, **_status(path))
-    return probe(path, need=need, min_seconds=min_seconds, silence_dbfs=silence_dbfs)
+    return probe(path, need=need, min_seconds=min_seconds, silence_dbfs=silence_dbfs, audio_track=audio_track)
 
 
 def _status(path: str) -> dict[str, Any]:

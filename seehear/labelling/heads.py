@@ -89,4 +89,5 @@ def _rejected(manifest: Manifest, need: Sequence[str], min_seconds: float, worke
     """The files that could not be used, looked at again for fewer streams."""
     rows = [{"path": str(row["path"])} for row in manifest.rejected_rows()]
     again = FileList(str(manifest.info["root"]), rows, str(manifest.info["source"]))
-    return scan(again, need=need, min_seconds=min_seconds, workers=workers)
+    track = manifest.info.get("audio_track")
+    return scan(again, need=need, min_seconds=min_seconds, workers=workers, audio_track=track)

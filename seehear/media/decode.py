@@ -57,6 +57,7 @@ def decode(
     max_frame_pixels: int = MAX_FRAME_PIXELS,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     clock_jumps: bool = False,
+    audio_track: int = 0,
 ) -> list[Decoded]:
     """Decode windows of one file with one open and one forward pass over both streams.
 
@@ -75,7 +76,7 @@ def decode(
     a second, it raises.
 
     `clock_jumps` says that the file's clock does, as its scan found: the file is then read from its beginning, and
-    each stretch put after the one before it.
+    each stretch put after the one before it. `audio_track` is the number of the sound track, from 0.
 
     Returns one `Decoded` for each window, in the order given.
 
@@ -85,6 +86,7 @@ def decode(
     decoded, _ = decode_and_measure(
         path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=backend,
         max_frame_pixels=max_frame_pixels, max_output_bytes=max_output_bytes, clock_jumps=clock_jumps,
+        audio_track=audio_track,
     )  # fmt: skip
     return decoded
 
@@ -99,6 +101,7 @@ def decode_and_measure(
     max_frame_pixels: int = MAX_FRAME_PIXELS,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     clock_jumps: bool = False,
+    audio_track: int = 0,
 ) -> tuple[list[Decoded], tuple[Span | None, Span | None]]:
     """`decode`, and the extents of picture and sound as far as they have become known."""
     name = os.fspath(path)
@@ -112,7 +115,7 @@ def decode_and_measure(
         def reopen() -> tuple[InputContainer, Streams]:
             opened.close()
             container = opened.enter_context(open_media(name))
-            streams = Streams.of(container, name)
+            streams = Streams.of(container, name, audio_track)
             if streams.video is not None:
                 # The header may lie about the size: the decoder enforces the limit once more.
                 streams.video.codec_context.options = {"max_pixels": str(max_frame_pixels)}

@@ -31,10 +31,14 @@ from seehear.media.timeline import (
     Span,
     Streams,
     covers,
+    sound_tracks,
     start_of,
     stated_seconds,
     truncation_tolerance,
 )
+
+PROBE_VERSION = 2
+"""Of what a look at a file finds. Rows of a manifest that another version wrote are made anew by the next scan."""
 
 WHOLE_TRACK_SECONDS = 60.0
 """The level of longer tracks is measured over evenly spaced windows of this total length."""
@@ -58,7 +62,8 @@ class ProbeResult:
     Time zero is the earliest start of the two streams as stated (see `seehear.media.timeline`), on a clock whose jumps
     (`clock_jumps` of them) are taken out (`seehear.media.clock`). A stream begins with its first frame or sample that
     decodes and ends with its last; codecs may give the first one later than is stated. `width` and `height` are
-    the stored ones, to be turned by `rotation_degrees` counter-clockwise for display.
+    the stored ones, to be turned by `rotation_degrees` counter-clockwise for display. `audio_track` is the number, from
+    0, of the sound track that all about the sound is said of.
     """
 
     path: str
@@ -79,6 +84,7 @@ class ProbeResult:
     height: int | None = None
     rotation_degrees: int | None = None
     video_codec: str | None = None
+    audio_track: int | None = None
     audio_start_seconds: float | None = None
     audio_duration_seconds: float | None = None
     sample_rate_hz: int | None = None
@@ -94,18 +100,21 @@ def probe(
     need: Iterable[str] = ("video", "audio"),
     min_seconds: float = 1.0,
     silence_dbfs: float = -60.0,
+    audio_track: int | None = None,
 ) -> ProbeResult:
     """Look at one file. Never raises for bad media: the result then is not usable and says why.
 
     need: the streams without which the file is of no use, of "video" and "audio"
     min_seconds: the needed streams must last so long, together
     silence_dbfs: a needed track whose level (RMS, dB below full scale) is lower counts as silent
+    audio_track: the number of the sound track, from 0; by default the one that is marked as default, or else the first,
+        unless it is silent, empty or too short and another one is not
     """
     name = os.path.abspath(os.fspath(path))
     found: dict[str, Any] = {}
     before = file_state(name)
     try:
-        _look(name, frozenset(need), min_seconds, silence_dbfs, found)
+        _look(name, frozenset(need), min_seconds, silence_dbfs, audio_track, found)
     except MediaError as error:
         return ProbeResult(path=name, usable=False, reason=error.reason, detail=error.detail, **found)
     except MemoryError:
@@ -121,7 +130,19 @@ def probe(
     return ProbeResult(path=name, usable=True, **found)
 
 
-def _look(name: str, need: frozenset[str], min_seconds: float, silence: float, found: dict[str, Any]) -> None:
+class _SoundFault(MediaError):
+    """One sound track is of no use; another one may be."""
+
+
+def _look(
+    name: str,
+    need: frozenset[str],
+    min_seconds: float,
+    silence: float,
+    audio_track: int | None,
+    found: dict[str, Any],
+) -> None:
+    """Fill in what is found, of the first sound track that is of use, or else of the first one."""
     try:
         status = os.stat(name)
     except (OSError, ValueError):
@@ -133,13 +154,41 @@ def _look(name: str, need: frozenset[str], min_seconds: float, silence: float, f
         found["container"] = _container_name(name, container.format.name)
         if container.format.name.startswith("mov") and _index_is_cut(name):
             raise MediaError(name, "truncated", "the file ends within its index (moov)", "copy it again")
-        streams = Streams.of(container, name)
+        count = len(container.streams.audio)
+        tracks = (sound_tracks(container) or [0]) if audio_track is None else [audio_track]
+    if "audio" in need and 0 < count <= tracks[0]:
+        raise MediaError(name, "no_audio", f"it has {count} sound tracks, and none of the number {tracks[0]} from 0")
+    faults: list[tuple[_SoundFault, dict[str, Any]]] = []
+    for track in tracks:
+        of_track: dict[str, Any] = {}
+        try:
+            _look_at_track(name, need, min_seconds, silence, track, of_track)
+        except _SoundFault as fault:
+            faults.append((fault, of_track))
+        except BaseException:
+            found |= of_track
+            raise
+        else:
+            found |= of_track
+            return
+    first, of_first = faults[0]
+    found |= of_first
+    raise first
+
+
+def _look_at_track(
+    name: str, need: frozenset[str], min_seconds: float, silence: float, track: int, found: dict[str, Any]
+) -> None:
+    with open_media(name) as container:
+        streams = Streams.of(container, name, track)
         if "video" in need and streams.video is None:
             raise MediaError(name, "no_video", "the file has no moving picture")
         if "audio" in need and streams.audio is None:
             raise MediaError(name, "no_audio", "the file has no sound")
         if streams.video is None and streams.audio is None:
             raise MediaError(name, "no_video", "the file has neither a moving picture nor sound")
+        if streams.audio is not None:
+            found["audio_track"] = track
         _describe(streams, found)
         tallies = _demux(container, streams)
         # Inside the block: a stream of a closed container points to freed memory.
@@ -309,7 +358,8 @@ def _measure_time(name: str, tallies: _Tallies, streams: Streams, found: dict[st
         base = stream.time_base
         if not tally.count or tally.end is None or tally.first is None or base is None:
             cut = tallies.trustworthy and bool(container_stated)
-            raise MediaError(name, "truncated" if cut else "decode_error", f"the {words} stream has no packets")
+            fault = _SoundFault if kind == "audio" else MediaError
+            raise fault(name, "truncated" if cut else "decode_error", f"the {words} stream has no packets")
         start = tally.start_seconds(stream)
         end = float(tally.end * base)
         if kind == "video":
@@ -372,8 +422,8 @@ def _check_length(name: str, need: frozenset[str], min_seconds: float, found: di
             continue
         start, length = found[f"{kind}_start_seconds"], found[f"{kind}_duration_seconds"]
         if not covers(length, min_seconds):
-            words = "picture" if kind == "video" else "sound"
-            raise MediaError(name, reason, f"{length:.3f} s of {words}, {min_seconds:g} s are needed")
+            words, fault = ("picture", MediaError) if kind == "video" else ("sound", _SoundFault)
+            raise fault(name, reason, f"{length:.3f} s of {words}, {min_seconds:g} s are needed")
         low, high = max(low, start), min(high, start + length)
     if not covers(high - low, min_seconds):
         raise MediaError(
@@ -404,7 +454,8 @@ def _try_decoding(name: str, need: frozenset[str], silence: float, found: dict[s
 
     def look(windows: list[Window]) -> list[Decoded]:
         decoded, spans = decode_and_measure(
-            name, windows, short_side_px=32, sample_rate_hz=rate_hz, clock_jumps=jumps
+            name, windows, short_side_px=32, sample_rate_hz=rate_hz, clock_jumps=jumps,
+            audio_track=found.get("audio_track") or 0,
         )  # fmt: skip
         _correct_ends(spans, found)
         return decoded
@@ -427,7 +478,7 @@ def _try_decoding(name: str, need: frozenset[str], silence: float, found: dict[s
         found["audio_rms_dbfs"] = _decibels(math.sqrt(squares / count))
         found["audio_peak_dbfs"] = _decibels(peak)
         if "audio" in need and found["audio_rms_dbfs"] < silence:
-            raise MediaError(
+            raise _SoundFault(
                 name, "silent", f"the sound's level is {found['audio_rms_dbfs']:.0f} dBFS, below {silence:g}"
             )
 

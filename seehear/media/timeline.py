@@ -95,12 +95,10 @@ class Streams:
     zero: float  # seconds on the container's timeline
 
     @classmethod
-    def of(cls, container: InputContainer, name: str) -> Streams:
-        """The picture that moves (see `_picture_of`) and the first sound, set to one thread each."""
-        video = _picture_of(container)
-        audio: av.AudioStream | None = None
-        if container.streams.audio:
-            audio = container.streams.audio[0]
+    def of(cls, container: InputContainer, name: str, audio_track: int = 0) -> Streams:
+        """The picture that moves (see `_picture_of`) and the sound track of that number, set to one thread each."""
+        video, tracks = _picture_of(container), container.streams.audio
+        audio = tracks[audio_track] if 0 <= audio_track < len(tracks) else None
         present = [stream for stream in (video, audio) if stream is not None]
         undecodable = []
         for one in present:
@@ -129,6 +127,17 @@ def _picture_of(container: InputContainer) -> av.VideoStream | None:
         return context is not None and context.name not in _STILL_CODECS
 
     return next(filter(moves, tracks), tracks[0] if tracks else None)
+
+
+def sound_tracks(container: InputContainer) -> list[int]:
+    """The numbers of the sound tracks, from 0: those that are marked as default first, without those of no decoder.
+
+    Where no track has a decoder the first stands for all.
+    """
+    tracks = container.streams.audio
+    contexts: list[Any] = [track.codec_context for track in tracks]  # None without a decoder, whatever the stubs say
+    able = [number for number, context in enumerate(contexts) if context is not None] or list(range(len(tracks)))[:1]
+    return sorted(able, key=lambda number: not tracks[number].disposition & Disposition.default)
 
 
 def start_of(stream: av.VideoStream | av.AudioStream) -> float:

@@ -160,14 +160,25 @@ def shortest_usable_seconds(config: Config) -> float:
 
 
 def scan_with_progress(source: str | Path, config: Config, progress: Progress, stop: StopRequest) -> Manifest:
-    """`scan`, shown as it goes. A manifest file that `scan` wrote is taken as it is."""
+    """`scan`, shown as it goes. A manifest file that `scan` wrote is taken as it is.
+
+    Raises `UsageError` for a manifest whose scan chose the sound tracks otherwise than `data.audio_track` says.
+    """
+    track = config.data.audio_track
     if Manifest.is_manifest(source):
-        return Manifest.load(source)
+        manifest = Manifest.load(source)
+        if track is not None and manifest.info.get("audio_track") != track:
+            raise UsageError(
+                f"the manifest {source} was not made with data.audio_track={track}",
+                f"make it with: seehear scan ... --audio-track {track}, or leave the setting out",
+            )
+        return manifest
     return scan(
         source,
         need=needed_streams(config),
         min_seconds=config.data.min_seconds or shortest_usable_seconds(config),
         workers=workers_of(config),
+        audio_track=track,
         progress=stop.shown(progress, "scan", "files", "run the same command again"),
     )
 

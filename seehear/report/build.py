@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from seehear.files import check_destination, write_result
-from seehear.media.identity import ANY_CONTENT
 from seehear.report import page
 from seehear.report.content import Content, Map, display_name
 from seehear.report.figures import flat_map
-from seehear.report.gather import Run, feature_names, gather, number, read_features
+from seehear.report.gather import Run, Video, feature_names, gather, number, read_features
 from seehear.report.thumbnails import Progress, Source, make_thumbnails
 from seehear.report.truth import read_truth, score
 
@@ -108,8 +107,12 @@ def _wanted(content: Content) -> list[tuple[int, Source]]:
         clip = run.clips[index]
         if clip.video_id not in located:
             located[clip.video_id] = run.locate(paths.get(clip.video_id, clip.video_id))
-        identity = run.identities.get(clip.video_id, ANY_CONTENT)
-        wanted.append((index, Source(located[clip.video_id], clip.start_seconds, clip.end_seconds, identity)))
+        video = run.by_id.get(clip.video_id, Video(clip.video_id, clip.video_id))
+        source = Source(
+            located[clip.video_id], clip.start_seconds, clip.end_seconds, video.identity, video.clock_jumps,
+            video.audio_track,
+        )  # fmt: skip
+        wanted.append((index, source))
     return wanted
 
 

@@ -40,6 +40,8 @@ class Video:
     label: str | None = None
     identity: Identity = ANY_CONTENT
     """What tells whether the file is still the one that was scanned."""
+    clock_jumps: bool = False
+    audio_track: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,9 @@ class Run:
         return {video.video_id: video.path for video in self.videos}
 
     @cached_property
-    def identities(self) -> dict[str, Identity]:
-        """What each video's file is known by, by its id."""
-        return {video.video_id: video.identity for video in self.videos}
+    def by_id(self) -> dict[str, Video]:
+        """The videos by their ids."""
+        return {video.video_id: video for video in self.videos}
 
     def locate(self, path: str) -> Path:
         """Where a manifest path lies now: as written, or under a data folder named in the settings."""
@@ -310,9 +312,9 @@ def _read_manifest(path: Path) -> list[Video]:
 
     names = (
         "video_id", "path", "usable", "reason", "detail", "video_duration_seconds", "label",
-        "fingerprint", "size_bytes", "modified_ns",
+        "clock_jumps", "audio_track", "fingerprint", "size_bytes", "modified_ns",
     )  # fmt: skip
-    defaults = ("", "", True, "", "", 0.0, None, None, None, None)
+    defaults = ("", "", True, "", "", 0.0, None, None, None, None, None, None)
     columns = [column(name, default) for name, default in zip(names, defaults, strict=True)]
     return [
         Video(
@@ -324,8 +326,10 @@ def _read_manifest(path: Path) -> list[Video]:
             number(s) or 0.0,
             None if x is None else str(x),
             Identity(*identity),
+            bool(jumps),
+            track or 0,
         )
-        for i, p, u, r, d, s, x, *identity in zip(*columns, strict=True)
+        for i, p, u, r, d, s, x, jumps, track, *identity in zip(*columns, strict=True)
     ]
 
 

@@ -55,6 +55,8 @@ class Source:
     end_seconds: float
     identity: Identity = ANY_CONTENT
     """What tells whether the file is still the one that was scanned."""
+    clock_jumps: bool = False
+    audio_track: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,9 @@ def _decode(source: Source, quality: Quality) -> tuple[np.ndarray, np.ndarray]:
         window = Window(start, count, quality.frame_rate_hz, seconds if sound else 0.0)
         try:
             decoded = decode(
-                source.path, [window], short_side_px=quality.side_px, sample_rate_hz=quality.sample_rate_hz
-            )[0]
+                source.path, [window], short_side_px=quality.side_px, sample_rate_hz=quality.sample_rate_hz,
+                clock_jumps=source.clock_jumps, audio_track=source.audio_track,
+            )[0]  # fmt: skip
         except MediaError as error:
             # A picture without its sound, or a short one, is better than none.
             if error.reason in ("no_audio", "audio_too_short", "too_short") and (sound or seconds == quality.seconds):
