@@ -79,15 +79,45 @@ def test_confusions_are_drawn_with_their_counts_and_the_least_found_class_comes_
     assert rows.endswith("a3100.033.350.0")
 
 
-def test_splits_stand_side_by_side_and_their_confusions_are_summed(run):
-    parts = {"split1": result(list("abcd")), "split2": result(list("abcd"), wrong=0)}
+def save_splits(run: Path, kind: str) -> Page:
+    """Two splits or folds, in the second of which no answer is wrong."""
+    parts = {f"{kind}1": result(list("abcd")), f"{kind}2": result(list("abcd"), wrong=0)}
     mean = {"audio": {"accuracy": {"value": 0.875, "sd": 0.177}}}
     save(run, "svm", {"description": "a classifier", "scores": mean, "splits": parts}, data="ucf101:/data")
-    page = section(run)
-    for text in ("87.5 %", "± 17.7", "split1", "75.0", "100.0", "split2: 1,200 training and 12 test", "are summed"):
+    return section(run)
+
+
+def heats(page: Page) -> list[dict]:
+    return [json.loads(a["data-heat"]) for a in page.all("svg") if "data-heat" in a]
+
+
+def test_folds_stand_side_by_side_and_their_confusions_are_summed(run):
+    page = save_splits(run, "fold")
+    for text in ("87.5 %", "± 17.7", "fold1", "75.0", "100.0", "fold2: 1,200 training and 12 test", "are summed"):
         assert text in page.text, text
-    (heat,) = [json.loads(a["data-heat"]) for a in page.all("svg") if "data-heat" in a]
+    (heat,) = heats(page)
     assert np.sum(heat["counts"]) == 24
+
+
+def test_each_official_split_has_its_own_confusions(run):
+    """They test some videos several times: a sum would count these more, and the page claims none."""
+    page = save_splits(run, "split")
+    assert "are summed" not in page.text and "confusions are those of each split" in page.text
+    wrong, right = (np.array(heat["counts"]) for heat in heats(page))
+    assert wrong.tolist() == [[3, 0, 0, 0], [1, 2, 0, 0], [1, 0, 2, 0], [1, 0, 0, 2]]
+    assert right.tolist() == (3 * np.eye(4, dtype=int)).tolist()
+    titles = [f"{split}, audio: confusion matrix" for split in ("split1", "split2")]
+    assert [title for title in titles if title not in page.text] == []
+    assert "split1, audio: scores of each class" in page.text
+    assert len(page.all("details", class_="table")) == 2
+
+
+def test_a_split_without_a_known_class_has_no_confusions(run):
+    parts = {"split1": result(list("ab")), "split2": result(list("ab"))}
+    parts["split2"]["confusion"]["audio"] = confusion(np.array([], dtype=str), np.array([], dtype=str))
+    save(run, "svm", {"scores": {"audio": {"accuracy": {"value": 0.5}}}, "splits": parts}, data="ucf101:/data")
+    page = section(run)
+    assert len(heats(page)) == len(page.all("details", class_="table")) == 1
 
 
 def test_a_matrix_too_large_to_read_is_left_out_and_its_classes_are_not(run):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from seehear.metrics.classification import per_class
 from seehear.report import figures
 from seehear.report.content import Content
 from seehear.report.section import Section
@@ -26,21 +27,16 @@ def gather(content: Content) -> dict[str, Any] | None:
 def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
     options = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in evaluation.options.items())
     heats, classes = [], []
-    for modality, matrix in evaluation.record.get("confusion", {}).items():
-        names, counts = matrix["classes"], np.asarray(matrix["counts"])
-        if counts.size and len(names) <= LARGEST_CONFUSION:
-            # A class that is only predicted has no row.
-            rows = [i for i in range(len(names)) if counts[i].any()]
-            shown_names = [names[i] for i in rows], names
-            heading = f"{modality}: confusion matrix, classes × predictions"
-            heats.append(
-                figures.heat_map(heading, counts[rows], *shown_names, f"{modality} class", "prediction", "video")
-            )
-        of_classes = evaluation.record["per_class"][modality]
-        classes.append((modality, sorted(of_classes, key=lambda row: (row["recall"], str(row["class"])))))
+    for name, modality, matrix in _confusions(evaluation):
+        counts = np.asarray(matrix["counts"])
+        if not counts.any():  # a split without a known class
+            continue
+        if len(matrix["classes"]) <= LARGEST_CONFUSION:
+            heats.append(_heat(name, modality, matrix["classes"], counts))
+        classes.append((name, sorted(per_class(matrix), key=lambda row: (row["recall"], str(row["class"])))))
     return {
         "title": f"{evaluation.protocol} on {evaluation.data}" + (f" ({options})" if options else ""),
-        "about": _about(evaluation.result),
+        "about": _about(evaluation),
         "columns": _columns(evaluation.result),
         "rows": _rows(evaluation),
         "heats": heats,
@@ -48,8 +44,31 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _about(result: Mapping[str, Any]) -> str:
+def _confusions(evaluation: Evaluation) -> list[tuple[str, str, dict[str, Any]]]:
+    """What each confusion matrix is called, its modality, and the matrix.
+
+    Official splits share test videos, so that there is no matrix of all: there each split's own stands.
+    """
+    if of_all := evaluation.record.get("confusion"):
+        return [(modality, modality, matrix) for modality, matrix in of_all.items()]
+    return [
+        (f"{split}, {modality}", modality, matrix)
+        for split, result in evaluation.result.get("splits", {}).items()
+        for modality, matrix in result.get("confusion", {}).items()
+    ]
+
+
+def _heat(name: str, modality: str, classes: Sequence[str], counts: np.ndarray) -> figures.HeatMap:
+    # A class that is only predicted has no row.
+    rows = [i for i in range(len(classes)) if counts[i].any()]
+    heading = f"{name}: confusion matrix, classes × predictions"
+    words = f"{modality} class", "prediction", "video"
+    return figures.heat_map(heading, counts[rows], [classes[i] for i in rows], classes, *words)
+
+
+def _about(evaluation: Evaluation) -> str:
     """What was done with how many videos, and what is missing of them."""
+    result = evaluation.result
     parts = [str(result.get("description", ""))]
     if "clips" in result:
         window = f" of {result['window_seconds']:g} s" if result.get("window_seconds") else ""
@@ -64,7 +83,12 @@ def _about(result: Mapping[str, Any]) -> str:
             if gone:
                 parts.append(f"left out of {part}: {gone}")
     if len(of_splits) > 1 and any("confusion" in split for split in of_splits.values()):
-        parts.append("confusions are summed over the splits")
+        summed = bool(evaluation.record.get("confusion"))
+        parts.append(
+            "confusions are summed over the splits"
+            if summed
+            else "confusions are those of each split: a sum would count videos that several splits test more than once"
+        )
     return "; ".join(part for part in parts if part) + "."
 
 
