@@ -185,7 +185,7 @@ def test_too_few_videos_for_what_is_asked(method, collections, capsys, tmp_path)
 
 def test_a_constant_spectrogram(collections, capsys, tmp_path):
     # A manifest that asked for no sound holds silent videos too: their spectrograms have no deviation at all.
-    seehear.scan(collections["silent"], out=tmp_path / "m.parquet", need=("video",), workers=0)
+    seehear.scan(collections["silent"], out=tmp_path / "m.parquet", modality="video", workers=0)
     run = tmp_path / "run"
     seehear.pretrain(tmp_path / "m.parquet", run, settings=[*QUICK, "cluster.k=2"], quiet=True)
     assert json.loads((run / "statistics.json").read_text())["spectrogram_std"] == 1

@@ -72,9 +72,8 @@ def localize(
     files = find_videos(_folder_of(data) if videos is None else videos, [n for part in parts.values() for n in part])
     # Among the run's features: a call that was stopped goes on where it stood.
     cache = _features_folder(run)
-    kept = (
-        None if cache is None else cache / f"localizer-{hashlib.sha256(os.path.abspath(out).encode()).hexdigest()[:16]}"
-    )
+    place = hashlib.sha256(os.path.abspath(out).encode()).hexdigest()[:16]
+    kept = None if cache is None else cache / f"localizer-{place}"
     with Progress(quiet=None) as progress:
         manifest = _manifest(files, model, progress)
         extracted = {
@@ -104,8 +103,9 @@ def localize(
         "missing": {part: _missing(names, files, usable, there) for part, names in parts.items()},
         "failures": extracted["trained"].failures,
     }
-    known = {} if test is None else annotations.segments(test)
-    result = _kept(Path(out), model, localizers, extracted, {n: known[n] for n in asked}, baselines, result)
+    found = _detections(localizers, extracted, asked, baselines)
+    known = annotations.segments(test) if test is not None and asked else {}  # all detections are there
+    _write(Path(out), model, localizers["trained"], extracted["trained"], found, {n: known[n] for n in asked}, result)
     if kept is not None:
         shutil.rmtree(kept, ignore_errors=True)
     return result
@@ -131,33 +131,39 @@ def _learn(
     return localizers
 
 
-def _kept(
-    out: Path,
-    model: Model,
-    localizers: Mapping[str, Localizer],
-    extracted: Mapping[str, Grid],
-    truth: Mapping[str, Sequence[Segment]],
-    baselines: bool,
-    result: dict[str, Any],
-) -> dict[str, Any]:
-    """Detect in the test videos, those of `truth`, score, and write the localiser's folder; the whole result."""
+def _detections(
+    localizers: Mapping[str, Localizer], extracted: Mapping[str, Grid], names: Sequence[str], baselines: bool
+) -> dict[str, dict[str, list[Detection]]]:
+    """What each localiser finds in the videos `names`, and as a baseline sliding windows without G-TAD."""
     found = {
-        name: {n: localizer.detect(extracted[name].snippets[n]) for n in truth}
+        name: {n: localizer.detect(extracted[name].snippets[n]) for n in names}
         for name, localizer in localizers.items()
     }
     if baselines:
-        found["sliding_windows"] = {n: localizers["trained"].slide(extracted["trained"].snippets[n]) for n in truth}
+        found["sliding_windows"] = {n: localizers["trained"].slide(extracted["trained"].snippets[n]) for n in names}
+    return found
+
+
+def _write(
+    out: Path,
+    model: Model,
+    localizer: Localizer,
+    grid: Grid,
+    found: Mapping[str, Mapping[str, Sequence[Detection]]],
+    truth: Mapping[str, Sequence[Segment]],
+    result: dict[str, Any],
+) -> None:
+    """The localiser's folder, as a whole; with scores, which `result` gets too, where there is a `truth`."""
     with new_folder(out) as folder:
-        localizers["trained"].save(folder)
+        localizer.save(folder)
         model.save(folder / "model")
         if truth:
-            result |= _scored(found, truth, result["modality"], localizers["trained"].classifier.labels)
-            lengths = {n: s.seconds(np.array([len(s)]))[0] for n, s in extracted["trained"].snippets.items()}
+            result |= _scored(found, truth, result["modality"], localizer.classifier.labels)
+            lengths = {n: s.seconds(np.array([len(s)]))[0] for n, s in grid.snippets.items()}
             picture = timelines_svg({n: (truth[n], found["trained"][n]) for n in truth}, lengths)
             write_atomic(folder / DETECTIONS, detections_json(found["trained"]))
             write_atomic(folder / SCORES, json.dumps(result, indent=1, ensure_ascii=False))
             write_atomic(folder / PICTURE, picture)
-    return result
 
 
 def _scored(

@@ -466,6 +466,7 @@ def test_the_report_shows_a_run_labelled_by_heads(run, tmp_path):
 def test_the_command_line_has_shorthands_for_clusters_and_heads(collection, tmp_path, monkeypatch, capsys):
     seen = []
     monkeypatch.setattr("seehear.pretraining.run.pretrain", lambda source, out, config, **_: seen.append(config))
+    monkeypatch.setattr("seehear.features.model.Model.load", lambda folder: folder)
     main(["pretrain", str(collection), "--out", "x", "--method", "selavi", "--clusters", "9", "--heads", "3"])
     assert (seen[0].cluster.k, seen[0].selavi.heads, seen[0].recipe) == (9, 3, "small-selavi")
     with pytest.raises(SystemExit):

@@ -36,10 +36,10 @@ from seehear.recipes import recipe
 from seehear.transfer import finetune_config as configs
 from seehear.transfer import finetuning
 from seehear.transfer.finetune_rates import best_rates, few, held_out_score, hold_out, recordings
-from seehear.transfer.finetune_result import as_text
-from seehear.transfer.finetuning import evaluate_finetune, finetune, resume_finetuning
+from seehear.transfer.finetuning import finetune, finetune_within, resume_finetuning
 from seehear.transfer.prediction import predict
 from seehear.transfer.recipes import finetune_recipe
+from seehear.transfer.text import finetuning_table
 from tests.commands import run as command
 from tests.corpus import make_collection
 
@@ -379,7 +379,7 @@ def test_all_splits_are_finetuned_and_averaged(finished_run, collection, tmp_pat
     assert result == resume_finetuning(out, quiet=True) == json.loads((out / "result.json").read_text())
     tested = [set(pq.read_table(out / f"fold{n}" / "predictions.parquet")["video_id"].to_pylist()) for n in (1, 2)]
     assert len(tested[0]) == len(tested[1]) == 12 and not tested[0] & tested[1]
-    assert "mean over 2 splits" in as_text(result)
+    assert "mean over 2 splits" in finetuning_table(result)
     (kept,) = (finished_run / "evaluations").glob("finetune-folds-*.json")  # among the evaluations of the run itself
     record = json.loads(kept.read_text())
     assert record["options"] == {"protocol": "small", "split": "all", "modality": "audio", "set": settings}
@@ -391,16 +391,16 @@ def test_all_splits_are_finetuned_and_averaged(finished_run, collection, tmp_pat
 
 def test_a_run_is_evaluated_by_finetuning_it_in_its_own_folder_once(finished_run, collection, tmp_path, capsys):
     run = shutil.copytree(finished_run, tmp_path / "run")
-    result = evaluate_finetune(run, collection, settings=ONE_RATE, quiet=True)
+    result = finetune_within(run, collection, settings=ONE_RATE, quiet=True)
     (out,) = (run / "finetuned").iterdir()
     other = finetune(finished_run, collection, tmp_path / "other", settings=ONE_RATE, quiet=True)
     assert result["scores"] == other["scores"]
     made = (out / "model" / "model.safetensors").stat().st_mtime_ns
-    assert evaluate_finetune(run, collection, settings=ONE_RATE, quiet=True) == result
+    assert finetune_within(run, collection, settings=ONE_RATE, quiet=True) == result
     assert (out / "model" / "model.safetensors").stat().st_mtime_ns == made
     assert list((run / "evaluations").glob("finetune-*.json"))
     with pytest.raises(UsageError, match="--out"):
-        evaluate_finetune("untrained:small", collection)
+        finetune_within("untrained:small", collection)
     code, _, err = command(capsys, "evaluate", "finetune", run, "--data", collection, "--clips", 3)
     assert code == 2
     assert "seehear finetune" in err

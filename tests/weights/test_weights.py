@@ -22,7 +22,7 @@ from seehear.config import Config
 from seehear.data.views import Statistics
 from seehear.errors import DataError, RunError, SeehearError, UsageError
 from seehear.features.model import Model
-from seehear.labelling.labels import label
+from seehear.labelling import label
 from seehear.media.decode import Window, decode
 from seehear.media.spectrogram import LogMelSpectrogram
 from seehear.models import build_encoders, build_video_encoder, export
