@@ -71,6 +71,7 @@ class DataSet:
         need: Sequence[str],
         min_seconds: float,
         workers: int | None = None,
+        audio_track: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         previous: Manifest | None = None,
     ) -> Manifest:
@@ -85,7 +86,7 @@ class DataSet:
         listed = self.path if self.name == "table" else self._listed()
         found = scan(
             listed, need=need, min_seconds=min_seconds, workers=workers, progress=progress, previous=previous,
-            keep_duplicates=self.name not in ("table", "folder"),
+            keep_duplicates=self.name not in ("table", "folder"), audio_track=audio_track,
         )  # fmt: skip
         return self._with_columns(found)
 

@@ -26,6 +26,7 @@ from seehear.data.cache import MediaCache
 from seehear.data.clips import Video, clip_refs, make_ref, plain_requests
 from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
+from seehear.data.sources import FileList
 from seehear.data.views import Statistics
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
@@ -322,7 +323,7 @@ class Model:
         needed = streams_of(tuple(m for m in self.modalities.values() if m in modalities))
         if not needed:
             raise UsageError(f"this model has no encoder of {' or '.join(modalities)}")
-        manifest = source if isinstance(source, Manifest) else self._scan(source, needed)
+        manifest = source if isinstance(source, Manifest) else self.scan(source, needed)
         videos = usable_videos(manifest, needed)
         if every_seconds is not None:
             refs = [ref for v in videos for ref in segments(v, every_seconds)]
@@ -336,10 +337,17 @@ class Model:
             raise DataError("not one clip could be decoded")
         return bank_table(bank)
 
-    def _scan(self, source: str | Path, modalities: Sequence[str]) -> Manifest:
+    def scan(self, source: str | Path | FileList, streams: Sequence[str], **options: Any) -> Manifest:
+        """`seehear.data.scanning.scan` for these streams, as this model needs videos: their length, the sound track.
+
+        `options` are those of that function.
+        """
         from seehear.data.scanning import scan
 
-        return scan(source, need=tuple(modalities), min_seconds=self.config.clip.seconds)
+        return scan(
+            source, need=tuple(streams), min_seconds=self.config.clip.seconds,
+            audio_track=self.config.data.audio_track, **options,
+        )  # fmt: skip
 
     def extract(
         self,

@@ -67,7 +67,7 @@ def embed_what_there_is(
     Files that cannot be used for both are looked at again for one. Where an encoder has nothing to look at, its
     feature is not a number. `options` are those of `Model.embed`, whose columns the table has.
     """
-    manifest = source if isinstance(source, Manifest) else scan(source, min_seconds=model.config.clip.seconds)
+    manifest = source if isinstance(source, Manifest) else model.scan(source, ("video", "audio"))
     tables: list[pa.Table] = []
     has: list[str] = []
     for modality, streams in (("both", ("video", "audio")), ("video", ("video",)), ("audio", ("audio",))):

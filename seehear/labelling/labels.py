@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from seehear.data.loader import Failures, worker_count
 from seehear.data.manifest import Manifest
-from seehear.data.scanning import scan
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder, open_run
 from seehear.errors import UsageError
@@ -181,12 +180,9 @@ def _manifest(
         return Manifest.load(source)
     # A model of one modality asks no more of the videos than it looks at.
     has = streams_of(tuple(model.modalities.values()))
-    manifest = scan(
-        source,
-        need=tuple(stream for stream in has if stream in need) or need,
-        min_seconds=model.config.clip.seconds,
-        workers=workers,
+    manifest = model.scan(
+        source, tuple(stream for stream in has if stream in need) or need, workers=workers,
         progress=progress.shown("scan", "files"),
-    )
+    )  # fmt: skip
     progress.note(manifest.summary_text())
     return manifest

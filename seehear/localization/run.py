@@ -23,7 +23,6 @@ import torch
 from seehear.data.datasets import TEST, TRAIN
 from seehear.data.loader import workers_of
 from seehear.data.manifest import Manifest
-from seehear.data.scanning import scan
 from seehear.data.sources import FileList
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder
@@ -86,7 +85,6 @@ def localize(
             raise DataError(f"no video of the subset {train} can be used", "see `seehear scan` of the videos' folder")
         localizers = _learn(extracted, learnt_from, truth, settings, str(choose_device(device)), kept, progress)
     asked = sorted(there & set(parts[TEST]))
-    usable = set(manifest.usable().column("name"))
     result: dict[str, Any] = {
         "protocol": "localization",
         "description": "G-TAD on frozen features of clips; classes by a linear classifier of snippets",
@@ -100,7 +98,7 @@ def localize(
         "train_videos": len(learnt_from),
         "test_videos": len(asked),
         "train_segments": sum(len(truth[n]) for n in learnt_from),
-        "missing": {part: _missing(names, files, usable, there) for part, names in parts.items()},
+        "missing": {part: _missing(names, files, manifest, there) for part, names in parts.items()},
         "failures": extracted["trained"].failures,
     }
     found = _detections(localizers, extracted, asked, baselines)
@@ -204,9 +202,9 @@ def detect(
         if isinstance(source, Manifest):
             manifest = source
         else:
-            manifest = scan(
-                source, need=streams_of(tuple(model.modalities.values())), min_seconds=model.config.clip.seconds,
-                workers=workers_of(model.config), progress=progress.shown("scan", "files"),
+            manifest = model.scan(
+                source, streams_of(tuple(model.modalities.values())), workers=workers_of(model.config),
+                progress=progress.shown("scan", "files"),
             )  # fmt: skip
         grid = grid_features(model, manifest, learnt.settings, device=choose_device(device), progress=progress)
         progress.left_out(grid.failures)
@@ -358,14 +356,15 @@ def find_videos(source: str | Path, names: Iterable[str]) -> dict[str, str]:
 def _manifest(files: Mapping[str, str], model: Model, progress: Progress) -> Manifest:
     root = os.path.commonpath([os.path.dirname(path) for path in files.values()])
     listed = FileList(root, [{"path": path, "name": name} for name, path in sorted(files.items())], root)
-    return scan(
-        listed, need=streams_of(tuple(model.modalities.values())), min_seconds=model.config.clip.seconds,
-        workers=workers_of(model.config), keep_duplicates=True, progress=progress.shown("scan", "files"),
+    return model.scan(
+        listed, streams_of(tuple(model.modalities.values())), workers=workers_of(model.config), keep_duplicates=True,
+        progress=progress.shown("scan", "files"),
     )  # fmt: skip
 
 
-def _missing(names: Sequence[str], files: Mapping[str, str], usable: set[str], there: set[str]) -> dict[str, int]:
+def _missing(names: Sequence[str], files: Mapping[str, str], manifest: Manifest, there: set[str]) -> dict[str, int]:
     """How many of the annotated videos take no part, and why."""
+    usable = set(manifest.usable().column("name"))
     why = Counter(
         "no_file" if n not in files else "unusable" if n not in usable else "undecodable"
         for n in names

@@ -378,6 +378,9 @@ def _read_stems(path: Path) -> dict[str, np.ndarray]:
         return {}
     from safetensors import SafetensorError, safe_open
 
+    from seehear.hashes import check_hashes
+
+    check_hashes(path.parent)
     wanted = ("video.stem.0.weight", "video.stem.3.weight", "audio.conv1.weight", "audio.stem.0.weight")
     try:
         with safe_open(path, framework="pt") as file:

@@ -184,6 +184,7 @@ def _begin(
         need=streams,
         min_seconds=config.data.min_seconds or config.clip.seconds,
         workers=workers_of(config),
+        audio_track=config.data.audio_track,
         progress=stop.shown(progress, "scan", "files", "run the same command again"),
     )
     manifest = _fitting(manifest, streams, config.clip.seconds)

@@ -191,11 +191,12 @@ def scan_data_set(opened: DataSet, model: Model, progress: Callable[[int, int], 
     need.
     """
     need = streams_of(tuple(model.modalities.values()))
-    about = (str(opened.path.absolute()), opened.name, need, model.config.clip.seconds)
+    about = (str(opened.path.absolute()), opened.name, need, model.config.clip.seconds,
+             model.config.data.audio_track)  # fmt: skip
     path = user_cache_folder() / "scans" / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:32]}.parquet"
     manifest = opened.manifest(
-        need=need, min_seconds=model.config.clip.seconds, workers=workers_of(model.config), progress=progress,
-        previous=_kept_scan(path),
+        need=need, min_seconds=model.config.clip.seconds, workers=workers_of(model.config),
+        audio_track=model.config.data.audio_track, progress=progress, previous=_kept_scan(path),
     )  # fmt: skip
     if not any(manifest.column("usable")):
         raise DataError(

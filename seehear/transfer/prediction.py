@@ -14,7 +14,6 @@ from seehear.data.cache import MediaCache
 from seehear.data.clips import clip_refs, plain_requests
 from seehear.data.loader import ClipLoader, Failures, worker_count
 from seehear.data.manifest import Manifest
-from seehear.data.scanning import scan
 from seehear.engine.device import choose_device
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
@@ -97,10 +96,7 @@ def predict_and_write(
             source = Manifest.load(source)
         if not isinstance(source, Manifest):
             need = tuple(model.classifiers) if modality is None else STREAMS_OF[modality]
-            source = scan(
-                source, need=need, min_seconds=model.config.clip.seconds, workers=workers,
-                progress=progress.shown("scan", "files"),
-            )  # fmt: skip
+            source = model.scan(source, need, workers=workers, progress=progress.shown("scan", "files"))
             progress.note(source.summary_text())
         table = predict(
             run, source, modality=modality, workers=worker_count(workers), device=choose_device(device),
@@ -152,9 +148,7 @@ def predict(
         )
     views = {name: model.modalities[name] for name in STREAMS_OF[modality]}
     streams = streams_of(tuple(views.values()))
-    manifest = source if isinstance(source, Manifest) else scan(
-        source, need=streams, min_seconds=model.config.clip.seconds, workers=workers
-    )  # fmt: skip
+    manifest = source if isinstance(source, Manifest) else model.scan(source, streams, workers=workers)
     videos = usable_videos(manifest, streams)
     if every_seconds is None:
         refs = clip_refs(videos, model.config.cluster)

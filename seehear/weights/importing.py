@@ -12,7 +12,6 @@ import seehear
 from seehear.data.clips import clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics
 from seehear.data.manifest import Manifest
-from seehear.data.scanning import scan
 from seehear.data.views import Statistics
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
@@ -106,9 +105,7 @@ def _measured(
     elif Manifest.is_manifest(source):
         manifest = Manifest.load(source)
     else:
-        manifest = scan(
-            source, need=streams, min_seconds=model.config.clip.seconds, workers=workers or None, progress=progress
-        )
+        manifest = model.scan(source, streams, workers=workers or None, progress=progress)
     videos = usable_videos(manifest, streams)
     failures = Failures()
     with ClipLoader(
