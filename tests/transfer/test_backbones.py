@@ -273,10 +273,10 @@ def test_options_of_encoders_are_refused(collection, tmp_path):
 def test_an_untrained_network_of_a_recipe(collection, monkeypatch):
     config = make_config(settings=[*TINY_SETTINGS, "seed=5"])
     monkeypatch.setitem(recipes.RECIPES, "tiny", lambda: config)
-    subject = open_backbone("untrained:tiny")
-    assert isinstance(subject, Network) and not subject.trained and subject.cache is None
+    backbone = open_backbone("untrained:tiny")
+    assert isinstance(backbone, Network) and not backbone.trained and backbone.cache is None
     drawn = build_encoders(config.model, {"video": "video", "audio": "audio"}, 5)
-    for name, encoder in subject.model.encoders.items():
+    for name, encoder in backbone.model.encoders.items():
         assert all(torch.equal(a, b) for a, b in zip(encoder.state_dict().values(), drawn[name].state_dict().values(),
                                                      strict=True))  # fmt: skip
     seen = []
@@ -296,9 +296,9 @@ def test_an_untrained_network_of_a_recipe(collection, monkeypatch):
 
 
 def test_a_run_is_opened_as_ever(finished_run):
-    subject = open_backbone(finished_run)
-    assert isinstance(subject, Network) and subject.trained and subject.cache == finished_run / "features"
-    assert not isinstance(subject, GivenFeatures)
-    assert list(subject.restricted(["audio"]).encoders) == ["audio"]
+    backbone = open_backbone(finished_run)
+    assert isinstance(backbone, Network) and backbone.trained and backbone.cache == finished_run / "features"
+    assert not isinstance(backbone, GivenFeatures)
+    assert list(backbone.restricted(["audio"]).encoders) == ["audio"]
     with pytest.raises(UsageError, match="--modality"):
-        Network(subject.restricted(["audio"])).restricted(["video"])
+        Network(backbone.restricted(["audio"])).restricted(["video"])

