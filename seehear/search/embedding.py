@@ -246,5 +246,3 @@ def _read_part(path: Path) -> dict[str, Embedded]:
         key: Embedded(starts[of], ends[of], {n: a[of] for n, a in x.items()}, failures[key])
         for key, of in rows.items()
     }  # fmt: skip
-
-
