@@ -20,6 +20,7 @@ from seehear.collection.results import Cluster, Edit, Ordering, clusters_of, edi
 from seehear.collection.sampling import one_a_video, sampled
 from seehear.collection.state import Conflict, State
 from seehear.collection.stretches import Timeline, of_segments, pack
+from seehear.collection.text import counted
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import ConflictError, UsageError
 from seehear.files import check_destination, write_result
@@ -230,7 +231,8 @@ class Collection:
             raise UsageError(f"nobody has edited {other} by {self.by}", "`seehear edits RUN` lists the edits of a run")
 
         def build(state: State) -> dict[str, Any]:
-            return copies | {"text": f"brought {len(copies['events'])} edits over from {Path(other).name}"}
+            count = counted(len(copies["events"]), "edit")
+            return copies | {"text": f"brought {count} over from {Path(other).absolute().name}"}
 
         with self._lock:
             with self._log.writing(self.author) as writer:

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from seehear.collection.results import Edit
 
 
+def counted(count: int, word: str) -> str:
+    """1 segment, 2 segments."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def of_edit(edit: Edit, given: Mapping[str, Any]) -> str:
     """What was done."""
     return edit.text
@@ -47,18 +52,18 @@ def of_clusters(found: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         cells = f"{c['id']:<{width}}{c['segments']:>10}{minutes:>9.1f}{confidence:>12}{c['confirmed']:>11}"
         lines.append(f"{cells}  {c['name'] or ''}".rstrip())
     if found["rejected"]:
-        lines.append(f"{found['rejected']} segments are rejected")
+        lines.append(f"{counted(found['rejected'], 'segment')} rejected")
     lines += [f"in conflict: {text}" for text in found["conflicts"]]
     return "\n".join(lines)
 
 
 def of_export(count: int, given: Mapping[str, Any]) -> str:
     """How many segments were written, and where."""
-    return f"{count} segments: {given['out']}"
+    return f"{counted(count, 'segment')}: {given['out']}"
 
 
 def of_sample(rows: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> str:
     """The segments drawn, a line each, or where they were written."""
     if given["out"] is not None:
-        return f"{len(rows)} segments: {given['out']}"
+        return f"{counted(len(rows), 'segment')}: {given['out']}"
     return "\n".join(f"{row['clip']}  {row['name'] or 'cluster ' + row['cluster']}" for row in rows)
