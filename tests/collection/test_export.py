@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import urllib.parse
@@ -93,7 +94,7 @@ def test_a_playlist_plays_each_segment_grouped_by_name(collection, tmp_path):
         found.add((path, first, last, name))
     assert found == {(w["path"], w["start"], w["end"], w["name"] or f"cluster {w['cluster']}") for w in kept}
     groups = [e[1] for e in entries]
-    assert len([1 for a, b in zip(groups, groups[1:], strict=False) if a != b]) == len(set(groups)) - 1
+    assert len([1 for a, b in itertools.pairwise(groups) if a != b]) == len(set(groups)) - 1
 
 
 def frames(code, rate):

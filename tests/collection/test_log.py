@@ -185,9 +185,14 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
 
 def test_an_edit_that_fails_writes_nothing(tmp_path):
     log = EditLog(tmp_path, "aaaaaa")
-    with pytest.raises(ValueError, match="no"), log.writing("me") as transaction:
-        transaction.append("name", "both", "base", {"cluster": "0", "name": "x"})
-        raise ValueError("no")
+
+    def failing():
+        with log.writing("me") as transaction:
+            transaction.append("name", "both", "base", {"cluster": "0", "name": "x"})
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        failing()
     assert EditLog(tmp_path, "aaaaaa").events == []
 
 
