@@ -2,8 +2,9 @@
 
 Runs in processes of the pool; imports no torch.
 
-Pictures: four times a second 63 bits, the signs of the lowest frequencies of the grey frame about their median (a
-perceptual hash by the discrete cosine transform). Sound: sixteen times a second 32 bits, whether the difference of the
+Pictures: four times a second 63 bits, the signs of the lowest frequencies of the grey picture about their median (a
+perceptual hash by the discrete cosine transform). The picture is the mean of half a second, so that a copy whose frames
+come some hundredths of a second earlier or later has nearly the same bits, however fast things move. Sound: sixteen times a second 32 bits, whether the difference of the
 energies of neighbouring bands grows (Haitsma and Kalker, ISMIR 2002). Frames that are one colour and sound that is
 silence have none: black and silence are like any other black and silence.
 """
@@ -25,6 +26,7 @@ PICTURE_RATE_HZ, SOUND_RATE_HZ = 4, 16
 STRETCH_SECONDS = 30.0
 MOST_STRETCHES = 20
 """A longer video is looked at in so many stretches, evenly spread."""
+_FRAMES_HZ, _AVERAGED = 16, 8
 _SIDE, _KEPT = 32, 8
 _FLAT_STD = 4.0  # of 255
 _SAMPLE_RATE_HZ = 8000
@@ -69,9 +71,9 @@ def looks_of(
 ) -> Looks:
     """The fingerprints of a span of a file. Raises `MediaError`."""
     spans = stretches(start, end)
-    frames = max(1, int((spans[0][1] - spans[0][0]) * PICTURE_RATE_HZ)) if "video" in streams else 0
+    frames = max(1, int((spans[0][1] - spans[0][0]) * _FRAMES_HZ)) if "video" in streams else 0
     seconds = spans[0][1] - spans[0][0] if "audio" in streams else 0.0
-    windows = [Window(first, frames, float(PICTURE_RATE_HZ), seconds) for first, _ in spans]
+    windows = [Window(first, frames, float(_FRAMES_HZ), seconds) for first, _ in spans]
     with unchanged(path, identity):
         decoded = decode(
             path, windows, short_side_px=2 * _SIDE, sample_rate_hz=_SAMPLE_RATE_HZ, clock_jumps=clock_jumps,
@@ -89,11 +91,15 @@ def looks_of(
 
 
 def picture_bits(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of frames (T, H, W, 3) uint8 the bits (T,) uint64, and which are of one colour (T,) bool."""
+    """Of frames (F, H, W, 3) uint8 at 16 a second the bits (T,) uint64, and which are of one colour (T,) bool."""
     small = np.stack(
         [np.asarray(Image.fromarray(f).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)) for f in frames]
     ).astype(np.float32)
-    lowest = dctn(small, axes=(1, 2), norm="ortho")[:, :_KEPT, :_KEPT].reshape(len(frames), -1)[:, 1:]
+    if len(small) > _AVERAGED:
+        sums = np.cumsum(np.concatenate([np.zeros_like(small[:1]), small], dtype=np.float64), axis=0)
+        means = (sums[_AVERAGED:] - sums[:-_AVERAGED]) / _AVERAGED
+        small = means[:: _FRAMES_HZ // PICTURE_RATE_HZ].astype(np.float32)
+    lowest = dctn(small, axes=(1, 2), norm="ortho")[:, :_KEPT, :_KEPT].reshape(len(small), -1)[:, 1:]
     bits = lowest > np.median(lowest, axis=1, keepdims=True)
     weights = np.uint64(1) << np.arange(bits.shape[1], dtype=np.uint64)
     return (bits * weights).sum(1, dtype=np.uint64), small.std(axis=(1, 2)) < _FLAT_STD

@@ -36,7 +36,7 @@ PICTURE_BITS_ALONE = 7.0
 SOUND_SHARE = 0.33
 """The mean share of bits of the sound up to which two videos sound alike; those of others differ in half of theirs."""
 _WORST = 1.5  # a third of the time may be so many times as far apart as the whole
-_LEAST = 3  # frames, and sounds, that must have told something
+_LEAST = 2  # frames, and sounds, that must have told something
 _SHIFT_SECONDS = 0.5
 _NEAR_BITS = 22
 _BLOCK = 512
