@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from seehear.methods import list_methods
     from seehear.pretraining import load, pretrain
     from seehear.recipes import show_recipes
+    from seehear.search import build_index, find_duplicates
     from seehear.transfer import (
         evaluate,
         evaluate_audio_linear,
@@ -94,6 +95,11 @@ _HOMES = {
     "seehear.doctor": ("examine",),
     "seehear.config": ("Config",),
     "seehear.report": ("report",),
+    "seehear.search": (
+        "build_index",
+        "find_duplicates",
+        "search",
+    ),
 }
 """Where the public names live. A room is imported when one of its names is asked for."""
 _PLACES = {name: home for home, names in _HOMES.items() for name in names}
@@ -101,6 +107,7 @@ _PLACES = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Config",
     "__version__",
+    "build_index",
     "choose_k",
     "cluster_features",
     "detect",
@@ -117,6 +124,7 @@ __all__ = [
     "evaluate_table",
     "examine",
     "export_weights",
+    "find_duplicates",
     "finetune",
     "import_weights",
     "label",
@@ -129,6 +137,7 @@ __all__ = [
     "pretrain",
     "report",
     "scan",
+    "search",
     "search_hypotheses",
     "show_hypotheses",
     "show_recipes",

@@ -19,6 +19,7 @@ ROOMS = (
     "seehear.pretraining",
     "seehear.report",
     "seehear.labelling",
+    "seehear.search",
     "seehear.transfer",
     "seehear.localization",
     "seehear.weights",
