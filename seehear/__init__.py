@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from seehear.methods import list_methods
     from seehear.pretraining import load, pretrain
     from seehear.recipes import show_recipes
+    from seehear.search import build_index, find_duplicates
     from seehear.transfer import (
         evaluate,
         evaluate_audio_linear,
@@ -126,6 +127,11 @@ _HOMES = {
     "seehear.doctor": ("examine",),
     "seehear.config": ("Config",),
     "seehear.report": ("report",),
+    "seehear.search": (
+        "build_index",
+        "find_duplicates",
+        "search",
+    ),
 }
 """Where the public names live. A room is imported when one of its names is asked for."""
 _PLACES = {name: home for home, names in _HOMES.items() for name in names}
@@ -134,6 +140,7 @@ __all__ = [
     "Collection",
     "Config",
     "__version__",
+    "build_index",
     "choose_k",
     "cluster_features",
     "detect",
@@ -151,6 +158,7 @@ __all__ = [
     "examine",
     "export_collection",
     "export_weights",
+    "find_duplicates",
     "finetune",
     "import_weights",
     "label",
@@ -173,6 +181,7 @@ __all__ = [
     "restore_segments",
     "sample_collection",
     "scan",
+    "search",
     "search_hypotheses",
     "show_hypotheses",
     "show_recipes",

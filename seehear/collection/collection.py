@@ -27,6 +27,7 @@ from seehear.files import check_destination, write_result
 from seehear.search.index import Index
 
 if TYPE_CHECKING:
+    from seehear.search.duplicates import Duplicates
     from seehear.search.query import Answer, Searcher
 
 By = Literal["both", "video", "audio"]
@@ -479,3 +480,10 @@ class Collection:
         if isinstance(query, int | np.integer):
             return self.searcher.like_segment(int(query), **how)
         return self.searcher.like_file(query, **how)
+
+    def duplicates(self, workers: int | None = None) -> Duplicates:
+        """Groups of videos that are copies of each other; every video is looked at once, in `workers` processes."""
+        from seehear.data.loader import worker_count
+        from seehear.search.duplicates import find_duplicates
+
+        return find_duplicates(self.index, workers=worker_count(workers))
