@@ -101,6 +101,20 @@ def test_names_are_brought_over_from_another_run(folder, tmp_path, capsys):
         assert command(capsys, *wrong)[0] == 2
 
 
+def test_a_collection_is_searched_without_what_was_rejected(folder):
+    collection = seehear.Collection(folder)
+    first = collection.search(0, by="sound", k=3).hits[0].row
+    collection.reject([first])
+    assert first not in {h.row for h in collection.search(0, by="sound", k=23).hits}
+    assert first in {h.row for h in collection.search(0, by="sound", k=23, rejected=True).hits}
+    largest = max(collection.clusters, key=lambda c: c.size)
+    assert {h.row for h in collection.search(0, k=24, cluster=largest.id).hits} <= set(largest.rows.tolist())
+    video = collection.index.segments.video_of(1)
+    assert collection.search((video.video_id, video.start_seconds, video.end_seconds), k=1).hits
+    assert collection.search(video.path, k=1).hits[0].row == 1
+    assert collection.duplicates(workers=1).groups == []
+
+
 def test_what_cannot_be_written_is_told_before_any_work(folder, tmp_path, capsys):
     code, _, err = command(capsys, "export", folder, "--format", "csv", "--out", tmp_path)
     assert code == 2 and "folder" in err
