@@ -46,8 +46,6 @@ WRITTEN_AT_ONCE = (
     "label {run}",
     "cluster --features {features} -k 2",
     "cluster --features {features} --choose-k 2-3",
-    "export {run} --format csv",
-    "sample {run} -n 3",
     "hypotheses show l",
     "weights export {run} --format safetensors",
     "weights export {run} --format torch-export --modality audio",
