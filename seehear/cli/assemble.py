@@ -19,6 +19,8 @@ ROOMS = (
     "seehear.pretraining",
     "seehear.report",
     "seehear.labelling",
+    "seehear.search",
+    "seehear.collection",
     "seehear.transfer",
     "seehear.localization",
     "seehear.weights",
