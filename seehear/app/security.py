@@ -83,7 +83,7 @@ class Guard:
         self.token = token or secrets.token_urlsafe(32)
         self.hosts = Hosts(host, port)
         self.cookie = f"seehear_{port}"
-        """Named by the port: cookies are shared by all ports of a machine, and two servers must not log each other out."""
+        """Named by the port: all ports of a machine share cookies, and two servers must not log each other out."""
         self._tickets: set[str] = set()
 
     def ticket(self) -> str:
@@ -195,7 +195,7 @@ class _LimitedBody:
 
 
 class _Reply:
-    """Sends a reply with `HEADERS`; nothing where the body was too large, which the application may take for a fault."""
+    """Sends a reply with `HEADERS`; nothing where the body was too large, which the application takes for a fault."""
 
     def __init__(self, send: Send, body: _LimitedBody) -> None:
         self.send, self.body, self.started = send, body, False
@@ -210,6 +210,14 @@ class _Reply:
                 headers[name] = value
             headers.setdefault("cache-control", "no-store")
         await self.send(message)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _same(secret: str, given: str) -> bool:
