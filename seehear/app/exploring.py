@@ -6,7 +6,7 @@ What is chosen, and why:
 |---|---|
 | method and recipe | XDC with the recipe `small`, which learns on a laptop |
 | clusters | the root of half the number of videos, from 4 to 64: a few too many, as merging is easier than splitting |
-| rounds, epochs | those of the recipe; fewer where there are so many hours that a core would see over `MOST_VISITS` clips |
+| rounds, epochs | those of the recipe; fewer for so many hours that a core would see over `MOST_VISITS` clips |
 | segments | 2 s in the index |
 """
 
