@@ -34,6 +34,8 @@ class Index:
         self.segments = Segments(content.videos, content.video, content.start_seconds, content.end_seconds)
         self.features: Mapping[str, np.ndarray] = content.features
         self.space: Mapping[str, np.ndarray] = content.space
+        self.has: Mapping[str, np.ndarray] = content.has
+        """For "video" and "audio" the rows that have features of it, (N,) bool."""
         self.fitted: Mapping[str, np.ndarray] = content.maps
         """What the spaces were made with: see `seehear.search.spaces`."""
         self.labels: Mapping[str, Labels] = content.labels
@@ -78,7 +80,7 @@ class Index:
     @property
     def stale(self) -> bool:
         """Whether the run has another model than the one that made this index."""
-        from seehear.search.building import model_sha256
+        from seehear.search.publishing import model_sha256
 
         made_by = self.facts.get("model")
         return made_by is not None and made_by != model_sha256(self.run)
@@ -94,11 +96,6 @@ class Index:
         """The encoder of each stream ("video", "audio") that there is."""
         found: dict[str, str] = self.facts["encoders"]
         return found
-
-    def has(self, stream: str) -> np.ndarray:
-        """Which rows have "video" or "audio" features, (N,) bool."""
-        first: np.ndarray = self.features[self.encoders[stream]][:, 0]
-        return np.isfinite(first)
 
     def labels_key(self, by: str) -> str:
         """Names the clustering by "both", "video" or "audio": another after another training. `UsageError` if none."""

@@ -3,37 +3,69 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from seehear.data.clips import make_ref
 from seehear.features.bank import FeatureBank
 from seehear.features.headlabels import exemplar_ranks
 from seehear.features.model import LABELLING_OF, Model
 from seehear.labelling.features import cluster_features
-from seehear.search.layout import Content, Labels
+from seehear.search.layout import BY, Content, Labels
 
 
-def label_content(content: Content, model: Model | None, model_sha: str, encoder: str) -> dict[str, str]:
-    """Label a content by every labelling that there is; the key of each (see `Index.labels_key`)."""
-    keys: dict[str, str] = {}
-    if model is not None and encoder == "run":
-        for by, labelling in LABELLING_OF.items():
-            made = _by_model(content, model, labelling)
-            if made is not None:
-                content.labels[by] = made
-                keys[by] = _key(by, model_sha)
-    if not content.labels:
-        content.labels["both"], told = _by_features(content)
+def label_content(content: Content, model: Model | None, labels: Path, model_sha: str) -> dict[str, str]:
+    """Label a content by every labelling that there is; the key of each (see `Index.labels_key`).
+
+    Features of the model are labelled by it. Those of another encoder (`model` None) have the labels that the run gave
+    to the same spans, in its table `labels`; where these are not all there, or the model has no clusters, the features
+    are clustered.
+    """
+    made = _by_model(content, model) if model is not None else _of_spans(content, labels)
+    keys = {by: _key(by, model_sha) for by in made}
+    if not made:
+        made["both"], told = _by_features(content)
         keys["both"] = _key("both", told)
+    content.labels = made
     return keys
+
+
+def _by_model(content: Content, model: Model) -> dict[str, Labels]:
+    found = {by: _by_labelling(content, model, LABELLING_OF[by]) for by in BY}
+    return {by: labels for by, labels in found.items() if labels is not None}
+
+
+def _of_spans(content: Content, path: Path) -> dict[str, Labels]:
+    """The run's labels of exactly these segments; none if it has not labelled every one of them."""
+    if not path.exists():
+        return {}
+    table = pq.read_table(path)
+    ids, starts, ends = (table[n].to_pylist() for n in ("video_id", "start_seconds", "end_seconds"))
+    row_of = {_span(*key): row for row, key in enumerate(zip(ids, starts, ends, strict=True))}
+    spans = zip(content.video.tolist(), content.start_seconds.tolist(), content.end_seconds.tolist(), strict=True)
+    rows = [row_of.get(_span(content.videos[v].video_id, start, end)) for v, start, end in spans]
+    if None in rows:
+        return {}
+    order = np.array(rows, dtype=np.int64)
+    made = {}
+    for by in BY:
+        if f"cluster_{by}" in table.column_names:
+            read = {n: table[f"{n}_{by}"].to_numpy()[order] for n in ("cluster", "confidence", "distance")}
+            made[by] = _spread(len(order), np.arange(len(order)), read["cluster"], read["confidence"], read["distance"])
+    return made
+
+
+def _span(video_id: str, start: float, end: float) -> tuple[str, int, int]:
+    return video_id, round(start * 1000), round(end * 1000)
 
 
 def _key(*parts: str) -> str:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
 
 
-def _by_model(content: Content, model: Model, labelling: str) -> Labels | None:
+def _by_labelling(content: Content, model: Model, labelling: str) -> Labels | None:
     """The model's labels by one labelling, of the rows that have what it looks at; None if it has no such labelling.
 
     By several encoders, a row that lacks one stream has the label of the other alone: by heads as `seehear label` gives
@@ -72,9 +104,9 @@ def _by_features(content: Content) -> tuple[Labels, str]:
     found = cluster_features(x, k)
     cluster = found.table["cluster"].to_numpy().astype(np.int32)
     confidence = found.table["confidence"].to_numpy()
-    distance = -found.table["exemplar_rank"].to_numpy().astype(np.float32)
+    rank = found.table["exemplar_rank"].to_numpy().astype(np.float32)  # in the place of the distance: it orders alike
     digest = hashlib.blake2b(np.ascontiguousarray(x).tobytes(), digest_size=16).hexdigest()
-    return _spread(len(content.video), rows, cluster, confidence, -distance), f"{digest} k={k}"
+    return _spread(len(content.video), rows, cluster, confidence, rank), f"{digest} k={k}"
 
 
 def cluster_count(rows: int) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -19,13 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seehear.errors import RunError
-from seehear.files import is_temporary, new_folder, write_atomic
+from seehear.files import is_temporary, new_folder, temporary_beside, write_atomic, writing
 from seehear.media.identity import Identity
 from seehear.search.segments import IndexedVideo
 
 FORMAT, VERSION = "seehear-index", 1
 _CURRENT, _FACTS, _VIDEOS = "current.json", "facts.json", "videos.parquet"
 _PREFIX = "generation-"
+BY = ("both", "video", "audio")
+"""What a labelling may be by."""
 _VIDEO_COLUMNS: dict[str, pa.DataType] = {
     "video_id": pa.string(),
     "path": pa.string(),
@@ -69,6 +72,8 @@ class Content:
     """By encoder (N, D) float32, NaN in rows whose video lacks the stream."""
     space: dict[str, np.ndarray] = field(default_factory=dict)
     """Unit rows (N, D) float32; zeros where the stream is lacking."""
+    has: dict[str, np.ndarray] = field(default_factory=dict)
+    """For "video" and "audio", where they are indexed, the rows that have features of it: (N,) bool."""
     maps: dict[str, np.ndarray] = field(default_factory=dict)
     """What made `space` of `features`: see `seehear.search.spaces`."""
     labels: dict[str, Labels] = field(default_factory=dict)
@@ -140,6 +145,11 @@ def index_folder(run: str | Path) -> Path:
     return Path(run) / "index"
 
 
+def generation_folder(folder: Path, name: str) -> Path:
+    """Where a generation of this name lies in an index folder."""
+    return folder / f"{_PREFIX}{name}"
+
+
 def current_generation(folder: Path) -> Path | None:
     """The folder of the generation that is in force; None if there is none.
 
@@ -156,15 +166,22 @@ def current_generation(folder: Path) -> Path | None:
         raise RunError(f"{folder / _CURRENT} is damaged: {error}", "delete the folder and index again") from error
     if version > VERSION:
         raise RunError(f"{folder} was written by a newer seehear (format {version})", "update seehear, or index again")
-    return folder / f"{_PREFIX}{name}"
+    return generation_folder(folder, name)
 
 
-def write_generation(folder: Path, content: Content, name: str) -> Path:
-    """Write a generation, put it in force and remove those before the last one. Returns its folder."""
-    made = folder / f"{_PREFIX}{name}"
+def write_generation(
+    folder: Path, content: Content, name: str, also: Callable[[Path, Content], None] | None = None
+) -> Path:
+    """Write a generation, put it in force and remove those before the last one. Returns its folder.
+
+    `also` writes further files into the folder, and may note something in `content.facts`.
+    """
+    made = generation_folder(folder, name)
     before = _readable_current(folder)
     if not (made / _FACTS).exists():
         with new_folder(made) as temporary:
+            if also is not None:
+                also(temporary, content)
             _write(temporary, content)
     note = {"format": FORMAT, "version": VERSION, "generation": name}
     write_atomic(folder / _CURRENT, json.dumps(note, indent=1))
@@ -200,6 +217,7 @@ def _arrays(content: Content) -> dict[str, np.ndarray]:
     }
     found |= {f"features.{name}": np.asarray(x, dtype=np.float32) for name, x in content.features.items()}
     found |= {f"space.{name}": np.asarray(x, dtype=np.float32) for name, x in content.space.items()}
+    found |= {f"has.{name}": np.asarray(x, dtype=bool) for name, x in content.has.items()}
     found |= {f"fitted.{name}": np.asarray(x, dtype=np.float32) for name, x in content.maps.items()}
     for by, labels in content.labels.items():
         found[f"labels.{by}.cluster"] = labels.cluster.astype(np.int32)
@@ -211,10 +229,6 @@ def _arrays(content: Content) -> dict[str, np.ndarray]:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array to an .npy file, whole or not at all, without a copy of it in memory."""
-    import os
-
-    from seehear.files import temporary_beside, writing
-
     temporary = temporary_beside(path)
     with writing(path):
         try:
@@ -237,12 +251,13 @@ def read_generation(folder: Path) -> Content:
         read = {name: _mapped(path) for name, path in arrays.items() if not name.startswith("map.")}
         labels = {
             by: Labels(*(read[f"labels.{by}.{what}"] for what in ("cluster", "confidence", "distance", "rank")))
-            for by in ("both", "video", "audio")
+            for by in BY
             if f"labels.{by}.cluster" in read
         }
         content = Content(
             videos, read["segments.video"], read["segments.start"], read["segments.end"],
-            _under("features.", read), _under("space.", read), _under("fitted.", read), labels, facts,
+            _under("features.", read), _under("space.", read), _under("has.", read), _under("fitted.", read), labels,
+            facts,
         )  # fmt: skip
         _check_lengths(content)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
