@@ -1,8 +1,8 @@
 """What people said of one clustering, said of another one: by the time that their clusters have in common.
 
 After a second training the clusters are others. A name goes to the cluster that holds most of the one that bore it, if
-that is at least half of it, and if no other cluster has more of its time there. What people said of single segments goes
-to the segments that lie by half or more in those. The rest is kept as conflicts; nothing is dropped.
+that is at least half of it, and if no other cluster has more of its time there. What people said of single segments
+goes to the segments that lie by half or more in those. The rest is kept as conflicts; nothing is dropped.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class _Targets:
         if holder is not None:
             told = f'"{name}" is the name of cluster {self.new.ids[holder]}, and most of what bore it before is in '
             told += f"{self.new.label(best)} now"
-            self.new.conflicts.append(Conflict(told, None))
+            self.new.conflicts.append(Conflict(told, name, loser=self.new.ids[best]))
             return
         told = f'cluster {self.new.ids[best]} is called "{has}", and was called "{name}" before'
         self.new.conflicts.append(Conflict(told, name))

@@ -1,8 +1,8 @@
 """The log of edits: append-only, in the folder `edits` of a run, one SQLite file for each machine that writes.
 
-Processes of one machine share its file (WAL, full synchronisation). SQLite's WAL cannot be shared over a network disk, so
-the files of other machines are only read, as private copies. Each row carries a hash chained to the row before, so a copy
-that was torn while it was made is noticed and made again. Events once seen are never forgotten.
+Processes of one machine share its file (WAL, full synchronisation). SQLite's WAL cannot be shared over a network disk,
+so the files of other machines are only read, as private copies. Each row carries a hash chained to the row before, so a
+copy that was torn while it was made is noticed and made again. Events once seen are never forgotten.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ class State:
         ]
         folded = {n.casefold(): n for n in known}
         close = difflib.get_close_matches(asked.casefold(), folded, n=3, cutoff=0.5)
-        told = f"did you mean {' or '.join(folded[c] for c in close)}?" if close else "`seehear clusters RUN` lists them"
-        raise UsageError(f"there is no cluster {asked!r}", told)
+        likely = f"did you mean {' or '.join(folded[c] for c in close)}?"
+        raise UsageError(f"there is no cluster {asked!r}", likely if close else "`seehear clusters RUN` lists them")
 
     def of_name(self, name: str) -> int | None:
         """The cluster of this name, whatever the case of its letters."""
@@ -182,7 +182,7 @@ class State:
         other = None if name is None else self.of_name(name)
         if other is not None and other != place:
             mine, theirs = self.ids[place], self.ids[other]
-            told = f'{author} named cluster {mine} "{name}", as cluster {theirs} is already: merge them, or name it anew'
+            told = f'{author} named cluster {mine} "{name}", as cluster {theirs} is already: merge them, or choose'
             self.conflicts.append(Conflict(told, name, loser=mine))
             return
         self.names[place] = name

@@ -64,7 +64,12 @@ class Stretches:
 
 def of_segments(segments: Segments) -> Stretches:
     """The segments of an index. A video without a fingerprint is known by its id."""
-    keys = [v.identity.fingerprint or f"id:{v.video_id}" for v in segments.videos]
+    column = getattr(segments.videos, "column", None)  # of an index on disk, without making every video
+    if column is not None:
+        known = list(zip(column("fingerprint"), column("video_id"), strict=True))
+    else:
+        known = [(v.identity.fingerprint, v.video_id) for v in segments.videos]
+    keys = [fingerprint or f"id:{video_id}" for fingerprint, video_id in known]
     return Stretches(
         keys,
         np.asarray(segments.video, dtype=np.int64),
@@ -79,7 +84,7 @@ class Timeline:
     def __init__(self, stretches: Stretches) -> None:
         self.stretches = stretches
         self.milliseconds = stretches.end_ms - stretches.start_ms
-        self._number = {}
+        self._number: dict[str, int] = {}
         # Copies of one file are one video here: what is said of its content holds for all of them.
         for key in stretches.videos:
             self._number.setdefault(key, len(self._number))
