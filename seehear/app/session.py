@@ -13,7 +13,7 @@ import numpy as np
 from seehear.app.makers import Stretch
 from seehear.app.media import MediaFiles
 from seehear.app.workshop import DEFAULT_CAP_BYTES, Cache, Workshop
-from seehear.collection import Collection
+from seehear.collection.collection import Collection
 from seehear.errors import SeehearError, UsageError
 from seehear.files import user_cache_folder
 from seehear.search.index import Index
@@ -69,7 +69,7 @@ class View:
             order[cluster.rows] = np.arange(len(cluster.rows))
         rejected = np.zeros(count, bool)
         rejected[collection.rejected] = True
-        confidence = np.nan_to_num(np.asarray(collection.index.labels[collection.by].confidence), nan=0.0)
+        confidence = np.nan_to_num(collection.confidence, nan=0.0)
         confirmed = np.asarray(collection.confirmed, bool)
         return cls(collection, collection.revision, clusters, place, order, rejected, confirmed, confidence)
 
@@ -142,7 +142,7 @@ class Session:
         self.renew()
         self.check_labelling(by)
         if by not in self._collections:
-            self._collections[by] = Collection(self.run, by=by)
+            self._collections[by] = Collection(self.run, by, index=self.index)  # type: ignore[arg-type]
         else:
             self._collections[by].refresh()
         return self._collections[by]

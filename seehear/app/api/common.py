@@ -13,8 +13,7 @@ from starlette.exceptions import HTTPException
 
 from seehear.app.api.models import By, Problem
 from seehear.app.session import NotFoundError, ReadOnlyError, Session, StaleError
-from seehear.collection import ConflictError
-from seehear.errors import DestinationError, MediaError, RunError, SeehearError, UsageError
+from seehear.errors import ConflictError, DestinationError, MediaError, RunError, SeehearError, UsageError
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": text}

@@ -26,7 +26,7 @@ from seehear.app.api.models import (
 )
 from seehear.app.api.reading import read_only, step_of
 from seehear.app.session import ReadOnlyError
-from seehear.collection import Collection
+from seehear.collection.collection import Collection
 from seehear.errors import UsageError
 
 router = APIRouter(prefix="/api", tags=["editing"], responses=PROBLEMS)
@@ -145,7 +145,12 @@ def _rows(asked: EditRequest) -> Sequence[int]:
 
 
 def _move(collection: Collection, asked: EditRequest) -> Any:
-    return collection.move(_rows(asked), None if asked.new else _needed(asked, "to"), new=asked.new)
+    return collection.move(_rows(asked), asked.name if asked.new else _needed(asked, "to"), new=asked.new)
+
+
+def _answer(collection: Collection, asked: EditRequest) -> Any:
+    rows = _rows(asked)
+    return collection.answer(rows if len(rows) > 1 else rows[0], _needed(asked, "cluster"), _needed(asked, "yes"))
 
 
 _EDITS: Mapping[str, Callable[[Collection, EditRequest], Any]] = {
@@ -155,7 +160,7 @@ _EDITS: Mapping[str, Callable[[Collection, EditRequest], Any]] = {
     "move": _move,
     "reject": lambda c, a: c.reject(_rows(a)),
     "restore": lambda c, a: c.restore(_rows(a)),
-    "answer": lambda c, a: c.answer(_rows(a), _needed(a, "cluster"), _needed(a, "yes")),
+    "answer": _answer,
     "propagate": lambda c, a: c.propagate(min_probability=a.min_probability),
     "undo": lambda c, a: c.undo(expected=a.expected),
     "redo": lambda c, a: c.redo(expected=a.expected),

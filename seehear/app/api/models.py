@@ -280,6 +280,8 @@ class SearchReply(BaseModel):
     cut_off: float
     exact: bool
     recall: float | None
+    notes: list[str]
+    """What else a person should know."""
 
 
 class Twin(BaseModel):

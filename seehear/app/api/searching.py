@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -16,14 +16,15 @@ from seehear.app.api.common import PROBLEMS, Held
 from seehear.app.api.models import By, HitInfo, SearchBy, SearchReply, SearchRequest
 from seehear.app.api.reading import place_of
 from seehear.app.session import Session
-from seehear.errors import UsageError
+from seehear.errors import MediaError, UsageError
 from seehear.media.formats import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS
 
 router = APIRouter(prefix="/api", tags=["searching"], responses=PROBLEMS)
 
+if TYPE_CHECKING:
+    from seehear.search.query import Answer
+
 PICTURES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif"})
-BY = {"both": "both", "sight": "video", "sound": "audio", "across": "across"}
-"""What the pages call a search, and what the search room does."""
 Time = Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False)]
 
 
@@ -34,7 +35,7 @@ def search(held: Held, asked: SearchRequest) -> SearchReply:
     if (asked.row is None) == (asked.video is None):
         raise UsageError("a search needs either a row or a video with start and end")
     options: dict[str, Any] = {
-        "by": BY[asked.by], "sound_weight": asked.sound_weight, "k": asked.k, "min_score": asked.min_score,
+        "by": asked.by, "sound_weight": asked.sound_weight, "k": asked.k, "min_score": asked.min_score,
         "skip_same_video": asked.skip_same_video, "across_from": asked.across_from,
     }  # fmt: skip
     if asked.cluster is not None:
@@ -52,7 +53,7 @@ def search(held: Held, asked: SearchRequest) -> SearchReply:
             place = held.video_place(asked.video or "")
             video_id = held.index.segments.videos[place].video_id
             answer = searcher.like_stretch(video_id, asked.start, asked.end, **options)
-    return _reply(held, answer, asked.by)
+    return _reply(held, answer)
 
 
 @router.post("/search/file", summary="Moments like a file", openapi_extra={
@@ -75,7 +76,7 @@ async def search_file(
 ) -> SearchReply:
     """The body is the file: a video, sound or a picture of at most 200 MiB. It is deleted when it was looked at."""
     options: dict[str, Any] = {
-        "by": BY[by], "sound_weight": sound_weight, "k": k, "min_score": min_score, "start": start, "end": end,
+        "by": by, "sound_weight": sound_weight, "k": k, "min_score": min_score, "start": start, "end": end,
         "across_from": across_from,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="seehear-query-") as folder:
@@ -83,7 +84,7 @@ async def search_file(
         with open(path, "wb") as file:
             async for chunk in request.stream():
                 await run_in_threadpool(file.write, chunk)
-        return await run_in_threadpool(_like_file, held, path, by, cluster, labelling, options)
+        return await run_in_threadpool(_like_file, held, path, cluster, labelling, options)
 
 
 def ending_of(name: str) -> str:
@@ -94,7 +95,7 @@ def ending_of(name: str) -> str:
 
 
 def _like_file(
-    held: Session, path: Path, by: str, cluster: str | None, labelling: str, options: dict[str, Any]
+    held: Session, path: Path, cluster: str | None, labelling: str, options: dict[str, Any]
 ) -> SearchReply:
     if not path.stat().st_size:
         raise UsageError("the file is empty", "send the file itself as the body of the request")
@@ -104,27 +105,25 @@ def _like_file(
         options["rows"] = view.clusters[place_of(view, cluster)].rows
     searcher = held.searcher()
     with held.searching, _named_query(path):
-        return _reply(held, searcher.like_file(path, **options), by)
+        return _reply(held, searcher.like_file(path, **options))
 
 
 @contextlib.contextmanager
 def _named_query(path: Path) -> Iterator[None]:
     """Let no error name the place where the file was kept."""
-    from seehear.errors import MediaError
-
     try:
         yield
     except MediaError as error:
         raise MediaError("the file", error.reason, error.detail.replace(str(path), "the file"), error.remedy) from error
 
 
-def _reply(held: Session, answer: Any, by: str) -> SearchReply:
+def _reply(held: Session, answer: Answer) -> SearchReply:
     hits = [
         HitInfo(row=int(hit.row), score=round(float(hit.score), 4), similarity=round(float(hit.similarity), 4))
         for hit in answer.hits
     ]
     return SearchReply(
-        generation=held.generation, hits=hits, by=by, through=answer.through,
+        generation=held.generation, hits=hits, by=answer.by, through=answer.through, notes=list(answer.notes),
         nothing_like_it=bool(answer.nothing_like_it), cut_off=float(answer.cut_off), exact=bool(answer.exact),
         recall=None if answer.recall is None else float(answer.recall),
     )  # fmt: skip
