@@ -18,8 +18,8 @@ from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError
 from seehear.features.model import Model, table_bank
 from seehear.hashes import HASHES, sha256_of
-from seehear.search.labelled import label_content
 from seehear.search.calibration import calibrate
+from seehear.search.labelled import label_content
 from seehear.search.layout import Content, current_generation, generation_folder, index_folder, write_generation
 from seehear.search.nearest import EXACT_UP_TO, faiss_there, write_inverted_files
 from seehear.search.segments import IndexedVideo
@@ -139,5 +139,5 @@ def _name(content: Content) -> str:
     arrays += [labels.cluster for _, labels in sorted(content.labels.items())]
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
     return digest.hexdigest()
