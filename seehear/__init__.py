@@ -24,6 +24,22 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from seehear.app import explore, serve
+    from seehear.collection import (
+        Collection,
+        export_collection,
+        list_clusters,
+        list_edits,
+        merge_clusters,
+        move_segments,
+        name_cluster,
+        propagate_names,
+        redo_edit,
+        reject_segments,
+        restore_segments,
+        sample_collection,
+        split_cluster,
+        undo_edit,
+    )
     from seehear.config import Config
     from seehear.data import scan
     from seehear.doctor import examine
@@ -61,6 +77,22 @@ _HOMES = {
         "embed",
         "label",
         "label_features",
+    ),
+    "seehear.collection": (
+        "Collection",
+        "export_collection",
+        "list_clusters",
+        "list_edits",
+        "merge_clusters",
+        "move_segments",
+        "name_cluster",
+        "propagate_names",
+        "redo_edit",
+        "reject_segments",
+        "restore_segments",
+        "sample_collection",
+        "split_cluster",
+        "undo_edit",
     ),
     "seehear.transfer": (
         "evaluate",
@@ -104,6 +136,7 @@ _HOMES = {
 _PLACES = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Collection",
     "Config",
     "__version__",
     "choose_k",
@@ -122,24 +155,37 @@ __all__ = [
     "evaluate_table",
     "examine",
     "explore",
+    "export_collection",
     "export_weights",
     "finetune",
     "import_weights",
     "label",
     "label_features",
+    "list_clusters",
+    "list_edits",
     "list_hypotheses",
     "list_methods",
     "load",
     "localize",
+    "merge_clusters",
+    "move_segments",
+    "name_cluster",
     "predict",
     "pretrain",
+    "propagate_names",
+    "redo_edit",
+    "reject_segments",
     "report",
+    "restore_segments",
+    "sample_collection",
     "scan",
     "search_hypotheses",
     "serve",
     "show_hypotheses",
     "show_recipes",
     "show_weights",
+    "split_cluster",
+    "undo_edit",
 ]
 
 

@@ -20,6 +20,7 @@ ROOMS = (
     "seehear.report",
     "seehear.app",
     "seehear.labelling",
+    "seehear.collection",
     "seehear.transfer",
     "seehear.localization",
     "seehear.weights",

@@ -6,20 +6,28 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from seehear.collection import edits
 from seehear.collection.events import REDO, UNDO, Event
+from seehear.collection.export import TABLES, Format, Row, exported, frame_rates, rows_of
 from seehear.collection.folding import Folded, adopted, line_of
 from seehear.collection.learning import Examples, Question, examples, margins, probabilities, reduced, varied
 from seehear.collection.log import EditLog, this_person
 from seehear.collection.results import Cluster, Edit, Ordering, clusters_of, edit_of, unit_features
+from seehear.collection.sampling import one_a_video, sampled
 from seehear.collection.state import Conflict, State
 from seehear.collection.stretches import Timeline, of_segments, pack
+from seehear.collection.text import counted
+from seehear.engine.runfolder import RunFolder
 from seehear.errors import ConflictError, UsageError
+from seehear.files import check_destination, write_result
 from seehear.search.index import Index
+
+if TYPE_CHECKING:
+    from seehear.search.query import Answer, Searcher
 
 By = Literal["both", "video", "audio"]
 Build = Callable[[State], dict[str, Any]]
@@ -223,7 +231,8 @@ class Collection:
             raise UsageError(f"nobody has edited {other} by {self.by}", "`seehear edits RUN` lists the edits of a run")
 
         def build(state: State) -> dict[str, Any]:
-            return copies | {"text": f"brought {len(copies['events'])} edits over from {Path(other).name}"}
+            count = counted(len(copies["events"]), "edit")
+            return copies | {"text": f"brought {count} over from {Path(other).absolute().name}"}
 
         with self._lock:
             with self._log.writing(self.author) as writer:
@@ -362,3 +371,91 @@ class Collection:
         order = np.argsort(-p, kind="stable")
         ranked = [(self._state.ids[places[i]], float(p[i])) for i in order.tolist()]
         return Question(row, ranked[0][0], ranked[0][1], ranked[1:6])
+
+    # ------------------------------------------------------------ taking out
+
+    def export(self, format: Format, out: str | Path, *, named: bool = False) -> int:
+        """Write the segments to a file; how many. With `named` only those of clusters that have names.
+
+        Tables (csv, parquet, jsonl) have rejected segments too, with a column that says so; other formats do not.
+
+        Raises:
+            UsageError: there is no such format, or it cannot hold so much.
+            DestinationError: the file cannot be written.
+        """
+        check_destination(out)
+        content, count = self.exported(format, named=named)
+        write_result(Path(out), content)
+        return count
+
+    def exported(self, format: Format, *, named: bool = False) -> tuple[bytes, int]:
+        """What `export` writes, and the number of segments."""
+        with self._lock:
+            state = self._state
+            rows = np.arange(len(state.timeline))
+            if named:
+                has = np.array([n is not None for n in state.names], dtype=bool)
+                rows = rows[has[state.cluster] & ~state.rejected]
+            found = self._exported_rows(rows)
+        content = exported(format, found, frame_rates(RunFolder(self.run).manifest))
+        return content, len(found) if format in TABLES else sum(not r.rejected for r in found)
+
+    def _exported_rows(self, rows: np.ndarray) -> list[Row]:
+        with self._lock:
+            state = self._state
+            return rows_of(
+                self.index.segments, rows, state.cluster, state.ids, state.names, self.confidence, self.confirmed,
+                state.rejected,
+            )  # fmt: skip
+
+    def sample(self, n: int, balanced: bool = False, *, seed: int = 0, videos: bool = False) -> np.ndarray:
+        """Rows (at most n, ascending) of segments that differ from each other, as many of each cluster if `balanced`.
+
+        With `videos` one segment of each video that is drawn, of the cluster where it has most of its time.
+        """
+        if n < 1:
+            raise UsageError(f"a sample has at least one segment, not {n}")
+        with self._lock:
+            groups = [c.rows for c in self.clusters]
+            if videos:
+                groups = one_a_video(groups, np.asarray(self.index.segments.video), self._seconds)
+            return sampled(self._reduced, groups, n, seed, balanced)
+
+    def write_sample(self, rows: np.ndarray, out: str | Path | None) -> list[dict[str, Any]]:
+        """These segments as an export has them, written to a .csv, .parquet or .jsonl file if one is named."""
+        found = self._exported_rows(rows)
+        if out is not None:
+            write_result(Path(out), exported(Path(out).suffix.removeprefix("."), found, {}))
+        return [row.cells() for row in found]
+
+    # ------------------------------------------------------------ finding
+
+    @functools.cached_property
+    def searcher(self) -> Searcher:
+        """What searches the index."""
+        from seehear.search.query import Searcher
+
+        return Searcher(self.index, self.run)
+
+    def search(
+        self,
+        query: int | str | Path | tuple[str, float, float],
+        *,
+        cluster: str | int | None = None,
+        rejected: bool = False,
+        **how: Any,
+    ) -> Answer:
+        """What is like a segment (its row), a stretch (id of an indexed video, start and end in seconds), or a file.
+
+        `cluster` searches in one cluster alone, `rejected` among rejected segments too; further options are those of
+        `seehear.search.query.Searcher.search`, and of a file `start` and `end`.
+        """
+        if cluster is not None:
+            how["rows"] = np.sort(self.cluster(cluster).rows)
+        elif not rejected and self._state.rejected.any():
+            how["rows"] = np.flatnonzero(~self._state.rejected)
+        if isinstance(query, tuple):
+            return self.searcher.like_stretch(*query, **how)
+        if isinstance(query, int | np.integer):
+            return self.searcher.like_segment(int(query), **how)
+        return self.searcher.like_file(query, **how)

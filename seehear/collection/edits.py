@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seehear.collection.state import State, checked_name
+from seehear.collection.text import counted
 from seehear.errors import UsageError
 
 Payload = dict[str, Any]
@@ -187,7 +188,7 @@ def propagating(state: State, places: Sequence[int], p: np.ndarray, least: float
 
 
 def _segments(count: int) -> str:
-    return "1 segment" if count == 1 else f"{count} segments"
+    return counted(count, "segment")
 
 
 def _listed(texts: Sequence[str]) -> str:

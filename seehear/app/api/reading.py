@@ -261,10 +261,11 @@ def place_of(view: View, cluster: str) -> int:
 
 
 def hue_of(cluster: str) -> int:
-    """A hue in degrees that stays with a cluster's id, far from that of the next number."""
-    if match := re.search(r"(\d+)$", cluster):
-        return round(int(match[1][-9:]) * _GOLDEN_DEGREES + len(cluster[: match.start()]) * 29) % 360
-    return int.from_bytes(hashlib.blake2b(cluster.encode(), digest_size=4).digest(), "big") % 360
+    """A hue in degrees that stays with a cluster's id: neighbouring numbers lie far apart, parts of one near it."""
+    first, *parts = re.findall(r"\d{1,9}", cluster.partition("@")[0]) or [""]
+    if first == "":
+        return int.from_bytes(hashlib.blake2b(cluster.encode(), digest_size=4).digest(), "big") % 360
+    return round(int(first) * _GOLDEN_DEGREES + 215 + sum(25 * int(part) for part in parts)) % 360
 
 
 def read_only(held: Session) -> bool:
