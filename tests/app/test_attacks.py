@@ -1,7 +1,8 @@
-"""What the pages of strangers, and hostile files, try on a real server; a test for every line of docs/app.md's Security."""
+"""What strangers' pages and hostile files try on a real server; a test for every line of Security in docs/app.md."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -79,7 +80,7 @@ def test_a_preflight_is_not_answered_with_leave(server):
 
 def test_only_this_machine_reaches_it(server):
     """All of 127.0.0.0/8 is this machine: a server on every address would answer here too."""
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", server.port), timeout=5)
 
 
@@ -267,7 +268,7 @@ def test_an_upload_without_an_end_is_stopped(server):
     connection.putheader("Transfer-Encoding", "chunked")
     connection.endheaders()
     chunk, sent = bytes(4 << 20), 0
-    with pytest.raises(OSError):
+    with contextlib.suppress(OSError):  # it closes the connection
         while sent < 600 << 20:
             connection.send(b"%x\r\n" % len(chunk) + chunk + b"\r\n")
             sent += len(chunk)
@@ -332,10 +333,8 @@ def test_a_file_that_cannot_be_used_says_why(server, tmp_path):
 
 def test_an_edit_that_is_too_large_is_refused(server):
     body = b'{"kind": "name", "text": "' + b"x" * (17 << 20) + b'"}'
-    try:
+    with contextlib.suppress(OSError):  # the connection may be closed while it is sent
         assert server.ask("/api/edits", "POST", body, Content_Type="application/json").status == 413
-    except OSError:
-        pass  # the connection was closed while it was sent
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'{"kind": "name"}', b'{"kind": "drop"}', b"\xff\xfe"])

@@ -143,13 +143,11 @@ def rows(
         titles = np.array([sought in title.casefold() for title in held.media.titles], bool)
         keep &= names | titles[np.asarray(segments.video)]
     found = np.flatnonzero(keep)
-    keys = {
-        "example": lambda: np.lexsort((view.order[found], view.place[found])),
-        "surest": lambda: np.argsort(-view.confidence[found], kind="stable"),
-        "unsurest": lambda: np.argsort(view.confidence[found], kind="stable"),
-        "time": lambda: slice(None),
-    }
-    found = found[keys[order]()]
+    if order == "example":
+        found = found[np.lexsort((view.order[found], view.place[found]))]
+    elif order != "time":
+        sure = view.confidence[found]
+        found = found[np.argsort(-sure if order == "surest" else sure, kind="stable")]
     return quick_json({"total": len(found), "rows": found.tolist()})
 
 
