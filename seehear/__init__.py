@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from seehear.methods import list_methods
     from seehear.pretraining import load, pretrain
     from seehear.recipes import show_recipes
+    from seehear.search import build_index, find_duplicates
     from seehear.transfer import (
         evaluate,
         evaluate_audio_linear,
@@ -131,6 +132,11 @@ _HOMES = {
         "explore",
         "serve",
     ),
+    "seehear.search": (
+        "build_index",
+        "find_duplicates",
+        "search",
+    ),
 }
 """Where the public names live. A room is imported when one of its names is asked for."""
 _PLACES = {name: home for home, names in _HOMES.items() for name in names}
@@ -139,6 +145,7 @@ __all__ = [
     "Collection",
     "Config",
     "__version__",
+    "build_index",
     "choose_k",
     "cluster_features",
     "detect",
@@ -157,6 +164,7 @@ __all__ = [
     "explore",
     "export_collection",
     "export_weights",
+    "find_duplicates",
     "finetune",
     "import_weights",
     "label",
@@ -179,6 +187,7 @@ __all__ = [
     "restore_segments",
     "sample_collection",
     "scan",
+    "search",
     "search_hypotheses",
     "serve",
     "show_hypotheses",

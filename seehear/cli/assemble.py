@@ -21,6 +21,7 @@ ROOMS = (
     "seehear.app",
     "seehear.labelling",
     "seehear.collection",
+    "seehear.search",
     "seehear.transfer",
     "seehear.localization",
     "seehear.weights",

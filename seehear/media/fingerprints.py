@@ -4,9 +4,9 @@ Runs in processes of the pool; imports no torch.
 
 Pictures: four times a second 63 bits, the signs of the lowest frequencies of the grey picture about their median (a
 perceptual hash by the discrete cosine transform). The picture is the mean of half a second, so that a copy whose frames
-come some hundredths of a second earlier or later has nearly the same bits, however fast things move. Sound: sixteen times a second 32 bits, whether the difference of the
-energies of neighbouring bands grows (Haitsma and Kalker, ISMIR 2002). Frames that are one colour and sound that is
-silence have none: black and silence are like any other black and silence.
+come some hundredths of a second earlier or later has nearly the same bits, however fast things move. Sound: sixteen
+times a second 32 bits, whether the difference of the energies of neighbouring bands grows (Haitsma and Kalker, ISMIR
+2002). Pictures of one colour and silent sound have none: black is like any other black, and silence like silence.
 """
 
 from __future__ import annotations

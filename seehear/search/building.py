@@ -119,6 +119,7 @@ def build_index(
         "left_out": kept.facts["left_out"],
         "every_seconds": kept.facts["every_seconds"],
         "across": kept.facts["across"],
+        "recall": min((f["recall"] for f in kept.facts.get("nearest", {}).values()), default=None),
         "seconds": round(time.monotonic() - started, 3),
     }
 

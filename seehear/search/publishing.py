@@ -97,17 +97,17 @@ def publish(run: str | Path, model: Model | None, content: Content, facts: Facts
         "left_out": facts.left_out,
         "exact_up_to": facts.exact_up_to,
     }
+    large = len(content.video) > facts.exact_up_to and faiss_there()
+    content.facts["approximate"] = large
     name = _name(content)
     if current_generation(index_folder(run)) == generation_folder(index_folder(run), name):
         return generation_folder(index_folder(run), name)
     content.facts["calibration"] = calibrate(content)
-    large = len(content.video) > facts.exact_up_to
     return write_generation(index_folder(run), content, name, _with_inverted_files if large else None)
 
 
 def _with_inverted_files(folder: Path, content: Content) -> None:
-    if faiss_there():
-        content.facts["nearest"] = write_inverted_files(folder, content)
+    content.facts["nearest"] = write_inverted_files(folder, content)
 
 
 def _pairs(

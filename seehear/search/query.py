@@ -109,7 +109,9 @@ class Searcher:
         overlap it are left out, except across.
         """
         segments = self.index.segments
-        place = self._place(video_id)
+        place = self.index.place_of(video_id)
+        if place is None:
+            raise UsageError(f"no video {video_id!r} is indexed", "`seehear index RUN VIDEOS` indexes more")
         video = segments.videos[place]
         rows = np.flatnonzero(np.asarray(segments.video) == place)
         starts, ends = segments.start_seconds[rows], segments.end_seconds[rows]
@@ -310,15 +312,3 @@ class Searcher:
         """End the process that decodes files, if one was started; a later search starts another."""
         if self._files is not None:
             self._files[0].close()
-
-    def _place(self, video_id: str) -> int:
-        for place, video in enumerate(self._ids):
-            if video == video_id:
-                return place
-        raise UsageError(f"no video {video_id!r} is indexed", "`seehear index RUN VIDEOS` indexes more")
-
-    @property
-    def _ids(self) -> list[str]:
-        videos = self.index.segments.videos
-        column = getattr(videos, "column", None)
-        return column("video_id") if column is not None else [v.video_id for v in videos]
