@@ -175,7 +175,7 @@ def run_demo(given: argparse.Namespace) -> None:
     print("\nTime: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in watch.seconds.items()))
     print(f"Labels of all videos: {labels}")
     print(f"The page to look at:  {(run / 'report.html').resolve()}")
-    print(f"\nName and correct the clusters, search by sight and sound, in the browser:\n\n    {command_of('serve', run)}\n")
+    print(f"\nName the clusters and search them in the browser:\n\n    {command_of('serve', run)}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
