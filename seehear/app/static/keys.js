@@ -10,10 +10,11 @@ export const KEYS = [
   ["Everywhere", [
     ["?", "this sheet"],
     ["/", "to the text field of the view, or to search"],
-    ["g then c m r s v a h", "go to clusters, map, review, search, videos, all segments, history"],
+    ["g then c m r", "to clusters, map, review"],
+    ["g then s v h a", "to search, videos, history, all segments"],
     ["Ctrl/⌘ Z", "undo"],
     ["Ctrl/⌘ Shift Z", "redo"],
-    ["1 2 3", "group by both, by sight, by sound (not in the review)"],
+    ["1 2 3", "group by both, by sight, by sound"],
     [".", "moving pictures on or off"],
     ["Shift L", "sound on hover on or off"],
     ["Esc", "close, or clear the selection"],
@@ -64,7 +65,7 @@ export const KEYS = [
   ["Map", [
     ["← ↑ → ↓", "move"],
     ["+ − 0", "closer, farther, all"],
-    ["Tab on the map, then j k", "the next, previous segment near the middle"],
+    ["j k", "the next, previous segment near the middle"],
     ["Enter", "open it"],
     ["b", "lasso on or off"],
   ]],

@@ -16,6 +16,8 @@ export function Dialog({ title, onClose, class: kind = "", head, children }) {
   useEffect(() => {
     const dialog = element.current, before = document.activeElement;
     dialog.showModal();
+    // By itself the browser would choose the button that closes, which nobody came for.
+    (dialog.querySelector(".dialog-body [autofocus]") ?? dialog).focus({ preventScroll: true });
     return () => {
       dialog.close();
       depth -= 1;
@@ -31,7 +33,7 @@ export function Dialog({ title, onClose, class: kind = "", head, children }) {
       && event.clientY <= box.bottom;
     if (!inside) onClose();
   };
-  return html`<dialog ref=${element} class=${kind} aria-labelledby=${label} onCancel=${onCancel}
+  return html`<dialog ref=${element} class=${kind} tabindex="-1" aria-labelledby=${label} onCancel=${onCancel}
     onPointerDown=${onPointerDown}><${Layer.Provider} value=${layer.current}>
     <${CloseKey} onClose=${onClose} />
     <header class="dialog-head"><h2 id=${label}>${title}</h2>${head}<${IconButton} icon="close" label="Close" keys="Esc"

@@ -26,7 +26,7 @@ const COMPARE = {
 
 /** The first view. */
 export function ClustersView({ params }) {
-  const { clusters, conflicts, run } = useStore(session);
+  const { clusters, conflicts, rejected, run } = useStore(session);
   const { sort = "size", named = "", text = "" } = params;
   const shown = useMemo(() => (clusters ?? [])
     .filter((c) => (!named || Boolean(c.name) === (named === "yes")) && clusterName(c).toLowerCase().includes(text.toLowerCase()))
@@ -78,8 +78,8 @@ export function ClustersView({ params }) {
   const names = [...new Set(clusters.map((c) => c.name).filter(Boolean))];
   const done = clusters.filter((c) => c.name).length;
   return html`<div class="view-head"><h1>Clusters</h1>
-      <p class="quiet">${plural(run.segments, "segment")} of ${plural(run.videos, "video")}, ${duration(run.seconds)}${" · "}
-      ${done} of ${clusters.length} named</p></div>
+      <p class="quiet"><a href=${link("segments")}>${plural(run.segments, "segment")}</a> of ${plural(run.videos, "video")}, ${duration(run.seconds)}${" · "}
+      ${done} of ${clusters.length} named${rejected > 0 && html` · <a href=${link("segments", null, { state: "rejected" })}>${thousands(rejected)} rejected</a>`}</p></div>
     ${conflicts.length > 0 && html`<details class="notice conflicts"><summary>${plural(conflicts.length, "name")} could not
       be carried over without doubt</summary><ul>${conflicts.map((c) => html`<li key=${c.text}>${c.text}</li>`)}</ul></details>`}
     <div class="tools" role="group" aria-label="Which clusters, and in what order">

@@ -111,7 +111,7 @@ function Film({ video, row, segment, at }) {
       ${film.problem && html`<p class="notice">${film.problem}</p>`}
     </div>
     <div class="controls" role="toolbar" aria-label="Playing">
-      <${IconButton} icon=${film.playing ? "pause" : "play"} label=${film.playing ? "Pause" : "Play"} keys="Space" class="big" onClick=${() => film.toggle()} />
+      <${IconButton} icon=${film.playing ? "pause" : "play"} label=${film.playing ? "Pause" : "Play"} keys="Space" class="big" autofocus onClick=${() => film.toggle()} />
       <${IconButton} icon="back" label="A frame back" keys="," onClick=${() => film.step(-FRAME_SECONDS)} />
       <${IconButton} icon="on" label="A frame on" keys="." onClick=${() => film.step(FRAME_SECONDS)} />
       ${segment && html`<${IconButton} icon="loop" label="Loop the segment" keys="o" pressed=${film.loop} onClick=${() => film.setLoop(!film.loop)} />`}

@@ -93,8 +93,8 @@ export function ReviewView({ params }) {
           ${skipped > 0 ? html`<button type="button" class="button" onClick=${forgetSkipped}>Ask about ${skipped === 1 ? "it" : `those ${skipped}`} again</button>`
             : html`<a href=${link("clusters")}>Back to the clusters</a>`}<//>`}
       <aside class="review-side">
-        ${!readOnly && html`<section class="panel"><h2>Propagate</h2><p class="note">Carry what you have said so far (${plural(answers, "answer")}) over to the segments that are alike. Undo takes all of it back.</p>
-          <p><button type="button" class="button main" disabled=${!answers || busy} onClick=${propagate}>${busy ? "Working …" : `Propagate ${plural(answers, "answer")}`}</button></p>
+        ${!readOnly && html`<section class="panel"><h2>Propagate</h2><p class="note">Carry what you have said so far over to the segments that are alike. Undo takes all of it back.</p>
+          <p><button type="button" class="button main" disabled=${!answers || busy} onClick=${propagate}>${busy ? "Working …" : answers ? `Propagate ${plural(answers, "answer")}` : "Answer a few first"}</button></p>
           ${effect && html`<p class="effect" role="status">${effect[0].toUpperCase() + effect.slice(1)}.</p>`}</section>`}
         <section class="panel coming"><h2>Coming up</h2><ul>${left.filter((q) => q !== question).slice(0, 6).map((q) => html`<li key=${q.row}><${Strip} row=${q.row} still /></li>`)}</ul>
         ${count > 0 && html`<p class="note">${plural(count, "answer")} on this visit.</p>`}</section></aside></div>
