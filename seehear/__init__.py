@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from seehear.app import explore, serve
     from seehear.config import Config
     from seehear.data import scan
     from seehear.doctor import examine
@@ -94,6 +95,10 @@ _HOMES = {
     "seehear.doctor": ("examine",),
     "seehear.config": ("Config",),
     "seehear.report": ("report",),
+    "seehear.app": (
+        "explore",
+        "serve",
+    ),
 }
 """Where the public names live. A room is imported when one of its names is asked for."""
 _PLACES = {name: home for home, names in _HOMES.items() for name in names}
@@ -116,6 +121,7 @@ __all__ = [
     "evaluate_svm",
     "evaluate_table",
     "examine",
+    "explore",
     "export_weights",
     "finetune",
     "import_weights",
@@ -130,6 +136,7 @@ __all__ = [
     "report",
     "scan",
     "search_hypotheses",
+    "serve",
     "show_hypotheses",
     "show_recipes",
     "show_weights",

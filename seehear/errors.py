@@ -42,6 +42,10 @@ class UsageError(SeehearError):
     exit_code = 2
 
 
+class ConflictError(UsageError):
+    """Someone else's edit came in between: what was to be changed is no longer what was seen."""
+
+
 class DestinationError(UsageError, OSError):
     """A file or folder cannot be written where it is to be.
 

@@ -1,0 +1,157 @@
+"""What a similarity means: a score in 0..1, the chance that two segments are alike, as this collection tells it.
+
+Pairs that are alike are drawn from the collection itself: sampled segments and what is most similar to each in another
+video. Pairs that are not are random ones. A logistic regression on the similarity tells them apart, both kinds counted
+as equally common. A score of .5 (`CUT_OFF`) is where they are equally likely: a search whose best hit lies below says
+that there is nothing like the query here. Across sight and sound, alike are the two streams of one moment, and not
+alike those of different videos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seehear.search.layout import Content
+
+CUT_OFF = 0.5
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weights of the sound for which scores by both are calibrated; between them coefficients are interpolated."""
+_SAMPLED = 500
+_AMONG = 200_000
+_LEAST_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Similarity to score: 1 / (1 + exp(-(slope * similarity + offset)))."""
+
+    slope: float
+    offset: float
+
+    def score(self, similarity: np.ndarray) -> np.ndarray:
+        """Scores (N,) in 0..1 of similarities (N,)."""
+        z = np.clip(self.slope * np.asarray(similarity, dtype=np.float64) + self.offset, -60, 60)
+        made: np.ndarray = 1 / (1 + np.exp(-z))
+        return made
+
+    def similarity(self, score: float) -> float:
+        """The similarity of a score; the inverse of `score`."""
+        clipped = min(max(score, 1e-12), 1 - 1e-12)
+        return float((np.log(clipped / (1 - clipped)) - self.offset) / self.slope)
+
+
+def fit_scale(alike: np.ndarray, unlike: np.ndarray) -> Scale:
+    """Logistic regression of similarities (N,) of pairs that are alike, and (M,) of those that are not.
+
+    Both kinds weigh the same whatever their numbers. The slope is kept positive and finite by a weak penalty.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    x = np.concatenate([alike, unlike]).astype(np.float64)
+    y = np.concatenate([np.ones(len(alike)), np.zeros(len(unlike))])
+    centre, spread = float(x.mean()), float(max(x.std(), 1e-6))
+    model = LogisticRegression(C=10.0, class_weight="balanced").fit(((x - centre) / spread)[:, None], y)
+    slope = max(float(model.coef_[0, 0]) / spread, 1e-3)
+    offset = float(model.intercept_[0]) - float(model.coef_[0, 0]) / spread * centre
+    return Scale(slope, offset)
+
+
+def calibrate(content: Content, seed: int = 0) -> dict[str, Any]:
+    """Coefficients for a content's spaces: "both" for each of `WEIGHTS`, "sight", "sound", "across"; None where the
+    collection is too small to tell."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, Any] = {}
+    weights = {"sight": 0.0, "sound": 1.0} if len(_streams(content)) == 2 else {}
+    for by, stream in (("sight", "video"), ("sound", "audio")):
+        if by not in weights and stream in content.space:
+            weights[by] = 0.0 if stream == "video" else 1.0
+    sampled = _rows(content, rng)
+    for by, weight in weights.items():
+        made[by] = _of(content, sampled, weight, rng)
+    if len(_streams(content)) == 2:
+        made["both"] = [_of(content, sampled, w, rng) for w in WEIGHTS]
+        if "across.video" in content.space:
+            made["across"] = _across(content, sampled, rng)
+    return made
+
+
+def scale_of(calibration: dict[str, Any], by: str, sound_weight: float) -> Scale | None:
+    """The scale of a search; None where it could not be calibrated."""
+    found = calibration.get(by)
+    if by == "both" and found is not None:
+        if any(entry is None for entry in found):
+            return None
+        slope, offset = (float(np.interp(sound_weight, WEIGHTS, [e[k] for e in found])) for k in ("slope", "offset"))
+        return Scale(slope, offset)
+    return None if found is None else Scale(found["slope"], found["offset"])
+
+
+def _streams(content: Content) -> list[str]:
+    return [s for s in ("video", "audio") if s in content.space]
+
+
+def _rows(content: Content, rng: np.random.Generator) -> np.ndarray:
+    """Sampled segments that have every stream that is indexed."""
+    there = np.flatnonzero(np.all([content.has[s] for s in _streams(content)], axis=0))
+    return np.sort(rng.choice(there, min(_SAMPLED, len(there)), replace=False))
+
+
+def _of(content: Content, sampled: np.ndarray, weight: float, rng: np.random.Generator) -> dict[str, float] | None:
+    if len(sampled) < _LEAST_ROWS or len(content.video) < _LEAST_ROWS:
+        return None
+    among = np.arange(len(content.video))
+    if len(among) > _AMONG:
+        among = np.sort(rng.choice(among, _AMONG, replace=False))
+    best = np.full(len(sampled), -np.inf)
+    several = len(np.unique(content.video[among])) > 1
+    for start in range(0, len(among), 16_384):
+        block = among[start : start + 16_384]
+        similarity = _similarity(content, sampled, block, weight)
+        if several:
+            same = content.video[sampled][:, None] == content.video[block][None]
+        else:
+            same = sampled[:, None] == block[None]
+        best = np.maximum(best, np.where(same, -np.inf, similarity).max(1))
+    pairs = rng.choice(among, (4 * len(sampled), 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    unlike = np.concatenate([_paired(content, pairs[i : i + 4096], weight) for i in range(0, len(pairs), 4096)])
+    return _kept(fit_scale(best[np.isfinite(best)], unlike))
+
+
+def _across(content: Content, sampled: np.ndarray, rng: np.random.Generator) -> dict[str, float] | None:
+    if len(sampled) < _LEAST_ROWS:
+        return None
+    sight, sound = (np.asarray(content.space[f"across.{s}"][sampled]) for s in ("video", "audio"))
+    similarity = sight @ sound.T
+    other = content.video[sampled][:, None] != content.video[sampled][None]
+    if not other.any():
+        other = ~np.eye(len(sampled), dtype=bool)
+    unlike = similarity[other]
+    if len(unlike) > 20_000:
+        unlike = rng.choice(unlike, 20_000, replace=False)
+    return _kept(fit_scale(np.diagonal(similarity), unlike))
+
+
+def _similarity(content: Content, rows: np.ndarray, others: np.ndarray, weight: float) -> np.ndarray:
+    found = np.zeros((len(rows), len(others)), dtype=np.float32)
+    for stream, share in (("video", 1 - weight), ("audio", weight)):
+        if share:
+            x = content.space[stream]
+            found += share * (np.asarray(x[rows]) @ np.asarray(x[others]).T)
+    return found
+
+
+def _paired(content: Content, pairs: np.ndarray, weight: float) -> np.ndarray:
+    found = np.zeros(len(pairs), dtype=np.float64)
+    for stream, share in (("video", 1 - weight), ("audio", weight)):
+        if share:
+            x = content.space[stream]
+            found += share * np.einsum("nd,nd->n", np.asarray(x[pairs[:, 0]]), np.asarray(x[pairs[:, 1]]))
+    return found
+
+
+def _kept(scale: Scale) -> dict[str, float]:
+    return {"slope": scale.slope, "offset": scale.offset}
