@@ -105,11 +105,11 @@ async function sendAll() {
     drop(entry);
     if (answer) {
       session.patch({ undo: answer.undo, redo: answer.redo });
-      if (!entry.quiet) toast(sentence(answer.edit.text), { undo: answer.undo?.id });
+      if (!entry.quiet) toast(sentence(answer.edit?.text), { undo: answer.undo?.id });
     }
+    await refresh(); // first, so that whoever waits for the edit finds the page as it is after it
     promises.get(entry.key)?.(answer);
     promises.delete(entry.key);
-    await refresh();
   }
 }
 

@@ -43,7 +43,10 @@ export function ago(iso) {
 }
 
 /** What people call a cluster: its name, or its number. */
-export const clusterName = (cluster) => cluster ? cluster.name || `cluster ${cluster.id}` : "no cluster";
+export const clusterName = (cluster) => (!cluster || cluster.id === null ? "no cluster" : cluster.name || `cluster ${cluster.id}`);
+
+/** The last part of a path: what people know a file by. */
+export const fileName = (title) => title.slice(title.lastIndexOf("/") + 1);
 
 /** The labelling in words. */
 export const WAYS = { both: "Both", video: "Sight", audio: "Sound" };

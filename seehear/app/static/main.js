@@ -7,6 +7,7 @@ import { session, start } from "./session.js";
 import { hush } from "./sound.js";
 import { useStore } from "./store.js";
 import { send } from "./edits.js";
+import { SameNameDialog } from "./components/actions.js";
 import { DropAnywhere } from "./components/drop.js";
 import { Banners, Toasts, TopBar } from "./components/shell.js";
 import { ClusterView } from "./views/cluster.js";
@@ -45,7 +46,7 @@ function App() {
   return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
     <${TopBar} view=${view} /><${Banners} />
     <main id="main" tabindex="-1" class=${`view-${view}`}><${View} view=${view} argument=${argument} params=${params} /></main>
-    ${run && (params.play !== undefined || params.watch !== undefined) && html`<${PlayerDialog} params=${params} />`}<${DropAnywhere} /><${Toasts} />`;
+    ${run && (params.play !== undefined || params.watch !== undefined) && html`<${PlayerDialog} params=${params} />`}<${SameNameDialog} /><${DropAnywhere} /><${Toasts} />`;
 }
 
 keepPreferences();

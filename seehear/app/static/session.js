@@ -21,7 +21,7 @@ export const useCluster = (id) => useStore(session, (s) => s.byId.get(id) ?? nul
 /** The labelling asked for by the address, if the run has it. */
 function wantedLabelling(run) {
   const { by } = route.get().params;
-  return run.labellings.includes(by) ? by : run.labellings[0];
+  return run.labellings.includes(by) ? by : run.by ?? run.labellings[0];
 }
 
 /** Load the run and its clusters, then look for changes as long as the page is open. */
@@ -80,7 +80,7 @@ export async function look() {
   looking = true;
   try {
     const wasLost = connection.get().lost || connection.get().token;
-    const { revision, generation } = await call("/api/changes");
+    const { revision, generation } = await call("/api/changes", { params: { by: session.get().by } });
     const now = session.get();
     if (now.run === null) await begin();
     else if (generation !== now.generation) session.patch({ outdated: true });

@@ -1,13 +1,13 @@
 /** @file What can be done with chosen segments: confirm, move, put into a new cluster, reject. By buttons and keys. */
 
 import { edit } from "../edits.js";
-import { clusterName, plural } from "../format.js";
+import { clusterName, plural, thousands } from "../format.js";
 import { html, useRef, useState } from "../html.js";
 import { useKeys } from "../keys.js";
 import { go } from "../route.js";
 import { loadMany, segmentNow } from "../segments.js";
 import { session } from "../session.js";
-import { useStore } from "../store.js";
+import { createStore, useStore } from "../store.js";
 import { Dialog } from "./dialog.js";
 import { Icon, IconButton } from "./icons.js";
 import { ClusterPicker } from "./picker.js";
@@ -35,11 +35,28 @@ export async function moveTo(rows, choice) {
 }
 
 /** A new cluster of segments, named if there is a name. */
-export async function makeCluster(rows, name) {
-  const answer = await edit("move", { rows, new: true });
-  const made = answer?.edit.cluster ?? (answer ? (await loadMany(rows.slice(0, 1)))[0]?.cluster : null);
-  if (made && name) await edit("name", { cluster: made, text: name }, { quiet: true });
-  return answer;
+export const makeCluster = (rows, name) => edit("move", { rows, new: true, ...(name ? { name } : {}) });
+
+/** The question that `rename` asks: {cluster, other}, or null. */
+const sameName = createStore(null);
+
+/** Name a cluster; what has another one's name already is probably the same thing, so ask whether to merge the two. */
+export function rename(cluster, text) {
+  const wanted = text.toLocaleLowerCase();
+  const other = session.get().clusters.find((c) => c.id !== cluster.id && c.name?.toLocaleLowerCase() === wanted);
+  if (other && wanted) sameName.set({ cluster, other }); else edit("name", { cluster: cluster.id, text: text || null });
+}
+
+/** Asks what `rename` wants to know. */
+export function SameNameDialog() {
+  const asked = useStore(sameName);
+  if (!asked) return null;
+  const { cluster, other } = asked, close = () => sameName.set(null);
+  const onMerge = () => { close(); edit("merge", { clusters: [other.id, cluster.id], into: other.id }); };
+  return html`<${Dialog} title=${`There is ${other.name} already`} onClose=${close} class="small">
+    <p>Two clusters cannot have one name. Do the ${plural(cluster.size, "segment")} of ${clusterName(cluster)} belong to the
+    ${thousands(other.size)} of ${other.name}?</p><p class="buttons"><button type="button" class="main" autofocus onClick=${onMerge}>Merge the
+    two</button><button type="button" class="button" onClick=${close}>No, leave them</button></p><//>`;
 }
 
 /**
@@ -95,17 +112,17 @@ function NewCluster({ count, onMake, onClose }) {
 }
 
 /** A dialog that asks into how many parts to split a cluster. */
-export function SplitDialog({ cluster, onClose }) {
+export function SplitDialog({ cluster, onClose, onSplit }) {
   const [parts, setParts] = useState(2);
   const most = Math.min(8, cluster.size);
   const onSubmit = (event) => {
     event.preventDefault();
-    edit("split", { cluster: cluster.id, parts });
+    edit("split", { cluster: cluster.id, parts }).then((answer) => onSplit?.(answer));
     onClose();
   };
   return html`<${Dialog} title=${`Split ${clusterName(cluster)}`} onClose=${onClose} class="small">
-    <form onSubmit=${onSubmit}><p class="note">Its ${plural(cluster.size, "segment")} are grouped anew among themselves.
-    The first part keeps the name.</p><label class="stacked">Into how many parts?
+    <form onSubmit=${onSubmit}><p class="note">Its ${plural(cluster.size, "segment")} are grouped anew among
+    themselves.${cluster.name ? " The part with most of what you confirmed, or else the largest, keeps the name." : ""}</p><label class="stacked">Into how many parts?
     <span class="with-number"><input type="range" min="2" max=${most} value=${parts} autofocus
       onInput=${(event) => setParts(Number(event.currentTarget.value))} /><output>${parts}</output></span></label>
     <p class="buttons"><button type="submit" class="main" disabled=${most < 2}>Split into ${parts}</button></p></form><//>`;

@@ -23,7 +23,7 @@ export function TopBar({ view }) {
   const { theme, muted, moving } = useStore(prefs);
   const [help, setHelp] = useState(false);
   const pending = useStore(waiting);
-  const setBy = (value) => setParams({ by: value === run.labellings[0] ? "" : value });
+  const setBy = (value) => setParams({ by: value === run.by ? "" : value });
   const place = (name) => () => go(name);
   const labelling = (index) => () => { const name = run?.labellings[index]; if (!name) return false; setBy(name); return true; };
   useKeys({

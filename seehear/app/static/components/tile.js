@@ -1,6 +1,6 @@
 /** @file A segment as a picture with what is known of it. */
 
-import { clock, clusterName, percent } from "../format.js";
+import { clock, clusterName, fileName, percent } from "../format.js";
 import { html, useEffect, useRef } from "../html.js";
 import { useSegment } from "../segments.js";
 import { useCluster } from "../session.js";
@@ -51,6 +51,6 @@ export function Tile({ row, index, total, id, place, selected, focused, takesFoc
       <span class="time">${segment ? clock(segment.start) : ""}</span>
       ${score !== undefined && html`<span class="score">${percent(score)}</span>`}
       <span class="line" style=${{ "--share": String(score ?? segment?.confidence ?? 0) }}></span></span>
-    <span class="caption">${showCluster ? html`<span class="dot"></span>${segment ? clusterName(cluster ?? { id:
-      segment.cluster, name: segment.name }) : ""}` : segment?.title ?? ""}</span></div>`;
+    <span class="caption" title=${segment?.title}>${showCluster ? html`<span class="dot"></span>${segment ? clusterName(cluster ?? { id:
+      segment.cluster, name: segment.name }) : ""}` : segment ? fileName(segment.title) : ""}</span></div>`;
 }

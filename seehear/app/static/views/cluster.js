@@ -1,7 +1,6 @@
 /** @file The segments of a cluster, or of all: look, choose, correct. */
 
 import { call, LostError } from "../api.js";
-import { edit } from "../edits.js";
 import { clusterName, duration, plural, thousands } from "../format.js";
 import { html, useEffect, useState } from "../html.js";
 import { useKeys } from "../keys.js";
@@ -9,7 +8,7 @@ import { go, link, setParams } from "../route.js";
 import { session } from "../session.js";
 import { useStore } from "../store.js";
 import { toast } from "../toasts.js";
-import { MergeDialog, SegmentActions, SplitDialog } from "../components/actions.js";
+import { MergeDialog, SegmentActions, SplitDialog, rename } from "../components/actions.js";
 import { Choice, Confidence, EditableName, Empty, Pick, ShareRange, TextFilter, toneOf } from "../components/basics.js";
 import { SegmentGrid, useSelection } from "../components/grid.js";
 import { Icon } from "../components/icons.js";
@@ -71,7 +70,7 @@ export function ClusterView({ id, params }) {
       ${cluster ? html`<h1><span class="dot"></span><${EditableName} value=${cluster.name ?? ""}
         placeholder=${`cluster ${cluster.id}`} label="rename" editing=${editing} onEditing=${setEditing} disabled=${!editable}
         suggestions=${[...new Set((clusters ?? []).map((c) => c.name).filter(Boolean))]}
-        onSave=${(value) => edit("name", { cluster: id, text: value || null })} /></h1>
+        onSave=${(value) => rename(cluster, value)} /></h1>
         <p class="facts-line"><span>${plural(cluster.size, "segment")}</span><span>${duration(cluster.seconds)}</span>
           <${Confidence} value=${cluster.confidence} /><span>${thousands(cluster.confirmed)} confirmed</span></p>
         <p class="head-tools"><a class="button" href=${link("review", null, { cluster: id })}><${Icon} name="review" size=${17} />Review</a>
@@ -98,5 +97,6 @@ export function ClusterView({ id, params }) {
     <${SegmentActions} subject=${() => selection.subject()} count=${selection.selected.size} cluster=${id}
       onClear=${() => selection.clear()} />
     ${open === "merge" && cluster && html`<${MergeDialog} clusters=${[cluster]} onClose=${(into) => { setOpen(""); if (into) go("cluster", into); }} />`}
-    ${open === "split" && cluster && html`<${SplitDialog} cluster=${cluster} onClose=${() => setOpen("")} />`}`;
+    ${open === "split" && cluster && html`<${SplitDialog} cluster=${cluster} onClose=${() => setOpen("")}
+      onSplit=${(answer) => { if (answer && !session.get().byId.has(id)) go("clusters", null, { sort: "name" }); }} />`}`;
 }

@@ -1,6 +1,5 @@
 /** @file All clusters as cards: see them move, hear them, name them. */
 
-import { edit } from "../edits.js";
 import { clusterName, duration, percent, plural, thousands } from "../format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { useKeys } from "../keys.js";
@@ -8,7 +7,7 @@ import { go, link, setParams } from "../route.js";
 import { session } from "../session.js";
 import { heard, hush, listen, toggleSound } from "../sound.js";
 import { useStore } from "../store.js";
-import { MergeDialog, SplitDialog } from "../components/actions.js";
+import { MergeDialog, SplitDialog, rename } from "../components/actions.js";
 import { Choice, Confidence, EditableName, Empty, Pick, TextFilter, toneOf } from "../components/basics.js";
 import { Icon, IconButton } from "../components/icons.js";
 import { Strip } from "../components/strip.js";
@@ -117,7 +116,7 @@ function Card({ cluster, focused, chosen, onChoose, editing, onEditing, editable
     <div class="card-line"><span class="dot"></span>
       <${EditableName} value=${cluster.name ?? ""} placeholder=${`cluster ${cluster.id}`} label="rename" editing=${editing}
         disabled=${!editable} onEditing=${onEditing} suggestions=${names}
-        onSave=${(text) => edit("name", { cluster: cluster.id, text: text || null })} />
+        onSave=${(text) => rename(cluster, text)} />
       ${editable && html`<span class="card-tools"><${IconButton} icon="split" label=${`Split ${clusterName(cluster)}`} onClick=${onSplit} />
         <${IconButton} icon="merge" label=${`Merge ${clusterName(cluster)}`} onClick=${onMerge} /></span>
       <label class="choose"><input type="checkbox" checked=${chosen} onChange=${() => onChoose(cluster.id)}

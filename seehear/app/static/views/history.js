@@ -30,6 +30,6 @@ export function HistoryView() {
     <ol class="history">${(edits ?? []).map((one) => html`<li key=${one.id} class=${one.active ? "" : "taken-back"}><span class="kind"><${Icon} name=${ICONS[one.kind] ?? "check"} size=${16} /></span>
       <span class="what">${one.text}</span><span class="quiet who">${one.author}</span><time class="quiet" datetime=${one.when} title=${one.when}>${ago(one.when)}</time>
       ${!one.active && html`<span class="unseen">taken back</span>`}</li>`)}</ol>
-    ${edits?.length === limit && html`<p><button type="button" class="button" onClick=${() => setLimit(limit + STEP)}>Show more</button></p>`}
+    ${edits?.length === limit && limit < 1000 && html`<p><button type="button" class="button" onClick=${() => setLimit(Math.min(1000, limit + STEP))}>Show more</button></p>`}
     ${edits && !edits.length && html`<${Empty} title="Nothing has been changed yet">Names, moves, answers: whatever you do is listed here and can be taken back.<//>`}`;
 }

@@ -1,7 +1,7 @@
 /** @file The map: every segment as a point, near to those it is like. */
 
 import { call, LostError } from "../api.js";
-import { clusterName, percent, plural, thousands } from "../format.js";
+import { clusterName, fileName, percent, plural, thousands } from "../format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { useKeys } from "../keys.js";
 import { darkness } from "../prefs.js";
@@ -143,5 +143,5 @@ function Tip({ index, x, y, width, height }) {
   const left = Math.max(6, Math.min(width - wide - 6, x + 18)), top = y + 18 + high > height ? Math.max(6, y - high - 14) : y + 18;
   return html`<div class="map-tip" style=${{ left: `${left}px`, top: `${top}px`, width: `${wide}px`, ...toneOf(cluster) }}>
     <${Strip} row=${index} sound=${segment ? !segment.has_video : false} /><p><span class="dot"></span><b>${cluster ? clusterName(cluster) : "…"}</b></p>
-    <p class="quiet">${segment ? `${segment.title} · ${percent(segment.confidence)}` : ""}</p></div>`;
+    <p class="quiet">${segment ? `${fileName(segment.title)} · ${percent(segment.confidence)}` : ""}</p></div>`;
 }

@@ -1,7 +1,7 @@
 /** @file The player: a segment where it happened, what it sounds like, what is around it, and what is like it. */
 
 import { call, LostError } from "../api.js";
-import { clock, clusterName, percent } from "../format.js";
+import { clock, clusterName, fileName, percent } from "../format.js";
 import { html, useContext, useEffect, useMemo, useRef, useState } from "../html.js";
 import { Layer, useKeys } from "../keys.js";
 import { prefs } from "../prefs.js";
@@ -68,7 +68,7 @@ export function PlayerDialog({ params }) {
     loadSegment(row).catch((error) => { if (!(error instanceof LostError)) setProblem(error.message); });
   }, [row]);
   const fits = video && video.video === id;
-  return html`<${Dialog} class="player" onClose=${closePlayer} title=${segment?.title ?? (fits ? video.title : "Video")}>
+  return html`<${Dialog} class="player" onClose=${closePlayer} title=${fileName(segment?.title ?? (fits ? video.title : "Video"))}>
     ${problem ? html`<p class="notice">${problem}</p>` : fits && (row === null || segment)
       ? html`<${Film} video=${video} row=${row} segment=${segment} at=${params.at ? Number(params.at) : null} />`
       : html`<p class="quiet loading">Loading …</p>`}<//>`;

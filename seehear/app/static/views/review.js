@@ -2,7 +2,7 @@
 
 import { call, LostError } from "../api.js";
 import { edit } from "../edits.js";
-import { clusterName, percent, plural, thousands } from "../format.js";
+import { clusterName, fileName, percent, plural, thousands } from "../format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { useKeys } from "../keys.js";
 import { link, setParams } from "../route.js";
@@ -29,7 +29,7 @@ function useQuestions(cluster) {
     if (!generation) return undefined;
     const abort = new AbortController();
     const kept = [...answered.current].filter(([, state]) => state === "kept").map(([row]) => row);
-    call("/api/review", { params: { by, cluster, limit: BATCH + skipped.size }, signal: abort.signal }).then((answer) => {
+    call("/api/review", { params: { by, cluster, limit: Math.min(500, BATCH + skipped.size) }, signal: abort.signal }).then((answer) => {
       for (const row of kept) answered.current.delete(row); // this answer knows of them
       setFound(answer);
     }).catch((error) => { if (error.name !== "AbortError" && !(error instanceof LostError)) toast(error.message, { bad: true }); });
@@ -125,7 +125,7 @@ function Asked({ question, yes, no, other, onSkip, onPick, readOnly }) {
       : html`<div class="only-sound"><${Strip} row=${question.row} still /></div>`}
       ${video && html`<${IconButton} icon=${film.playing ? "pause" : "play"} label=${film.playing ? "Pause" : "Play"} keys="Space" class="over" onClick=${() => film.toggle()} />`}</div>
     <p class="ask"><span>${name ? "Is this " : "Does this belong to "}<b class="tone-text">${name || `cluster ${question.cluster}`}</b>?</span>
-      <span class="quiet"> ${percent(question.probability)} likely${segment ? ` · ${segment.title}` : ""}</span></p>
+      <span class="quiet"> ${percent(question.probability)} likely${segment ? ` · ${fileName(segment.title)}` : ""}</span></p>
     ${cluster && cluster.exemplars.length > 0 && html`<div class="like" aria-hidden="true">${cluster.exemplars.slice(0, 5).map((row) => html`<span key=${row}><${Strip} row=${row} /></span>`)}<span class="quiet">its examples</span></div>`}
     ${!readOnly && html`<div class="answers"><button type="button" class="answer-yes" onClick=${yes}><${Icon} name="check" />Yes<kbd>y</kbd></button>
       <button type="button" class="answer-no" onClick=${no}><${Icon} name="close" />No<kbd>n</kbd></button>

@@ -1,7 +1,7 @@
 /** @file Search: what is like a segment, a stretch of a video, or a file of one's own. */
 
 import { ApiError, call, LostError, media } from "../api.js";
-import { clock, clusterName, percent, plural } from "../format.js";
+import { clock, clusterName, fileName, percent, plural } from "../format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { useKeys } from "../keys.js";
 import { link, setParams } from "../route.js";
@@ -35,7 +35,7 @@ function ask(query, how, k, signal) {
   if (query.file) {
     return call("/api/search/file", {
       method: "POST", raw: query.file.file, signal,
-      params: { name: query.file.file.name, ...body, k, start: query.from, end: query.to, generation, labelling: by },
+      params: { name: query.file.file.name, ...body, k, start: query.from, end: query.to, labelling: by },
     });
   }
   const what = query.row !== undefined ? { row: query.row } : { video: query.video, start: query.start, end: query.end };
@@ -96,7 +96,7 @@ export function SearchView({ params }) {
     ${state.problem && html`<p class="notice">${state.problem}</p>`}
     ${query && query.gone === undefined && !state.problem && html`<div class="answer" aria-busy=${String(state.busy)}>
       <p class="answer-line" role="status">${state.busy && !answer ? "Looking …" : answer && html`<strong>${nothing ? "Nothing like it here" : plural(rows.length, "moment")}</strong>
-        <span class="quiet"> · through ${answer.through}${answer.exact ? " · exact" : answer.recall ? ` · approximate, recall ${percent(answer.recall)}` : " · approximate"}</span>`}</p>
+        <span class="quiet"> · through ${answer.through}${answer.exact ? " · exact" : answer.recall ? ` · approximate, recall ${percent(answer.recall)}` : " · approximate"}</span>${(answer.notes ?? []).map((text) => html`<span class="note" key=${text}><br />${text}</span>`)}`}</p>
       ${nothing ? html`<${Nothing} answer=${answer} onShow=${() => setAnyway(true)} />`
         : answer && html`<${SegmentGrid} rows=${rows} selection=${selection} scores=${scores} showCluster label="Found, best first" onOpen=${(row) => openPlayer(row, rows)} />
           ${!rows.length && html`<${Empty} title="Nothing reaches this score">Ask for less.<//>`}`}</div>`}
@@ -121,7 +121,7 @@ function Query({ query, segment }) {
   if (query.row !== undefined) {
     return html`<figure class="query-card" style=${toneOf(cluster)}><button type="button" class="picture" onClick=${() => openPlayer(query.row, [])} aria-label="Play it">
       <${Strip} row=${query.row} sound=${segment ? !segment.has_video : false} /></button>
-      <figcaption><b>${segment?.title ?? "…"}</b>${segment && html`<span class="quiet">${clock(segment.start, 1)} – ${clock(segment.end, 1)}</span>
+      <figcaption><b title=${segment?.title}>${segment ? fileName(segment.title) : "…"}</b>${segment && html`<span class="quiet">${clock(segment.start, 1)} – ${clock(segment.end, 1)}</span>
       <a class="chip tone" href=${link("cluster", segment.cluster)}><span class="dot"></span>${clusterName(cluster ?? { id: segment.cluster, name: segment.name })}</a>`}</figcaption></figure>`;
   }
   return html`<figure class="query-card"><video src=${media.stretch(query.video, query.start, query.end)} controls muted playsinline loop aria-label="The stretch" />
