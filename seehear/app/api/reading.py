@@ -173,7 +173,8 @@ def positions(held: Held, by: Labelling) -> Response:
     with held.lock:
         view = held.view(by)
         index = view.collection.index
-    where = index.map(by)  # not under the lock: edits need not wait for it
+    with held.drawing:  # not under the session's lock: edits need not wait for it
+        where = index.map(by)
     return quick_json({
         "generation": index.generation,
         "x": rounded(where[:, 0]),
