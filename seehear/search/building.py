@@ -151,7 +151,9 @@ def _videos(
     whole = model.scan(source, streams, out=kept / "manifest.parquet", **options)
     manifests = [whole]
     for stream in streams if len(streams) == 2 else ():
-        again = [row for row in manifests[-1].rejected_rows() if row["reason"] in _ONE_STREAM[stream]]
+        used = {video_id for manifest in manifests for video_id in manifest.usable().column("video_id")}
+        rejected = [row for row in whole.rejected_rows() if row["video_id"] not in used]
+        again = [row for row in rejected if row["reason"] in _ONE_STREAM[stream]]
         if again:
             files = FileList(str(whole.info["root"]), [{"path": str(r["path"])} for r in again], str(source))
             manifests.append(model.scan(files, (stream,), out=kept / f"manifest.{stream}.parquet", **options))
