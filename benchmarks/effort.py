@@ -17,7 +17,7 @@ answers:
   several orders; clips that were labelled count as right.
 
 Results are added to benchmarks/results/effort.json, a set of data and a run each; --plot draws them into
-docs/images/effort.svg.
+docs/images/effort.svg, and prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -182,67 +182,88 @@ _STYLE = """
  .ground{fill:#fff} text{font:13px system-ui,sans-serif;fill:#1c1d21} .title{font-size:15px;font-weight:600}
  .soft{fill:#5f636d} .middle{text-anchor:middle} .end{text-anchor:end} .grid{stroke:#e4e2da}
  .mark{stroke:#8a8e98;stroke-dasharray:3 3} .curve{stroke-width:2;fill:none}
- .naming{stroke:#2456b8} .pretrained{stroke:#b4581a} .untrained{stroke:#8a8e98} .thin{stroke-width:1.6}
- .m1{stroke-dasharray:7 3} .m2{stroke-dasharray:2 3}
+ .naming{stroke:#2456b8} .pretrained{stroke:#b4581a} .untrained{stroke:#8a8e98}
+ .band{stroke:none;opacity:.16} .band.pretrained{fill:#b4581a} .band.untrained{fill:#8a8e98}
  @media (prefers-color-scheme: dark){
  .ground{fill:#16171b} text{fill:#ececee} .soft{fill:#a7abb5} .grid{stroke:#33363e}
- .naming{stroke:#84aef8} .pretrained{stroke:#e29a62} .untrained{stroke:#7d818b}}
+ .naming{stroke:#84aef8} .pretrained{stroke:#e29a62} .untrained{stroke:#9a9ea8}
+ .band.pretrained{fill:#e29a62} .band.untrained{fill:#9a9ea8}}
 """
 KINDS = {
     "naming": ("naming", "clusters are named, then one-key questions answered"),
     "labelling, pretrained features": ("pretrained", "random clips labelled, classifier on learnt features"),
     "labelling, untrained features": ("untrained", "random clips labelled, classifier on untrained features"),
 }
-_PANEL, _HEIGHT, _LEFT, _GAP, _TOP = 330, 260, 52, 62, 122
+METHODS = {"xdc": "XDC", "gdt": "GDT", "selavi": "SeLaVi"}
+_WIDE, _HIGH, _LEFT, _GAP, _TOP, _ROW = 250, 190, 56, 28, 112, 262
 
 
 def picture(results: dict[str, dict[str, Any]]) -> str:
-    """A panel for each set of data, a dash pattern for each run."""
-    width = _LEFT + len(results) * (_PANEL + _GAP) - _GAP + 24
-    height = _TOP + _HEIGHT + 48
-    parts = ['<text class="title" x="24" y="30">Share of videos named right, by number of answers given</text>']
+    """A row for each set of data, a column for each method."""
+    methods = [m for m in METHODS if any(m in found for found in results.values())]
+    width = _LEFT + len(methods) * (_WIDE + _GAP) + 4
+    height = _TOP + len(results) * _ROW - 8
+    parts = ['<text class="title" x="24" y="30">Share of videos named right, by the number of answers given</text>']
     for i, (kind, words) in enumerate(KINDS.values()):
         line = 52 + 17 * i
         parts.append(f'<path class="curve {kind}" d="M24 {line - 4}h26"/><text x="58" y="{line}">{words}</text>')
-    runs = list(dict.fromkeys(run for found in results.values() for run in found))
-    for i, run in enumerate(runs):
-        x = width - 150
-        parts.append(f'<path class="curve naming m{i}" d="M{x} {48 + 17 * i}h26"/>')
-        parts.append(f'<text x="{x + 34}" y="{52 + 17 * i}">{escape(run)}</text>')
-    for i, (name, found) in enumerate(results.items()):
-        parts += _panel(name, found, runs, _LEFT + i * (_PANEL + _GAP))
+    for row, (name, found) in enumerate(results.items()):
+        for column, method in enumerate(methods):
+            if method in found:
+                place = (_LEFT + column * (_WIDE + _GAP), _TOP + row * _ROW)
+                title = f"{METHODS[method]}, {name} ({found[method]['classes']} classes)"
+                parts += _panel(title, found[method], *place, named=column == 0)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="Share of videos named right by number of answers"><style>{_STYLE}</style>'
+        f'role="img" aria-label="Share of videos named right, by the number of answers given"><style>{_STYLE}</style>'
         f'<rect class="ground" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
     )
 
 
-def _panel(name: str, found: dict[str, Any], runs: list[str], left: float) -> list[str]:
-    most = max(result[kind]["answers"][-1] for result in found.values() for kind in KINDS)
-    classes = next(iter(found.values()))["classes"]
+def _panel(title: str, result: dict[str, Any], left: float, top: float, *, named: bool) -> list[str]:
+    most = max(result[kind]["answers"][-1] for kind in KINDS if kind != "naming")
 
-    def x(n: float) -> float:
-        return round(left + n / most * _PANEL, 1)
+    def points(answers: list[int], shares: list[float]) -> str:
+        kept = [(n, s) for n, s in zip(answers, shares, strict=True) if n <= most]
+        return "L".join(f"{left + n / most * _WIDE:.1f} {top + 16 + (1 - s) * _HIGH:.1f}" for n, s in kept)
 
-    def y(share: float) -> float:
-        return round(_TOP + (1 - share) * _HEIGHT, 1)
-
-    parts = [f'<text class="middle" x="{left + _PANEL / 2}" y="{_TOP - 10}">{escape(name)}, {classes} classes</text>']
+    base = top + 16 + _HIGH
+    parts = [f'<text class="middle" x="{left + _WIDE / 2}" y="{top + 4}">{escape(title)}</text>']
     for tenth in range(0, 11, 2):
-        parts.append(f'<path class="grid" d="M{left} {y(tenth / 10)}h{_PANEL}"/>')
-        parts.append(f'<text class="soft end" x="{left - 8}" y="{y(tenth / 10) + 4}">{10 * tenth} %</text>')
-    for n in range(0, most + 1, 10 if most <= 80 else 20):
-        parts.append(f'<text class="soft middle" x="{x(n)}" y="{_TOP + _HEIGHT + 18}">{n}</text>')
-    parts.append(f'<text class="middle" x="{left + _PANEL / 2}" y="{_TOP + _HEIGHT + 38}">answers</text>')
-    parts.append(f'<path class="mark" d="M{x(2 * classes)} {_TOP}v{_HEIGHT}"/>')
-    parts.append(f'<text class="soft" x="{x(2 * classes) + 5}" y="{_TOP + _HEIGHT - 8}">2 a class</text>')
-    for run, result in found.items():
-        for kind, (tone, _) in reversed(KINDS.items()):
-            curve = result[kind]
-            points = "L".join(f"{x(n)} {y(s)}" for n, s in zip(curve["answers"], curve["accuracy"], strict=True))
-            parts.append(f'<path class="curve {tone} m{runs.index(run)}" d="M{points}"/>')
+        y = base - tenth / 10 * _HIGH
+        parts.append(f'<path class="grid" d="M{left} {y:.1f}h{_WIDE}"/>')
+        if named:
+            parts.append(f'<text class="soft end" x="{left - 8}" y="{y + 4:.1f}">{10 * tenth} %</text>')
+    for n in range(0, most + 1, 20):
+        parts.append(f'<text class="soft middle" x="{left + n / most * _WIDE:.1f}" y="{base + 18}">{n}</text>')
+    mark = left + 2 * result["classes"] / most * _WIDE
+    parts.append(f'<path class="mark" d="M{mark:.1f} {top + 16}V{base}"/>')
+    parts.append(f'<text class="soft" x="{mark + 5:.1f}" y="{base - 8}">2 a class</text>')
+    for kind, (tone, _) in reversed(KINDS.items()):
+        curve = result[kind]
+        if "low" in curve:
+            there = points(curve["answers"], curve["high"]).split("L")
+            back = points(curve["answers"], curve["low"]).split("L")[::-1]
+            parts.append(f'<path class="band {tone}" d="M{"L".join(there + back)}Z"/>')
+        parts.append(f'<path class="curve {tone}" d="M{points(curve["answers"], curve["accuracy"])}"/>')
     return parts
+
+
+def as_markdown(results: dict[str, dict[str, Any]]) -> str:
+    """A line for each set of data and method: the share that is right at two answers a class, and answers to 95 %."""
+    lines = [
+        "| data | method | naming | random clips, learnt features | the same, untrained | naming: answers to 95 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in results.items():
+        for method in [m for m in METHODS if m in found]:
+            result = found[method]
+            budget = 2 * result["classes"]
+            cells = [f"{np.interp(budget, result[k]['answers'], result[k]['accuracy']):.3f}" for k in list(KINDS)[1:]]
+            reached = result["answers_to_95_percent"] or f"more than {result['naming']['answers'][-1]}"
+            shown = f"{result['accuracy_at_2_a_class']:.3f}"
+            lines.append(f"| `{name}` | {METHODS[method]} | {shown} | {cells[0]} | {cells[1]} | {reached} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -266,6 +287,7 @@ def main() -> None:
         print(name, method, told, flush=True)
     if given.plot:
         PICTURE.write_text(picture(results), encoding="utf-8")
+        print(as_markdown(results))
 
 
 if __name__ == "__main__":

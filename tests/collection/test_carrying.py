@@ -31,9 +31,9 @@ def test_moved_and_renamed_files_keep_their_names_and_decisions(tmp_path):
     collection.name(0, "a")
     collection.move([3, 4], "b", new=True)
     collection.reject([7])
-    moved = [
-        replace(v, video_id=f"elsewhere/{i}.mkv", path=Path(f"/other/{i}.mkv")) for i, v in enumerate(videos(20))
-    ][::-1]
+    moved = [replace(v, video_id=f"elsewhere/{i}.mkv", path=Path(f"/other/{i}.mkv")) for i, v in enumerate(videos(20))][
+        ::-1
+    ]
     segments = cut(moved, 2.0)
     truth = (np.arange(20)[::-1] % 4).astype(np.int32)[np.asarray(segments.video)]
     again = opened(tmp_path, made_index(segments, truth))

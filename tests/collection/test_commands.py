@@ -101,6 +101,47 @@ def test_names_are_brought_over_from_another_run(folder, tmp_path, capsys):
         assert command(capsys, *wrong)[0] == 2
 
 
+def test_names_survive_renamed_files_and_another_step(folder, tmp_path, capsys):
+    collection = seehear.Collection(folder)
+    largest = max(collection.clusters, key=lambda c: c.size)
+    collection.name(largest.id, "common")
+    row = int(collection.cluster("common").rows[-1])
+    moved = collection.index.segments.video_of(row)
+    collection.move([row], "special", new=True)
+    kept = {collection.index.segments.video_of(int(r)).identity.fingerprint for r in largest.rows} - {
+        moved.identity.fingerprint
+    }
+    for number, video in enumerate(collection.index.segments.videos):
+        target = tmp_path / "elsewhere" / f"renamed {number}.mp4"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(video.path, target)
+    code, _, err = command(capsys, "index", folder, tmp_path / "elsewhere", "--every", 1)
+    assert code == 0, err
+    again = seehear.Collection(folder)
+    assert len(again.index.segments) > len(collection.index.segments)
+    special = {again.index.segments.video_of(int(r)) for r in again.cluster("special").rows}
+    assert {v.identity.fingerprint for v in special} == {moved.identity.fingerprint}
+    assert all(v.path.name.startswith("renamed") for v in special)
+    rows = again.cluster("common").rows
+    found = [again.index.segments.video_of(int(r)).identity.fingerprint for r in rows]
+    # The model labels pieces of videos anew; those of the cluster's videos are still most of it.
+    assert sum(f in kept for f in found) > len(found) / 2 and again.conflicts == []
+
+
+def test_a_collection_is_searched_without_what_was_rejected(folder):
+    collection = seehear.Collection(folder)
+    first = collection.search(0, by="sound", k=3).hits[0].row
+    collection.reject([first])
+    assert first not in {h.row for h in collection.search(0, by="sound", k=23).hits}
+    assert first in {h.row for h in collection.search(0, by="sound", k=23, rejected=True).hits}
+    largest = max(collection.clusters, key=lambda c: c.size)
+    assert {h.row for h in collection.search(0, k=24, cluster=largest.id).hits} <= set(largest.rows.tolist())
+    video = collection.index.segments.video_of(1)
+    assert collection.search((video.video_id, video.start_seconds, video.end_seconds), k=1).hits
+    assert collection.search(video.path, k=1).hits[0].row == 1
+    assert collection.duplicates(workers=1).groups == []
+
+
 def test_what_cannot_be_written_is_told_before_any_work(folder, tmp_path, capsys):
     code, _, err = command(capsys, "export", folder, "--format", "csv", "--out", tmp_path)
     assert code == 2 and "folder" in err

@@ -75,7 +75,7 @@ def test_tables_hold_every_segment(collection, tmp_path):
             assert not row[key].startswith(("=", "+", "-", "@", "\t"))
             assert row[key].removeprefix("'") == (want[key] or "")
         assert (float(row["start"]), row["confirmed"]) == (want["start"], str(want["confirmed"]).lower())
-    assert any(row["name"] == "'=HYPERLINK(\"http://x\")" for row in rows)
+    assert any(row["name"] == '\'=HYPERLINK("http://x")' for row in rows)
 
 
 def test_a_playlist_plays_each_segment_grouped_by_name(collection, tmp_path):
@@ -161,9 +161,7 @@ def test_label_studio_reads_regions_by_frame(collection, tmp_path, monkeypatch):
 def test_fiftyone_finds_videos_and_labels(collection, tmp_path):
     read = json.loads(written(collection, tmp_path, "fiftyone")[0])
     assert set(read["labels"]) == set(read["data"]) and not any("." in key for key in read["data"])
-    found = {
-        (read["data"][key], *d["timestamps"], d["label"]) for key, ds in read["labels"].items() for d in ds
-    }
+    found = {(read["data"][key], *d["timestamps"], d["label"]) for key, ds in read["labels"].items() for d in ds}
     assert found == {
         (w["path"], w["start"], w["end"], w["name"] or f"cluster {w['cluster']}")
         for w in expected(collection)

@@ -101,6 +101,38 @@ def test_review_asks_the_least_certain_first_of_different_videos(mixed):
                for q in collection.review(5, cluster="class 1"))  # fmt: skip
 
 
+def test_threads_may_edit_and_ask_at_once(mixed):
+    import threading
+
+    collection, _ = mixed
+    failed, rows = [], np.flatnonzero(collection.cluster_of == 4).tolist()
+
+    def work(number):
+        try:
+            for turn in range(6):
+                if number % 2:
+                    collection.review(5)
+                    collection.answer(rows[6 * number + turn], "class 0", bool(turn % 2))
+                else:
+                    collection.move([rows[6 * number + turn]], "class 1")
+                    collection.undo()
+                    try:
+                        collection.propagate(0.7)
+                    except UsageError:
+                        collection.predictions()
+                assert len(collection.clusters) >= 4 and len(collection.cluster_of) == len(collection.confirmed)
+        except Exception as error:  # noqa: BLE001 - told by the test's own thread
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not failed and not any(t.is_alive() for t in threads)
+    assert seen(collection) == seen(opened(collection.run, collection.index))
+
+
 def test_what_is_learnt_is_the_same_every_time(mixed):
     collection, _ = mixed
     again = opened(collection.run, collection.index)
