@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from seehear.app import explore, serve
     from seehear.collection import (
         Collection,
         export_collection,
@@ -127,6 +128,10 @@ _HOMES = {
     "seehear.doctor": ("examine",),
     "seehear.config": ("Config",),
     "seehear.report": ("report",),
+    "seehear.app": (
+        "explore",
+        "serve",
+    ),
     "seehear.search": (
         "build_index",
         "find_duplicates",
@@ -156,6 +161,7 @@ __all__ = [
     "evaluate_svm",
     "evaluate_table",
     "examine",
+    "explore",
     "export_collection",
     "export_weights",
     "find_duplicates",
@@ -183,6 +189,7 @@ __all__ = [
     "scan",
     "search",
     "search_hypotheses",
+    "serve",
     "show_hypotheses",
     "show_recipes",
     "show_weights",

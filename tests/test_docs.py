@@ -40,9 +40,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
-    "index", "quickstart", "concepts", "methods", "gdt", "selavi", "commands", "collection", "transfer", "finetune",
-    "localization", "cluster", "search", "weights", "search-hypotheses", "data", "formats", "settings", "python",
-    "multi-gpu",
+    "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "commands", "collection", "transfer",
+    "finetune", "localization", "cluster", "search", "weights", "search-hypotheses", "data", "formats", "settings",
+    "python", "multi-gpu",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
     "adding-a-page-section",
     "troubleshooting", "architecture", "results",

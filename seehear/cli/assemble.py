@@ -18,6 +18,7 @@ ROOMS = (
     "seehear.data",
     "seehear.pretraining",
     "seehear.report",
+    "seehear.app",
     "seehear.labelling",
     "seehear.search",
     "seehear.collection",

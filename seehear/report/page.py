@@ -35,7 +35,7 @@ def render(content: Content, sections: Sequence[Section] = SECTIONS) -> str:
         .render(
             policy=_policy(script),
             title=f"{content.run.folder.resolve().name} · seehear report",
-            style=asset("style.css"),
+            style=asset("tokens.css") + asset("style.css"),
             header=header(content),
             sections=[found for section in sections if (found := render_section(section, content)) is not None],
             version=str(content.run.env.get("seehear_version", "")),

@@ -12,13 +12,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
 from seehear.errors import MediaError, SeehearError
+from seehear.media.encoding import Mp4Writer, Picture, Sound
 from seehear.media.identity import ANY_CONTENT, Identity, unchanged
 
 Progress = Callable[[str, int, int], None]
@@ -132,41 +132,14 @@ def make_thumbnail(source: Source, quality: Quality) -> Thumbnail:
 def encode_mp4(frames: np.ndarray, waveform: np.ndarray, quality: Quality) -> tuple[bytes, bool]:
     """Frames (T, H, W, 3) uint8 and waveform (S,) as one MP4; also whether it has sound."""
     frames = _square(frames, quality.side_px)
-    rate = Fraction(quality.frame_rate_hz).limit_denominator(1000)
+    picture = Picture(frames.shape[2], frames.shape[1], quality.frame_rate_hz, quality.crf)
+    sound = Sound(quality.sample_rate_hz, quality.audio_bits_per_second) if waveform.size else None
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        video = container.add_stream(
-            "libx264",
-            rate=rate,
-            # Without look-ahead: with it x264 gave other bytes now and then when several ran at once, and the
-            # same run should give the same page.
-            options={
-                "crf": str(quality.crf),
-                "preset": "medium",
-                "g": "250",
-                "threads": "1",
-                "x264-params": "no-mbtree=1:rc-lookahead=0:lookahead-threads=1",
-            },
-        )
-        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        audio = None
-        if waveform.size:
-            audio = container.add_stream("aac", rate=quality.sample_rate_hz, layout="mono")
-            audio.bit_rate = quality.audio_bits_per_second
-        for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = index, 1 / rate
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if audio is not None:
-            for first in range(0, waveform.size, 1024):
-                piece = np.clip(waveform[first : first + 1024], -1.0, 1.0).astype(np.float32)[None]
-                sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout="mono")
-                sound.sample_rate, sound.pts = quality.sample_rate_hz, first
-                sound.time_base = Fraction(1, quality.sample_rate_hz)
-                container.mux(audio.encode(sound))
-            container.mux(audio.encode(None))
-    return buffer.getvalue(), audio is not None
+    with Mp4Writer(buffer, picture, sound) as writer:
+        writer.add_frames(frames)
+        writer.end_frames()
+        writer.add_sound(waveform)
+    return buffer.getvalue(), sound is not None
 
 
 def _decode(source: Source, quality: Quality) -> tuple[np.ndarray, np.ndarray]:

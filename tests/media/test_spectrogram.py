@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from seehear.errors import UsageError
-from seehear.media.spectrogram import LogMelSpectrogram, choose_n_fft, count_empty_filters, mel_filters
+from seehear.media.mel import count_empty_filters, mel_filters
+from seehear.media.spectrogram import LogMelSpectrogram, choose_n_fft
 
 PAPERS = [
     # rate, mel bins, hop, window, frames, seconds

@@ -1,0 +1,1 @@
+"""The JSON interface under /api and the media under /media, a module for each topic."""
