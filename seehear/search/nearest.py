@@ -18,7 +18,7 @@ import numpy as np
 from seehear.search.layout import Content
 
 EXACT_UP_TO = 1_000_000
-"""Collections of up to so many segments are searched exactly, unless another number is given."""
+"""Collections of fewer segments are searched exactly, unless another number is given."""
 WANTED_RECALL = 0.98
 _CANDIDATES = 8
 """So many times k candidates are ranked exactly."""
