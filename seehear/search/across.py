@@ -147,7 +147,7 @@ class Correlations:
 
     arrays: dict[str, np.ndarray]
     """For each stream "mean.S" (D,) and "map.S" (D, P)."""
-    words: str = "a linear map (canonical correlations) fitted on the run's own pairs of sight and sound"
+    words: str = "a linear map (canonical correlations) fitted on pairs of sight and sound of one moment"
 
     def rows(self, stream: str, features: np.ndarray) -> np.ndarray:
         return unit((unit(features) - self.arrays[f"mean.{stream}"]) @ self.arrays[f"map.{stream}"])

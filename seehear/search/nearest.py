@@ -18,7 +18,7 @@ import numpy as np
 from seehear.search.layout import Content
 
 EXACT_UP_TO = 1_000_000
-"""Collections of up to so many segments are searched exactly, unless another number is given."""
+"""Collections of fewer segments are searched exactly, unless another number is given."""
 WANTED_RECALL = 0.98
 _CANDIDATES = 8
 """So many times k candidates are ranked exactly."""
@@ -195,12 +195,14 @@ class InvertedFiles:
         """What `best_rows` gives, and the recall that was measured; None where there is no such file."""
         name = "both" if len(parts) > 1 else parts[0].space
         facts = self._facts.get(name)
-        if facts is None or not faiss_there():
+        path = self._folder / f"nearest.{name}.faiss"
+        # The file is gone where two later generations have been made since this one was opened.
+        if facts is None or not faiss_there() or (name not in self._opened and not path.exists()):
             return None
         if name not in self._opened:
             import faiss
 
-            made: Any = faiss.read_index(str(self._folder / f"nearest.{name}.faiss"), faiss.IO_FLAG_MMAP)
+            made: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
             made.nprobe = int(facts["probes"])
             self._opened[name] = made
         rows, similarity = _ranked(self._opened[name], space, parts, k, allowed)

@@ -63,7 +63,7 @@ class Facts:
     encoder: str = "run"
     """run, or where features of another encoder are from."""
     exact_up_to: int = EXACT_UP_TO
-    """Of more segments inverted files are made, if the package for it is there."""
+    """Of so many segments and more inverted files are made, if the package for it is there."""
 
 
 def publish(run: str | Path, model: Model | None, content: Content, facts: Facts) -> Path:
@@ -97,7 +97,7 @@ def publish(run: str | Path, model: Model | None, content: Content, facts: Facts
         "left_out": facts.left_out,
         "exact_up_to": facts.exact_up_to,
     }
-    large = len(content.video) > facts.exact_up_to and faiss_there()
+    large = len(content.video) >= facts.exact_up_to and faiss_there()
     content.facts["approximate"] = large
     name = _name(content)
     if current_generation(index_folder(run)) == generation_folder(index_folder(run), name):

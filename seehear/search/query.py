@@ -199,7 +199,7 @@ class Searcher:
     def _find(
         self, parts: list[Part], k: int, rows: np.ndarray | None, allowed: Any, notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, float | None]:
-        if rows is None and len(self.index) > self.index.facts.get("exact_up_to", EXACT_UP_TO):
+        if rows is None and len(self.index) >= self.index.facts.get("exact_up_to", EXACT_UP_TO):
             found = self._inverted.search(self.index.space, parts, k, allowed)
             if found is not None:
                 return found
