@@ -20,6 +20,7 @@ from seehear.data.clips import held_out
 from seehear.features.bank import FeatureBank
 from seehear.features.headlabels import log_p
 from seehear.features.model import Model
+from seehear.search.nearest import unit
 
 MOST_PAIRS = 20_000
 """The map is fitted on so many pairs at most, evenly drawn."""
@@ -46,13 +47,6 @@ class Across(Protocol):
     def rows(self, stream: str, features: np.ndarray) -> np.ndarray:
         """Features (N, D) of the encoder of "video" or "audio" -> unit rows (N, P) float32."""
         ...
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Rows (N, D) of length 1, float32; a row of zeros stays one."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
-    made: np.ndarray = (x / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
-    return made
 
 
 def own_moment_ranks(sight: np.ndarray, sound: np.ndarray) -> np.ndarray:

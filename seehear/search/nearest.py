@@ -27,6 +27,13 @@ _PROBES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _SAMPLED, _AT = 100, 20
 
 
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows (N, D) of length 1, float32; a row of zeros stays one."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
+    made: np.ndarray = (x / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
+    return made
+
+
 @dataclass(frozen=True)
 class Part:
     """One summand of a similarity: the inner product of a unit query (D,) with the rows of a space, times a weight."""
