@@ -14,6 +14,12 @@ from seehear.errors import UsageError
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
+PIXEL_STATISTICS = {
+    "kinetics": (KINETICS_MEAN, KINETICS_STD),
+    "gdt": ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and deviation of red, green and blue in [0, 1] by the name in `clip.pixel_statistics`."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,9 @@ class ClipConfig:
     """Length of the sound window."""
     sample_rate_hz: int = 24000
     """Sound is mixed to mono and resampled to this rate."""
-    pixel_statistics: Literal["kinetics", "measured"] = "kinetics"
-    """Normalise pixels by the Kinetics mean and deviation (XDC) or by those of the collection (GDT, SeLaVi)."""
+    pixel_statistics: Literal["kinetics", "measured", "gdt", "none"] = "kinetics"
+    """Normalise pixels by the Kinetics mean and deviation (XDC), by those of the collection (the papers of GDT and
+    SeLaVi), by .45 and .225 for every channel (gdt: the code released with both), or only to [0, 1]."""
 
     @property
     def seconds(self) -> float:
@@ -52,6 +59,10 @@ class ClipConfig:
 class SpectrogramConfig:
     """Log-mel spectrogram: natural logarithm of mel power, normalised by the collection's mean and deviation."""
 
+    kind: Literal["logmel", "logfbank"] = "logmel"
+    """logmel: centred Hann windows and Slaney's mel filters. logfbank: exactly what the package
+    python_speech_features computes, which GDT and SeLaVi were released with (there with hop_seconds=0.01,
+    window_seconds=0.02)."""
     mel_bins: int = 40
     """Mel filters (Q in the XDC paper)."""
     frames: int = 100
@@ -59,15 +70,19 @@ class SpectrogramConfig:
     hop_seconds: float = 0.02
     """Step between two frames."""
     window_seconds: float = 0.04
-    """Length of the Hann window."""
+    """Length of the window: Hann's, or for logfbank a rectangle."""
     n_fft: int | None = None
-    """Points of the Fourier transform; by default the fewest that leave no mel filter empty."""
+    """Points of the Fourier transform; by default the fewest that leave no mel filter empty, for logfbank 1024."""
     f_min_hz: float = 0.0
     """Lowest frequency of the filters."""
     f_max_hz: float | None = None
     """Highest frequency of the filters; half the sample rate by default."""
     log_offset: float = 1e-6
-    """Added to the power before the logarithm."""
+    """Added to the power before the logarithm (logmel alone)."""
+    mean: float | None = None
+    """Subtracted from the logarithms; by default the collection's mean, measured (GDT's release: 1.93)."""
+    std: float | None = None
+    """What they are divided by then; by default the collection's deviation (GDT's release: 17.89)."""
 
 
 @dataclass(frozen=True)
@@ -397,6 +412,11 @@ class Config:
             )
         if self.augment.short_side_range_px and self.augment.short_side_range_px[0] < clip.crop_px:
             raise UsageError("augment.short_side_range_px begins below clip.crop_px")
+        if (spectrogram.mean is None) != (spectrogram.std is None) or (spectrogram.std or 1.0) <= 0:
+            raise UsageError(
+                "spectrogram.mean and spectrogram.std go together, and the second must be above 0",
+                "set both, or none to have them measured",
+            )
         needed = spectrogram.frames * spectrogram.hop_seconds
         deaf = self.method == "finetune" and "audio" not in self.finetune.encoders
         if not deaf and needed > clip.audio_seconds + spectrogram.hop_seconds + 1e-9:

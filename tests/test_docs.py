@@ -44,7 +44,7 @@ NAV = [
     "localization", "cluster", "weights", "search-hypotheses", "data", "formats", "settings", "python", "multi-gpu",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
     "adding-a-page-section",
-    "troubleshooting", "architecture", "results",
+    "troubleshooting", "architecture", "fidelity", "results",
 ]  # fmt: skip
 
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
