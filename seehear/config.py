@@ -94,6 +94,8 @@ class AugmentConfig:
     independent_jitter: bool = False
     """Draw the start of the sound apart from that of the frames: what a span sounds like need not be in step
     with what is seen of it. Otherwise both start together."""
+    crop: Literal["random", "centre"] = "random"
+    """Where the crop is in training (GDT's paper: centre; its release and SeLaVi: random)."""
     flip_probability: float = 0.5
     """Chance of mirroring all frames of a clip."""
     short_side_range_px: tuple[int, int] | None = None
@@ -199,6 +201,9 @@ class OptimConfig:
     """Epochs over which the learning rate rises (we)."""
     warmup_start: float = 0.0
     """step: the share of the rate with which the warm-up begins (finetuning as in GDT: 1/8)."""
+    warmup_from_process: bool = False
+    """step: begin the warm-up with the rate that one process's batch has by itself, if that is more (Goyal et al.;
+    GDT and SeLaVi: 0.01 a GPU, whatever their number)."""
     step_epochs: float = 10.0
     """Epochs between two decays, counted from the end of the warm-up (se)."""
     gamma: float = 0.01
@@ -235,6 +240,10 @@ class ContrastConfig:
     """Of the space in which transformations are compared."""
     dropout: float = 0.0
     """Before each linear layer of the heads (0.3 in the published code, none in the paper)."""
+    detach_keys: bool = False
+    """Gradients reach a transformation as the one that is compared (query) alone, not as what it is compared with
+    (key), as in the published code. They are about half as large, so that optim.base_lr means half of what it does
+    without."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +304,7 @@ class FinetuneConfig:
     """Finetuning: what `seehear finetune` learns, from which encoders, and how its learning rate is chosen."""
 
     protocol: str = "small"
-    """The protocol that this started from: small, xdc, gdt, gdt-vggsound or selavi."""
+    """The protocol that this started from: small, xdc, gdt, gdt-release, gdt-vggsound or selavi."""
     run: str = ""
     """The run whose encoders are the start; untrained:RECIPE or untrained:RUN for new ones of that shape."""
     data: str = ""
@@ -320,6 +329,8 @@ class FinetuneConfig:
     """Clips of each training video in an epoch, unless optim.clips_per_epoch is set."""
     test_clips: int = 10
     """Evenly spaced clips of a video whose class probabilities are averaged."""
+    test_crops: int = 1
+    """Crops of each of these clips: the centre, or 3 for both ends of the longer side too (GDT's release)."""
     shots: int | None = None
     """Use so many training videos of each class; by default all."""
     changes: tuple[str, ...] = ()
@@ -494,6 +505,8 @@ class Config:
         ):
             if count is not None and count < 1:
                 raise UsageError(f"finetune.{name} must be at least 1")
+        if finetune.test_crops not in (1, 3):
+            raise UsageError("finetune.test_crops must be 1 or 3", "3 are the centre and the ends of the longer side")
         if not 0 < finetune.validation_share <= 0.5:
             raise UsageError("finetune.validation_share must be above 0 and at most 0.5")
         if not 0 <= finetune.dropout < 1:

@@ -152,13 +152,13 @@ def _gdt(epochs: int, warmup_epochs: float = 10.0) -> Config:
         ),
         spectrogram=SpectrogramConfig(mel_bins=257, frames=99, hop_seconds=0.01, window_seconds=0.025),
         augment=AugmentConfig(
-            short_side_range_px=(128, 160), volume_jitter=0.1, time_mask_frames=6, frequency_mask_bins=3
+            crop="centre", short_side_range_px=(128, 160), volume_jitter=0.1, time_mask_frames=6, frequency_mask_bins=3
         ),
         model=ModelConfig(video="r2plus1d_18", audio="resnet9"),
-        # 0.01 for every 12 clips; the paper names no decay after the warm-up.
+        # 0.01 for every 12 clips; the paper names no decay after the warm-up, which begins with the rate of one GPU.
         optim=OptimConfig(
             base_lr=0.01 * 32 / 12, batch_size=12, epochs=epochs, warmup_epochs=warmup_epochs, step_epochs=epochs,
-            weight_decay=1e-5,
+            warmup_from_process=True, weight_decay=1e-5,
         ),
         data=DataConfig(cache_gib=0.0),
     )  # fmt: skip
@@ -197,7 +197,13 @@ def _selavi(k: int) -> Config:
         cluster=ClusterConfig(k=k),
         # 0.01 for every 16 clips; the paper names no decay after the warm-up. It holds no videos out.
         optim=OptimConfig(
-            base_lr=0.02, batch_size=16, epochs=200, warmup_epochs=10, step_epochs=200, weight_decay=1e-5
+            base_lr=0.02,
+            batch_size=16,
+            epochs=200,
+            warmup_epochs=10,
+            warmup_from_process=True,
+            step_epochs=200,
+            weight_decay=1e-5,
         ),
         selavi=LabellingConfig(),
         data=DataConfig(cache_gib=0.0, validation_share=0.0),

@@ -88,6 +88,7 @@ class ClipLoader:
         self.cache = cache
         self.failures = failures if failures is not None else Failures()
         self.degradation = degradation
+        self.crop_at = 0.5  # where plain clips are cropped along the longer side
         self.pool = WorkerPool(workers, timeout_seconds=config.data.decode_timeout_seconds)
         self._workers = max(1, workers)
         self.set_statistics(statistics)
@@ -320,7 +321,8 @@ class ClipLoader:
         """Augmented frames (B, T, H, W, 3) uint8 or spectrograms (B, 1, Q, P)."""
         config = self.config
         if MODALITIES[modality].stream == "video":
-            views = (video_view(a, config.clip, config.augment, rng) for a, rng in zip(arrays, rngs, strict=True))
+            pairs, at = zip(arrays, rngs, strict=True), self.crop_at
+            views = (video_view(a, config.clip, config.augment, rng, at) for a, rng in pairs)
             return torch.stack([degraded(view, self.degradation) for view in views])
         assert self._spectrogram is not None
         drawn = [rng for rng in rngs if rng is not None]

@@ -50,10 +50,13 @@ def measured_by(config: Config) -> tuple[str, ...]:
     return pixels + (("spectrograms",) if config.spectrogram.mean is None else ())
 
 
-def video_view(frames: np.ndarray, clip: ClipConfig, augment: AugmentConfig, rng: np.random.Generator | None) -> Tensor:
+def video_view(
+    frames: np.ndarray, clip: ClipConfig, augment: AugmentConfig, rng: np.random.Generator | None, at: float = 0.5
+) -> Tensor:
     """Crop, scale, flip and colour of one clip: (T, H, W, 3) uint8 -> (T, crop, crop, 3) uint8.
 
-    One draw serves all frames, so that motion within the clip stays what it was.
+    One draw serves all frames, so that motion within the clip stays what it was. Without `rng` nothing is drawn and the
+    crop lies in the centre; `at` moves it along the longer side, 0 to its beginning and 1 to its end.
     """
     height, width = frames.shape[1:3]
     side = clip.crop_px
@@ -63,8 +66,10 @@ def video_view(frames: np.ndarray, clip: ClipConfig, augment: AugmentConfig, rng
         side = min(round(clip.crop_px * min(height, width) / rng.integers(low, high + 1)), height, width)
     if side > min(height, width):
         side = min(height, width)
-    if rng is None:
+    if rng is None or augment.crop == "centre":
         top, left = (height - side) // 2, (width - side) // 2
+        if rng is None and at != 0.5:
+            top, left = (round(at * (height - side)), left) if height > width else (top, round(at * (width - side)))
     else:
         top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     frames = frames[:, top : top + side, left : left + side]

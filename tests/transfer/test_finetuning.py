@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 import seehear
 from seehear.cli import main
 from seehear.config import Config
-from seehear.data.clips import ClipRequest, clip_refs
+from seehear.data.clips import ClipRequest, clip_refs, plain_requests
 from seehear.data.datasets import open_data
 from seehear.data.loader import ClipLoader
 from seehear.data.manifest import Manifest
@@ -33,15 +33,16 @@ from seehear.features.frozen import untrained_model
 from seehear.features.model import Model, usable_videos
 from seehear.pretraining.plan import make_config
 from seehear.recipes import recipe
+from seehear.settings import with_settings
 from seehear.transfer import finetune_config as configs
 from seehear.transfer import finetuning
 from seehear.transfer.finetune_rates import best_rates, few, held_out_score, hold_out, recordings
 from seehear.transfer.finetuning import finetune, finetune_within, resume_finetuning
-from seehear.transfer.prediction import predict
+from seehear.transfer.prediction import class_probabilities, predict
 from seehear.transfer.recipes import finetune_recipe
 from seehear.transfer.text import finetuning_table
 from tests.commands import run as command
-from tests.corpus import make_collection
+from tests.corpus import make_collection, make_video
 
 SHORT = ["optim.epochs=3", "optim.warmup_epochs=1", "optim.batch_size=8", "finetune.test_clips=3"]
 SETTINGS = [*SHORT, "finetune.rates=[0.03,0.1]"]
@@ -298,6 +299,36 @@ def test_probabilities_are_means_over_clips_as_a_plain_loop_has_them(finetuned, 
             assert np.allclose(table["audio"][row], sums["audio"] / 3, atol=2e-2)  # cached sound: edges of resampling
 
 
+def test_three_crops_are_averaged(finetuned, tmp_path):
+    """Those at the left, in the centre and at the right of a wide video, beside a loop."""
+    out, _ = finetuned
+    make_video(tmp_path / "wide.mp4", seconds=2, size=(160, 64))
+    model = Model.load(out)
+    tuned = replace(model.config.finetune, test_crops=3)
+    model.config = replace(model.config, finetune=tuned)
+    videos = usable_videos(seehear.scan(tmp_path / "wide.mp4", workers=0), ("video", "audio"))
+    refs = clip_refs(videos, model.config.cluster)
+    with ClipLoader(videos, model.config, model.modalities, model.statistics, workers=0, cache=None) as loader:
+        bank = class_probabilities(model, loader, refs, clips=1)
+        model.config = replace(model.config, finetune=replace(tuned, test_crops=1))
+        plain = class_probabilities(model, loader, refs, clips=1)
+        (request,) = plain_requests(refs, loader.videos, model.config.clip)
+        ((_, frames, _),) = loader.clips([request])
+    clip = model.config.clip
+    top, sums = (frames.shape[1] - clip.crop_px) // 2, []
+    for left in (0, (frames.shape[2] - clip.crop_px) // 2, frames.shape[2] - clip.crop_px):
+        crop = frames[:, top : top + clip.crop_px, left : left + clip.crop_px].astype(np.float64) / 255
+        crop = (crop - np.array(model.statistics.pixel_mean)) / np.array(model.statistics.pixel_std)
+        x = torch.from_numpy(crop.astype(np.float32)).permute(3, 0, 1, 2)[None]
+        with torch.no_grad():
+            sums.append(model.classifiers["video"].eval()(model.encoders["video"].eval()(x)).softmax(1).numpy()[0])
+    assert np.allclose(plain.features["video"][0], sums[1], atol=1e-5)
+    assert np.allclose(bank.features["video"][0], np.mean(sums, axis=0), atol=1e-5)
+    assert np.array_equal(bank.features["audio"], plain.features["audio"])
+    with pytest.raises(UsageError, match="test_crops must be 1 or 3"):
+        with_settings(model.config, ["finetune.test_crops=2"]).check()
+
+
 def test_both_is_the_mean_of_the_two_and_scores_follow(finetuned, collection):
     out, result = finetuned
     table = pq.read_table(out / "predictions.parquet")
@@ -491,6 +522,14 @@ def test_the_schedule_of_gdt_is_the_papers():
         assert rates(config, [0, 1, 2, 5.9, 6, 9.9, 10, 11.9]) == pytest.approx(expected)
         assert config.finetune.test_clips == 10
         config.check()
+
+
+def test_gdts_release_gives_the_encoder_a_tenth_of_the_heads_rate():
+    paper, release = (finetune_recipe(recipe("gdt-kinetics"), name) for name in ("gdt", "gdt-release"))
+    assert release.optim == replace(paper.optim, base_lr=0.002)
+    assert (release.finetune.classifier_lr, release.finetune.test_crops, paper.finetune.test_crops) == (0.02, 3, 1)
+    assert (release.clip.short_side_px, release.clip.crop_px, release.augment.colour_jitter) == (128, 128, 0.4)
+    release.check()
 
 
 def test_the_schedule_of_gdt_on_vggsound_is_the_papers():
