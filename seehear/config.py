@@ -268,10 +268,13 @@ class LabellingConfig:
     decorrelated: bool = True
     """Two augmentations of each clip; at a clustering a random half of the heads sees the first, the others the
     second."""
+    training_views: Literal[1, 2] = 2
+    """How many of the two a step of training sees (paper: 1, the two are drawn for clusterings; needs
+    labels_from=pass)."""
     strength: float = 20.0
     """Lambda of Eq. 3: the larger, the nearer to unregularised transport."""
     clusterings: int = 100
-    """M: clusterings after the first one, at E (j/M)^power epochs of E."""
+    """M: clusterings after the first one, at E (j/M)^power epochs of E (paper: 99, 100 in all)."""
     power: float = 2.0
     """Of the schedule of clusterings; 2 makes most of them early."""
     tolerance: float = 1e-3
@@ -294,9 +297,14 @@ class LabellingConfig:
         return ("video",) if self.variant == "frames" else ("video", "audio")
 
     @property
-    def views(self) -> int:
-        """Augmentations of each clip that a step sees; one head has no half."""
+    def labelling_views(self) -> int:
+        """Augmentations of each clip that a clustering sees; one head has no half."""
         return 2 if self.decorrelated and self.heads > 1 else 1
+
+    @property
+    def views(self) -> int:
+        """Augmentations of each clip that a step of training sees."""
+        return min(self.labelling_views, self.training_views)
 
 
 @dataclass(frozen=True)
@@ -477,6 +485,11 @@ class Config:
             )
         if not 0 <= labelling.follow < 1:
             raise UsageError("selavi.follow must be from 0 to below 1", "0.5 where kinds differ in number")
+        if self.method == "selavi" and labelling.views < labelling.labelling_views and labelling.labels_from != "pass":
+            raise UsageError(
+                "with selavi.training_views=1 training has no second view of each clip to make labels from",
+                "set selavi.labels_from=pass, or selavi.decorrelated=false",
+            )
         if labelling.strength <= 0 or labelling.power <= 0 or labelling.tolerance <= 0:
             raise UsageError("selavi.strength, selavi.power and selavi.tolerance must be above 0")
 

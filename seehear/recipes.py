@@ -205,7 +205,8 @@ def _selavi(k: int) -> Config:
             step_epochs=200,
             weight_decay=1e-5,
         ),
-        selavi=LabellingConfig(),
+        # 100 clusterings with the first one, from a pass over all clips in two views; a step sees one (section 3.3).
+        selavi=LabellingConfig(clusterings=99, labels_from="pass", training_views=1),
         data=DataConfig(cache_gib=0.0, validation_share=0.0),
     )
 
@@ -227,7 +228,42 @@ def selavi_ave() -> Config:
 
 def selavi_kinetics_sound() -> Config:
     """SeLaVi on Kinetics-Sound: 32 clusters; give the encoders of a run on VGG-Sound as weights (appendix A.2)."""
+    # The paper speaks of 34 classes; 32 are in Kinetics-400 under a name of their own, and in the release.
     return _selavi(32)
+
+
+def gdt_release() -> Config:
+    """GDT as its released script trains it on Kinetics: row (e), its own sound, pixels and crops, detached keys."""
+    paper = _gdt(200)
+    return replace(
+        paper,
+        clip=replace(paper.clip, pixel_statistics="gdt"),
+        spectrogram=_released_sound(40, 1.93, 17.89),
+        augment=replace(paper.augment, crop="random", colour_jitter=0.4),
+        gdt=replace(paper.gdt, hypotheses="e", detach_keys=True, dropout=0.3),
+        optim=replace(paper.optim, base_lr=0.01 * 32 / 8, batch_size=8),  # on each of 16 GPUs
+    )
+
+
+def selavi_release() -> Config:
+    """SeLaVi as its released code trains it on VGG-Sound: its own sound, pixels, crops, schedule and alignment."""
+    paper = _selavi(309)
+    return replace(
+        paper,
+        clip=replace(paper.clip, short_side_px=160, pixel_statistics="gdt"),
+        spectrogram=_released_sound(257, 0.0, 1.0),
+        augment=replace(paper.augment, short_side_range_px=(128, 160), colour_jitter=0.4),
+        # The last of its 160 times lies behind the last step, and there is no clustering.
+        selavi=replace(paper.selavi, clusterings=159, power=1.5, alignment="greedy", tolerance=0.1, dropout=0.3),
+    )
+
+
+def _released_sound(mel_bins: int, mean: float, std: float) -> SpectrogramConfig:
+    """A second of sound as the code released with GDT and SeLaVi has it."""
+    return SpectrogramConfig(
+        kind="logfbank", mel_bins=mel_bins, frames=99, hop_seconds=0.01, window_seconds=0.02, n_fft=1024, mean=mean,
+        std=std,
+    )  # fmt: skip
 
 
 RECIPES: dict[str, Callable[[], Config]] = {
@@ -235,7 +271,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     for f in (
         small, small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, supervised_kinetics, supervised_audioset,
         gdt_kinetics, gdt_audioset, gdt_vggsound, gdt_ig65m, small_selavi, selavi_vggsound, selavi_kinetics,
-        selavi_ave, selavi_kinetics_sound,
+        selavi_ave, selavi_kinetics_sound, gdt_release, selavi_release,
     )
 }  # fmt: skip
 

@@ -193,7 +193,7 @@ class Trainer:
 
         `count` is how many times of the stage are past; each draws its own transformations.
         """
-        spec = self.method.hypotheses
+        spec = self.method.labelling_hypotheses
         if spec is None:
             return self.features(loader, refs, title)
         seed = (self.config.seed, stage.index, count, _LABELLING_STREAM)

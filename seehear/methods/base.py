@@ -37,6 +37,11 @@ class Method(nn.Module, ABC):
     labels_from_training = False
     """Whether the labels within a round are made from the features that training leaves in `StepOutput`."""
 
+    @property
+    def labelling_hypotheses(self) -> Hypotheses | None:
+        """Which transformations of each clip labels are made from; by default those of a step."""
+        return self.hypotheses
+
     def __init__(self, config: Config, modalities: Mapping[str, str]) -> None:
         super().__init__()
         self.config = config
