@@ -33,8 +33,8 @@ class FrozenOptions:
         int | None, option("Clips of a video whose features are averaged; 10 by default (linear: 3 parts).")
     ] = None
     pooling: Annotated[
-        Literal["mean", "max"] | None,
-        option("mean: the encoders' own features (default); max: the maximum of their last maps."),
+        Literal["mean", "max", "max2"] | None,
+        option("mean: the encoders' own features (default); max, max2: maxima of their last maps, of all or by parts."),
     ] = None
     paper: Annotated[
         Paper | None,
