@@ -353,6 +353,9 @@ class DataConfig:
     """Keep the rows of the manifest where column=value, e.g. split=train."""
     label_column: str = "label"
     """Column with the classes, for `--method supervised` alone."""
+    label_separator: str | None = None
+    """What stands between the classes of a video that has several (AudioSet as `seehear` reads it: "|"). Each class is
+    then learnt by itself; by default a video has one class."""
     audio_track: int | None = None
     """Sound track of every file, counted from 0; by default the default one, unless it is silent and another is not."""
     validation_share: float = 0.05

@@ -151,7 +151,9 @@ def supervised_kinetics() -> Config:
 def supervised_audioset() -> Config:
     """Supervised pretraining on AudioSet: 45 epochs of 2M clips, learning rate 0.04 (supplement, table 10)."""
     optim = replace(_AUDIOSET, base_lr=0.04, step_epochs=20, weight_decay=1e-5, early_stop_rises=0)
-    return replace(_xdc(256, optim), method="supervised", rounds=1)
+    config = replace(_xdc(256, optim), method="supervised", rounds=1)
+    # Its clips have several classes each, which `seehear.data.datasets` joins by this.
+    return replace(config, data=replace(config.data, label_separator="|"))
 
 
 def _gdt(epochs: int, warmup_epochs: float = 10.0) -> Config:

@@ -75,6 +75,10 @@ class Method(nn.Module, ABC):
         """
         return ()
 
+    def validated(self) -> dict[str, float]:
+        """What there is to log of a validation besides means over its batches; every process asks for it then."""
+        return {}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimiser is given: groups of `params`, each with its `lr_factor`, a multiple of the rate."""
         return [{"params": list(self.parameters()), "lr_factor": 1.0}]
