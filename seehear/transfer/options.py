@@ -24,6 +24,9 @@ class FrozenOptions:
     ] = None
     label_column: LabelColumn = "label"
     split_column: SplitColumn = "split"
+    label_separator: Annotated[
+        str | None, option("linear: what parts the classes of a video of a table that has several, such as |.")
+    ] = None
     modality: Annotated[
         Modality | None,
         option("Encoders to use; by default those that the data set is for (ucf101: video, esc50: audio)."),
