@@ -57,8 +57,9 @@ def class_probabilities(
     both ends of the longer side (GDT's release). A span is judged by its clips that can be decoded; one without any is
     absent.
     """
+    classes, several = len(model.class_names), model.config.data.label_separator is not None
     modules = {
-        name: Probabilities(model.encoders[name], model.classifiers[name], len(model.class_names)).to(device)
+        name: Probabilities(model.encoders[name], model.classifiers[name], classes, several).to(device)
         for name in loader.views
     }
     requests = plain_requests(refs, loader.videos, loader.config.clip, clips)

@@ -15,6 +15,7 @@ from seehear.engine.runlog import read_metrics
 from seehear.errors import DataError
 from seehear.methods import build_method
 from seehear.methods.several import ClassSets, classes_in, indicators_of, multilabel_loss
+from seehear.transfer.finetune_rates import best_rates, held_out_score_of_several
 from tests.conftest import TINY_SETTINGS
 from tests.methods.test_deepcluster import bank_for, inputs_for, tiny
 
@@ -130,3 +131,15 @@ def test_audiosets_recipe_takes_all_classes_of_a_clip():
 
     assert recipe("supervised-audioset").data.label_separator == "|"
     assert recipe("supervised-kinetics").data.label_separator is None
+
+
+def test_what_is_held_out_is_scored_by_map_and_the_loss_of_every_class():
+    truth = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]], dtype=bool)
+    p = np.array([[0.9, 0.2, 0.1], [0.4, 0.7, 0.2], [0.6, 0.3, 0.1], [0.1, 0.5, 0.3]])
+    found = held_out_score_of_several(p, truth)
+    by_hand = [average_precision_by_hand(truth[:, c].tolist(), p[:, c].tolist()) for c in (0, 1)]
+    assert found["mAP"] == pytest.approx(np.mean(by_hand))
+    loss = -sum(math.log(p[i, c] if truth[i, c] else 1 - p[i, c]) for i in range(4) for c in range(3)) / 4
+    assert found["loss"] == pytest.approx(loss)
+    tried = [{"base_lr": lr, "video": {"mAP": m, "loss": 1.0}} for lr, m in ((0.1, 0.4), (0.01, 0.6), (0.03, 0.6))]
+    assert best_rates(tried, ["video"]) == {"video": 0.01}

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import average_precision_score
 
 import seehear
 from seehear.cli import main
@@ -380,12 +381,44 @@ def test_sound_is_not_asked_of_what_is_only_seen(finished_run, collection, tmp_p
     assert Model.load(tmp_path / "video").config.clip.seconds < Model.load(tmp_path / "both").config.clip.seconds
 
 
-def test_a_set_of_several_classes_a_video_is_refused(finished_run, collection, tmp_path, monkeypatch):
+def test_several_classes_a_video_are_learnt_each_by_itself(finished_run, collection, tmp_path):
+    """Probabilities are of each class, the rate is chosen by mAP, and scores are those of scikit-learn."""
+    rows = [r | {"label": f"{r['label']}|odd" if i % 2 else r["label"]} for i, r in enumerate(rows_of(collection))]
+    table = write_rows(collection.parent / "several_tuned.csv", rows)
+    settings = [*SETTINGS, "data.label_separator='|'"]
+    result = finetune(finished_run, table, tmp_path / "run", modality="audio", settings=settings, quiet=True)
+    with pytest.raises(UsageError, match="one class a video"):
+        finetune(finished_run, table, tmp_path / "few", shots=2, settings=settings, quiet=True)
+    table.unlink()
+    tried = json.loads((tmp_path / "run" / "search.json").read_text())["tried"]
+    assert all(0 < entry["audio"]["mAP"] <= 1 for entry in tried)
+    best = max(tried, key=lambda e: (e["audio"]["mAP"], -e["audio"]["loss"], -e["base_lr"]))
+    assert result["chosen"]["audio"]["base_lr"] == best["base_lr"]
+    model = Model.load(tmp_path / "run")
+    assert model.class_names == ["class_0", "class_1", "class_2", "class_3", "odd"]
+    found = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
+    scores = np.array(found["audio"])
+    assert np.abs(scores.sum(axis=1) - 1).max() > 1e-3
+    label_of = {Path(r["path"]).name: r["label"] for r in rows}
+    labels = [label_of[Path(v).name].split("|") for v in found["video_id"]]
+    truth = np.array([[name in names for name in model.class_names] for names in labels])
+    there = truth.any(axis=0) & ~truth.all(axis=0)
+    expected = np.mean([average_precision_score(truth[:, c], scores[:, c]) for c in np.flatnonzero(there)])
+    assert result["scores"]["audio"]["mAP"]["value"] == pytest.approx(expected)
+    hits = truth[range(len(truth)), scores.argmax(axis=1)]
+    assert result["scores"]["audio"]["accuracy"]["value"] == pytest.approx(hits.mean())
+    assert result["confusion"] == {} and result["classes"] == 5
+    told = predict(tmp_path / "run", collection, top=5).to_pydict()
+    assert abs(sum(told[f"probability_{i}"][0] for i in range(1, 6)) - 1) > 1e-3
+    shared = Model.load(tmp_path / "run").shareable()
+    assert shared.config.data.label_separator == "|"
+
+
+def test_a_data_set_of_several_classes_brings_its_separator(finished_run, collection):
     several = replace(open_data(collection), multilabel=True)
-    monkeypatch.setattr(finetuning, "open_data", lambda *_args, **_options: several)
-    with pytest.raises(UsageError, match="several classes"):
-        finetune(finished_run, collection, tmp_path / "run", quiet=True)
-    assert not (tmp_path / "run").exists()
+    start = configs.open_start(finished_run)
+    assert configs.finetune_config(start, several, run="x").data.label_separator == "|"
+    assert configs.finetune_config(start, open_data(collection), run="x").data.label_separator is None
 
 
 # ---------------------------------------------------------------- splits, shots, what is held out
