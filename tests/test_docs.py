@@ -45,7 +45,7 @@ NAV = [
     "python", "multi-gpu",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
     "adding-a-page-section",
-    "troubleshooting", "architecture", "results",
+    "troubleshooting", "architecture", "fidelity", "results",
 ]  # fmt: skip
 
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)

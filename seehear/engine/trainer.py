@@ -193,7 +193,7 @@ class Trainer:
 
         `count` is how many times of the stage are past; each draws its own transformations.
         """
-        spec = self.method.hypotheses
+        spec = self.method.labelling_hypotheses
         if spec is None:
             return self.features(loader, refs, title)
         seed = (self.config.seed, stage.index, count, _LABELLING_STREAM)
@@ -392,7 +392,8 @@ class Trainer:
                 output = self.method(stage.inputs_of(batch), self.targets(batch) if batch else {})
                 self.keep_features(batch, output)
                 totals.add({"loss": output.loss, **output.parts}, len(batch))
-        values = {f"validation_{name}": value for name, value in totals.values().items()}
+        found = {**totals.values(), **self.method.validated()}
+        values = {f"validation_{name}": value for name, value in found.items()}
         if values:
             self.state.validation_losses.append(values["validation_loss"])
             values["seconds_validation"] = time.monotonic() - started

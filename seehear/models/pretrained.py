@@ -33,25 +33,28 @@ Modality = Literal["video", "audio"]
 class Preprocessing:
     """How the clips were made that a published encoder was trained on. `None`: does not apply.
 
-    Features of clips made otherwise are worse without any error. `pixel_mean` and `pixel_std` (RGB in [0, 1])
-    are `None` where the system used the statistics of its own data set.
+    Features of clips made otherwise are worse without any error.
     """
 
     clip_frames: tuple[int, ...]  # the clip lengths that were used
     frame_rate_hz: float
-    short_side_pixels: tuple[int, int]  # smallest and largest
+    short_side_pixels: tuple[int, int]  # smallest and largest in training
     crop_pixels: int
-    pixel_mean: tuple[float, float, float] | None
-    pixel_std: tuple[float, float, float] | None
+    pixel_statistics: Literal["kinetics", "gdt", "none"]  # the normalisation, as in `clip.pixel_statistics`
+    test_short_side_pixels: int  # when features were made
+    stride: int = 1  # every so many frames are taken
     audio_seconds: float | None = None
+    spectrogram_kind: Literal["logmel", "logfbank"] | None = None
     mel_bins: int | None = None
-    spectrogram_frames: tuple[int, ...] | None = None  # GDT's paper says both 99 and 199
+    spectrogram_frames: tuple[int, ...] | None = None  # what the release has comes first, then what the paper says
     hop_seconds: tuple[float, ...] | None = None  # one for each of `spectrogram_frames`
+    spectrogram_mean: float = 0.0
+    spectrogram_std: float = 1.0
     sample_rate_hz: int = 24000
 
 
-_KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
-_KINETICS_STD = (0.22803, 0.22145, 0.216989)
+Z_NORMALISATION = (1.93, 17.89)
+"""Mean and deviation that the releases of GDT and SeLaVi have for spectrograms, where they normalise them."""
 
 
 @dataclass(frozen=True)
@@ -84,29 +87,37 @@ XDC = Layout(
     unused=_CLASSIFIER,
     bn_eps=1e-3,
     preprocessing=Preprocessing(
-        (8, 32), 30.0, (256, 256), 224, _KINETICS_MEAN, _KINETICS_STD, 2.0, 40, (100,), (0.02,)
+        (8, 32), 30.0, (256, 256), 224, "kinetics", 256, audio_seconds=2.0, spectrogram_kind="logmel", mel_bins=40,
+        spectrogram_frames=(100,), hop_seconds=(0.02,),
     ),
-)
+)  # fmt: skip
+_TRAINING = frozenset({"epoch", "model", "optimizer", "lr_scheduler", "amp"})
+# What the code released with GDT and SeLaVi does, and its scripts ask for. The papers say 128 to 160 (GDT) and 128
+# (SeLaVi) for the short side, and have spectrograms of 199 frames too.
+_RELEASED = Preprocessing(
+    (30,), 30.0, (128, 160), 112, "gdt", 112, audio_seconds=1.0, spectrogram_kind="logfbank", mel_bins=257,
+    spectrogram_frames=(99, 199), hop_seconds=(0.01, 0.005),
+)  # fmt: skip
 GDT = Layout(
     "GDT",
     _MODEL_PREFIXES,
-    unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[va]\.block_forward\.[248]\.\w+",
-    entries=frozenset({"epoch", "model", "optimizer", "args"}),
-    preprocessing=Preprocessing((30,), 30.0, (128, 160), 112, None, None, 1.0, 257, (99, 199), (0.01, 0.005)),
+    unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[vat]\.(block_forward\.[248]\.\w+|weight|bias)|text_network\..+",
+    entries=_TRAINING | {"args"},
+    preprocessing=replace(_RELEASED, spectrogram_mean=Z_NORMALISATION[0], spectrogram_std=Z_NORMALISATION[1]),
 )
 SELAVI = Layout(
     "SeLaVi",
     _MODEL_PREFIXES,
     unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[va]\d+\.block_forward\.[248]\.\w+",
-    entries=frozenset({"epoch", "dist", "model", "optimizer", "selflabels"}),
-    preprocessing=Preprocessing((30,), 30.0, (128, 128), 112, None, None, 1.0, 257, (199,), (0.005,)),
+    entries=_TRAINING | {"dist", "selflabels"},
+    preprocessing=_RELEASED,
 )
 TORCHVISION = Layout(
     "torchvision",
     {"video": ""},
     unused=_CLASSIFIER,
     # Of torchvision's documentation of the Kinetics-400 weights: 16 frames at 15 fps, 128 x 171, crop 112.
-    preprocessing=Preprocessing((16,), 15.0, (128, 128), 112, _KINETICS_MEAN, _KINETICS_STD),
+    preprocessing=Preprocessing((16,), 15.0, (128, 128), 112, "kinetics", 128),
 )
 # Ours: a method's state dict. What is not under `encoders.` (heads, counters) belongs to the method.
 SEEHEAR = Layout(
@@ -128,7 +139,7 @@ class Published:
         layout: the one that its keys belong to.
         tensors: by the file's own names, a leading `module.` removed.
         entries: names of what the file holds beside the tensors, except the wrapper `model`.
-        arguments: whole numbers of the command line that a GDT file was trained with, by name.
+        arguments: whole numbers, switches and texts of the command line that a GDT file was trained with, by name.
     """
 
     path: Path
@@ -136,7 +147,7 @@ class Published:
     layout: Layout
     tensors: Mapping[str, Tensor]
     entries: tuple[str, ...] = ()
-    arguments: Mapping[str, int] = field(default_factory=dict)
+    arguments: Mapping[str, int | bool | str] = field(default_factory=dict)
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -144,26 +155,21 @@ class Published:
         facts, said = self.layout.preprocessing, self.arguments
         if facts is None or not said:
             return facts
-        crop = said.get("train_crop_size", facts.crop_pixels)
-        facts = replace(
-            facts,
-            clip_frames=(said["clip_len"],) if "clip_len" in said else facts.clip_frames,
-            frame_rate_hz=float(said.get("target_fps", facts.frame_rate_hz)),
-            crop_pixels=crop,
-            short_side_pixels=(256, 320) if crop > 128 else facts.short_side_pixels,
-            sample_rate_hz=said.get("aud_sample_rate", facts.sample_rate_hz),
-        )
-        if not {"aud_spec_type", "num_sec"} <= said.keys():
-            return facts
-        # The release's two kinds of spectrogram; both have a hop of 10 ms and no frame that is cut off.
-        seconds = said["num_sec"]
-        return replace(
-            facts,
-            audio_seconds=float(seconds),
-            mel_bins=40 if said["aud_spec_type"] == 1 else 257,
-            spectrogram_frames=(100 * seconds - 1,),
-            hop_seconds=(0.01,),
-        )
+        facts = _clips_said(facts, said)
+        if {"aud_spec_type", "num_sec"} <= said.keys():
+            # The release's two kinds of spectrogram; both have a hop of 10 ms and no frame that is cut off.
+            seconds = int(said["num_sec"])
+            facts = replace(
+                facts,
+                audio_seconds=float(seconds),
+                mel_bins=40 if said["aud_spec_type"] == 1 else 257,
+                spectrogram_frames=(100 * seconds - 1,),
+                hop_seconds=(0.01,),
+            )
+        if "z_normalize" in said:
+            mean, std = Z_NORMALISATION if said["z_normalize"] else (0.0, 1.0)
+            facts = replace(facts, spectrogram_mean=mean, spectrogram_std=std)
+        return facts
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -175,6 +181,26 @@ class Published:
     def mid_planes(self) -> MidPlanes | None:
         """How the R(2+1)D mid-planes of its video encoder were computed; `None` if it has none."""
         return _mid_planes(self.tensors, self.layout.prefixes["video"])
+
+
+def _clips_said(facts: Preprocessing, said: Mapping[str, int | bool | str]) -> Preprocessing:
+    """What a GDT file's command line says of its clips of frames and of the rate of its sound."""
+    crop = int(said.get("train_crop_size", facts.crop_pixels))
+    rate = float(said.get("target_fps", facts.frame_rate_hz))
+    if said.get("dataset") == "ht100m":
+        # Video and text: every `sample_rate`-th of 32 frames a second, scaled to the crop, and not normalised.
+        facts, rate = replace(facts, pixel_statistics="none", short_side_pixels=(crop, crop)), 32.0
+    elif crop > 128:
+        facts = replace(facts, short_side_pixels=(256, 320))
+    return replace(
+        facts,
+        clip_frames=(int(said["clip_len"]),) if "clip_len" in said else facts.clip_frames,
+        frame_rate_hz=rate,
+        stride=int(said.get("sample_rate", facts.stride)),
+        crop_pixels=crop,
+        test_short_side_pixels=crop,
+        sample_rate_hz=int(said.get("aud_sample_rate", facts.sample_rate_hz)),
+    )
 
 
 @dataclass(frozen=True)
@@ -358,10 +384,34 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path} is not a readable safetensors file: {error}") from error
 
 
+class SetAside:
+    """Stands for an object of a checkpoint that nothing is made of: keeps what it was given, and does nothing."""
+
+    def __init__(self, *given: object) -> None:
+        self.given = given
+
+
+# A GDT file holds the state of its learning-rate schedule, and in it the schedule that follows the warm-up, whole, with
+# its optimiser. None of these classes is loaded: an inert object takes the place of each.
+_SET_ASIDE = (
+    "torch.optim.lr_scheduler.MultiStepLR",
+    "torch.optim.lr_scheduler.CosineAnnealingLR",
+    "torch.optim.sgd.SGD",
+    "torch.optim.adam.Adam",
+)
+
+
+def _plain_dict(*_: object) -> dict[Any, Any]:
+    """In place of a `defaultdict`, which calls what it was given."""
+    return {}
+
+
 def _read_pickle(path: Path) -> object:
+    # GDT keeps its command line in the file. A Namespace only holds values, so it can do no harm, nor can `dict`.
+    allowed: list[Any] = [Namespace, dict, (_plain_dict, "collections.defaultdict")]
+    allowed += [(SetAside, name) for name in _SET_ASIDE]
     try:
-        # GDT keeps its command line in the file. A Namespace only holds values, so it can do no harm.
-        with torch.serialization.safe_globals([Namespace]):
+        with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the readers raise almost anything
         # torch's own message is left out: it advises to load the file without the guard.
@@ -396,11 +446,11 @@ def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], 
     )
 
 
-def _arguments(payload: object) -> dict[str, int]:
-    """The whole numbers above zero of GDT's entry `args`."""
+def _arguments(payload: object) -> dict[str, int | bool | str]:
+    """The whole numbers above zero, the switches and the texts of GDT's entry `args`."""
     given = payload.get("args") if isinstance(payload, Mapping) else None
     values = vars(given) if isinstance(given, Namespace) else {}
-    return {name: x for name, x in values.items() if isinstance(x, int) and not isinstance(x, bool) and x > 0}
+    return {name: x for name, x in values.items() if isinstance(x, bool | str) or (isinstance(x, int) and x > 0)}
 
 
 def _tensors(path: Path, values: Mapping[Any, Any]) -> dict[str, Tensor]:
