@@ -30,7 +30,8 @@ from seehear.cli.assemble import all_commands
 from seehear.config import Config
 from seehear.data.datasets import READERS
 from seehear.data.manifest import REASONS
-from seehear.localization.localizer import localizer_settings
+from seehear.localization.settings import RECIPES as LOCALIZER_RECIPES
+from seehear.localization.settings import localizer_settings
 from seehear.media.formats import CONTAINERS
 from seehear.methods import METHODS
 from seehear.recipes import RECIPES
