@@ -25,6 +25,7 @@ from seehear.config import (
     ModelConfig,
     OptimConfig,
     SpectrogramConfig,
+    SynchronisationConfig,
 )
 from seehear.errors import UsageError
 
@@ -82,6 +83,14 @@ def small_selavi() -> Config:
         selavi=LabellingConfig(clusterings=40, tolerance=0.02, follow=0.5),
         optim=replace(base.optim, batch_size=16, epochs=70),
     )
+
+
+def small_avts() -> Config:
+    """What `small` is for AVTS: one second of sound, one long schedule, hard negatives in its second half."""
+    base = small_gdt()
+    return replace(
+        base, recipe="small-avts", method="avts", optim=replace(base.optim, batch_size=16),
+    )  # fmt: skip
 
 
 def _xdc(k: int, optim: OptimConfig, **changes: object) -> Config:
@@ -184,6 +193,25 @@ def gdt_ig65m() -> Config:
     return _gdt(2, warmup_epochs=0.1)
 
 
+def avts_kinetics() -> Config:
+    """AVTS on Kinetics-400 with R(2+1)D-18, as XDC's table 7 has it: 50 epochs of easy negatives, 40 with hard ones."""
+    return Config(
+        recipe="",
+        method="avts",
+        rounds=1,
+        clip=ClipConfig(frames=25, frame_rate_hz=25.0, audio_seconds=1.0),
+        spectrogram=SpectrogramConfig(mel_bins=40, frames=100, hop_seconds=0.01, window_seconds=0.02),
+        model=ModelConfig(video="r2plus1d_18", audio="resnet18"),
+        # 4 clips, two moments each, are the paper's 16 pairs a GPU. It lets the rate, found by search, fall to a tenth
+        # when the loss stalls; here it falls at fixed times.
+        optim=OptimConfig(
+            base_lr=0.01, batch_size=4, epochs=90, warmup_epochs=0, step_epochs=30, gamma=0.1, weight_decay=1e-5
+        ),
+        avts=SynchronisationConfig(easy_share=50 / 90),
+        data=DataConfig(cache_gib=0.0),
+    )
+
+
 def _selavi(k: int) -> Config:
     """What all SeLaVi trainings share (appendix A.2); the batch is 16 clips on each of 64 GPUs."""
     return Config(
@@ -229,7 +257,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     for f in (
         small, small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, supervised_kinetics, supervised_audioset,
         gdt_kinetics, gdt_audioset, gdt_vggsound, gdt_ig65m, small_selavi, selavi_vggsound, selavi_kinetics,
-        selavi_ave, selavi_kinetics_sound,
+        selavi_ave, selavi_kinetics_sound, small_avts, avts_kinetics,
     )
 }  # fmt: skip
 
