@@ -24,6 +24,7 @@ from seehear.errors import DataError
 from seehear.hashes import check_hashes, sha256_of
 from seehear.models import audio_encoder_name, video_encoder_name
 from seehear.models.audio import AudioEncoder
+from seehear.models.inflated import inflated_state, is_image_network
 from seehear.models.video import Family, MidPlanes, VideoEncoder, mid_channels
 
 Modality = Literal["video", "audio"]
@@ -115,7 +116,9 @@ SEEHEAR = Layout(
     unused=r"(?!encoders\.).*|encoders\.(?!video\.|audio\.).*",
     bn_eps=None,
 )
-LAYOUTS = (XDC, GDT, SELAVI, TORCHVISION, SEEHEAR)
+# A network of single images, by torchvision's names: inflated over time where a video encoder is started from it.
+IMAGES = Layout("ResNet of images", {"video": ""}, unused=_CLASSIFIER)
+LAYOUTS = (XDC, GDT, SELAVI, TORCHVISION, SEEHEAR, IMAGES)
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,8 @@ def load_video_weights(
 ) -> ImportReport:
     """Loads a published video encoder into `encoder`, all of it or nothing.
 
+    Of a ResNet of images it makes one that does the same on still clips (`seehear.models.inflated`).
+
     Args:
         encoder: whose parameters and buffers are overwritten.
         source: a file, or what `read_checkpoint` made of it.
@@ -220,7 +225,31 @@ def load_video_weights(
         DataError: the file cannot be read (see `read_checkpoint`), has no video encoder, or does not fit
             `encoder`; the message names every missing, left-over and wrong-shape key. `encoder` is unchanged.
     """
-    return _load(encoder, "video", source, ignore)
+    file = source if isinstance(source, Published) else read_checkpoint(source)
+    return _load_images(encoder, file) if file.layout is IMAGES else _load(encoder, "video", file, ignore)
+
+
+def _load_images(encoder: VideoEncoder, file: Published) -> ImportReport:
+    try:
+        state, notes = inflated_state(file.tensors, encoder)
+    except DataError as error:
+        raise DataError(f"{file.path}: {error.message}", error.remedy) from error
+    nn.Module.load_state_dict(encoder, state, strict=True)
+    if IMAGES.bn_eps != encoder.bn_eps:
+        notes.append(f"{IMAGES.name}: trained with a batch norm eps of {IMAGES.bn_eps:g}, not {encoder.bn_eps:g}")
+    unused = tuple(key for key in file.tensors if key.startswith("fc."))
+    loaded = tuple(key for key in file.tensors if key not in unused)
+    return ImportReport(
+        file.path,
+        file.sha256,
+        IMAGES.name,
+        "video",
+        IMAGES.bn_eps,
+        None,
+        loaded,
+        (*unused, *file.entries),
+        tuple(notes),
+    )
 
 
 def load_audio_weights(
@@ -240,6 +269,11 @@ def encoder_settings(file: Published, modality: Modality) -> dict[str, Any]:
     """
     if modality not in file.modalities:
         raise _without(file, modality)
+    if file.layout is IMAGES:
+        raise DataError(
+            f"{file.path} is a network of single images, no video encoder",
+            "start one from it: seehear pretrain VIDEOS --video-weights FILE",
+        )
     prefix = file.layout.prefixes[modality]
     stages = [_blocks(file.tensors, f"{prefix}layer{stage}.") for stage in (1, 2, 3, 4)]
     if modality == "audio":
@@ -388,6 +422,8 @@ def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], 
             return (SELAVI if numbered_heads or "selflabels" in entries else GDT), tensors, entries
     elif any(key.startswith("encoders.") for key in tensors):
         return SEEHEAR, tensors, entries
+    elif is_image_network(tensors):
+        return IMAGES, tensors, entries
     elif "stem.0.weight" in tensors:
         return (XDC if _mid_planes(tensors, "") == "convolution" else TORCHVISION), tensors, entries
     raise DataError(
