@@ -446,7 +446,7 @@ class Config:
                 )
 
     def _check_methods(self) -> None:
-        if self.method in ("gdt", "avts") and self.final is not None:
+        if self.method in ("gdt", "avts", "rotation") and self.final is not None:
             raise UsageError(
                 f"the final stage retrains the video encoder on pseudo-labels, and {self.method} has none",
                 "leave out final, or take longer clips from the start: clip.frames",

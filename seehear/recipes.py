@@ -93,6 +93,14 @@ def small_avts() -> Config:
     )  # fmt: skip
 
 
+def small_rotation() -> Config:
+    """What `small` is for rotation prediction: four turns of each clip, one schedule."""
+    base = small()
+    return replace(
+        base, recipe="small-rotation", method="rotation", rounds=1, optim=replace(base.optim, batch_size=8, epochs=40)
+    )
+
+
 def _xdc(k: int, optim: OptimConfig, **changes: object) -> Config:
     """What all XDC pretrainings share (paper, section 4.1): 8 frames of 224 pixels at 30 a second, 2 s of sound."""
     config = Config(
@@ -257,7 +265,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     for f in (
         small, small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, supervised_kinetics, supervised_audioset,
         gdt_kinetics, gdt_audioset, gdt_vggsound, gdt_ig65m, small_selavi, selavi_vggsound, selavi_kinetics,
-        selavi_ave, selavi_kinetics_sound, small_avts, avts_kinetics,
+        selavi_ave, selavi_kinetics_sound, small_avts, avts_kinetics, small_rotation,
     )
 }  # fmt: skip
 
