@@ -25,7 +25,7 @@ TURNS = 4
 
 
 class RotationPrediction(Method):
-    """A video encoder and a linear layer that learn how far each of a clip's four copies is turned, by cross-entropy."""
+    """A video encoder and a linear layer that learn how far each of a clip's copies is turned, by cross-entropy."""
 
     needs_features = False
 
