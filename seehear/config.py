@@ -230,6 +230,8 @@ class SynchronisationConfig:
     """Distance beyond which a pair out of sync costs nothing (eta of the paper)."""
     dimensions: int = 128
     """Of the space in which frames and sound are compared."""
+    unit: bool = False
+    """Scale what is compared to unit length, so that distances are from 0 to 2 (ours)."""
     easy_share: float = 0.5
     """Share of a round's epochs, from the first, in which all pairs out of sync are of different clips."""
     hard_share: float = 0.25

@@ -148,7 +148,12 @@ class AVTS(Method):
         generators = (torch.Generator().manual_seed(config.seed * 1009 + 700 + i) for i in range(2))
         self.heads = nn.ModuleDict(
             {
-                name: MLPHead(int(encoder.feature_dim), settings.dimensions, generator=generator)  # type: ignore[arg-type]
+                name: MLPHead(
+                    int(encoder.feature_dim),  # type: ignore[arg-type]
+                    settings.dimensions,
+                    unit=settings.unit,
+                    generator=generator,
+                )
                 for (name, encoder), generator in zip(self.encoders.items(), generators, strict=True)
             }
         )
