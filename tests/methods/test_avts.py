@@ -212,10 +212,11 @@ def test_what_is_in_sync_comes_closer_than_what_is_not(flickering, tmp_path):
     seehear.pretrain(flickering, tmp_path / "run", method="avts", settings=settings, quiet=True)
     epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
     first, last = epochs[0], epochs[-1]
-    assert last["distance/in-sync"] < 0.5 * last["distance/easy"]
-    assert last["distance/in-sync"] < last["distance/hard"]
-    assert last["accuracy/easy"] > 0.8 > 0.7 > first["accuracy/easy"]
-    assert last["accuracy/hard"] > 0.6
+    assert first["accuracy/easy"] < 0.6
+    assert last["distance/in-sync"] < 0.8 * last["distance/hard"] < 0.8 * last["distance/easy"]
+    # In videos that are held out, too.
+    assert last["validation_distance/in-sync"] < 0.8 * last["validation_distance/easy"]
+    assert min(last["accuracy/easy"], last["accuracy/hard"], last["validation_accuracy/easy"]) > 0.65
     assert seehear.label(tmp_path / "run", modality="both").num_rows == 20
 
 
