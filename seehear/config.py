@@ -247,6 +247,24 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True)
+class SynchronisationConfig:
+    """AVTS: which pairs of frames and sound are told apart, and when."""
+
+    margin: float = 0.99
+    """Distance beyond which a pair out of sync costs nothing (eta of the paper)."""
+    dimensions: int = 128
+    """Of the space in which frames and sound are compared."""
+    unit: bool = False
+    """Scale what is compared to unit length, so that distances are from 0 to 2 (ours)."""
+    easy_share: float = 0.5
+    """Share of a round's epochs, from the first, in which all pairs out of sync are of different clips."""
+    hard_share: float = 0.25
+    """In the epochs after these, the share of pairs out of sync that are of one clip at different times."""
+    gap_seconds: float = 0.5
+    """Time at least between the windows of two moments of a clip."""
+
+
+@dataclass(frozen=True)
 class LabellingConfig:
     """SeLaVi: labels by optimal transport; the number of clusters K is `cluster.k`."""
 
@@ -414,6 +432,7 @@ class Config:
     """Retraining with longer clips after the last round."""
     gdt: ContrastConfig = field(default_factory=ContrastConfig)
     selavi: LabellingConfig = field(default_factory=LabellingConfig)
+    avts: SynchronisationConfig = field(default_factory=SynchronisationConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     data: DataConfig = field(default_factory=DataConfig)
 
@@ -471,13 +490,18 @@ class Config:
                 )
 
     def _check_methods(self) -> None:
-        if self.method == "gdt" and self.final is not None:
+        if self.method in ("gdt", "avts", "rotation") and self.final is not None:
             raise UsageError(
-                "the final stage retrains the video encoder on pseudo-labels, and gdt has none",
+                f"the final stage retrains the video encoder on pseudo-labels, and {self.method} has none",
                 "leave out final, or take longer clips from the start: clip.frames",
             )
         if self.gdt.temperature <= 0 or self.gdt.dimensions < 4:
             raise UsageError("gdt.temperature must be above 0 and gdt.dimensions at least 4")
+        sync = self.avts
+        if sync.margin <= 0 or sync.dimensions < 1 or sync.gap_seconds < 0:
+            raise UsageError("avts.margin and avts.dimensions must be above 0, avts.gap_seconds at least 0")
+        if not 0 <= sync.easy_share <= 1 or not 0 <= sync.hard_share <= 1:
+            raise UsageError("avts.easy_share and avts.hard_share are from 0 to 1")
         labelling = self.selavi
         if labelling.heads < 1 or labelling.clusterings < 1:
             raise UsageError("selavi.heads and selavi.clusterings must be at least 1")

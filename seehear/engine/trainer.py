@@ -288,6 +288,7 @@ class Trainer:
         Where new labels are due within it they are made before the next step, for `all_refs`.
         """
         optim, state = stage.config.optim, self.state
+        self.method.begin_epoch(state.epoch, optim.epochs)
         labelled = [r for r in refs if self.has_labels(r)]
         spec = self.method.hypotheses
         mine = epoch_requests(stage, labelled, self.videos, spec, self.assignment, state.epoch)[dist.rank()]

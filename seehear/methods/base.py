@@ -68,6 +68,12 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called when an epoch of a round, from 0, of so many begins, and again when a resumed run goes on within it.
+
+        For a curriculum; what a method sets here is no part of its state.
+        """
+
     def relabel_epochs(self, epochs: int) -> Sequence[float]:
         """When within a round of so many epochs `assign` is asked again, in fractional epochs, ascending.
 

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seehear.errors import DataError
-from seehear.hashes import check_hashes, sha256_of
+from seehear.hashes import check_hashes
 from seehear.models import audio_encoder_name, video_encoder_name
 from seehear.models.audio import AudioEncoder
+from seehear.models.inflated import inflated_state, is_image_network
 from seehear.models.video import Family, MidPlanes, VideoEncoder, mid_channels
+from seehear.models.weight_files import read_weight_file, verified_sha256
 
 Modality = Literal["video", "audio"]
 
@@ -126,7 +126,9 @@ SEEHEAR = Layout(
     unused=r"(?!encoders\.).*|encoders\.(?!video\.|audio\.).*",
     bn_eps=None,
 )
-LAYOUTS = (XDC, GDT, SELAVI, TORCHVISION, SEEHEAR)
+# A network of single images, by torchvision's names: inflated over time where a video encoder is started from it.
+IMAGES = Layout("ResNet of images", {"video": ""}, unused=_CLASSIFIER)
+LAYOUTS = (XDC, GDT, SELAVI, TORCHVISION, SEEHEAR, IMAGES)
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,8 @@ def load_video_weights(
 ) -> ImportReport:
     """Loads a published video encoder into `encoder`, all of it or nothing.
 
+    Of a ResNet of images it makes one that does the same on still clips (`seehear.models.inflated`).
+
     Args:
         encoder: whose parameters and buffers are overwritten.
         source: a file, or what `read_checkpoint` made of it.
@@ -246,7 +250,31 @@ def load_video_weights(
         DataError: the file cannot be read (see `read_checkpoint`), has no video encoder, or does not fit
             `encoder`; the message names every missing, left-over and wrong-shape key. `encoder` is unchanged.
     """
-    return _load(encoder, "video", source, ignore)
+    file = source if isinstance(source, Published) else read_checkpoint(source)
+    return _load_images(encoder, file) if file.layout is IMAGES else _load(encoder, "video", file, ignore)
+
+
+def _load_images(encoder: VideoEncoder, file: Published) -> ImportReport:
+    try:
+        state, notes = inflated_state(file.tensors, encoder)
+    except DataError as error:
+        raise DataError(f"{file.path}: {error.message}", error.remedy) from error
+    nn.Module.load_state_dict(encoder, state, strict=True)
+    if IMAGES.bn_eps != encoder.bn_eps:
+        notes.append(f"{IMAGES.name}: trained with a batch norm eps of {IMAGES.bn_eps:g}, not {encoder.bn_eps:g}")
+    unused = tuple(key for key in file.tensors if key.startswith("fc."))
+    loaded = tuple(key for key in file.tensors if key not in unused)
+    return ImportReport(
+        file.path,
+        file.sha256,
+        IMAGES.name,
+        "video",
+        IMAGES.bn_eps,
+        None,
+        loaded,
+        (*unused, *file.entries),
+        tuple(notes),
+    )
 
 
 def load_audio_weights(
@@ -266,6 +294,11 @@ def encoder_settings(file: Published, modality: Modality) -> dict[str, Any]:
     """
     if modality not in file.modalities:
         raise _without(file, modality)
+    if file.layout is IMAGES:
+        raise DataError(
+            f"{file.path} is a network of single images, no video encoder",
+            "start one from it: seehear pretrain VIDEOS --video-weights FILE",
+        )
     prefix = file.layout.prefixes[modality]
     stages = [_blocks(file.tensors, f"{prefix}layer{stage}.") for stage in (1, 2, 3, 4)]
     if modality == "audio":
@@ -360,68 +393,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Published:
         inside = path / "model.safetensors"
         raise DataError(f"{path} is not a file", f"give {inside}" if inside.is_file() else "check the path")
     check_hashes(path.parent, [path.name])
-    digest = _verified_sha256(path)
-    payload: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    digest = verified_sha256(path)
+    payload = read_weight_file(path)
     layout, tensors, entries = _recognise(path, payload)
     return Published(path, digest, layout, tensors, entries, _arguments(payload))
-
-
-def _verified_sha256(path: Path) -> str:
-    digest = sha256_of(path)
-    stated = re.search(r"-([0-9a-f]{8,64})$", path.stem)
-    if stated and not digest.startswith(stated[1]):
-        raise DataError(
-            f"{path}: the SHA-256 should start with {stated[1]}, as the name says, and is {digest}",
-            "download the file again; if the end of its name is not a checksum, rename it",
-        )
-    return digest
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-class SetAside:
-    """Stands for an object of a checkpoint that nothing is made of: keeps what it was given, and does nothing."""
-
-    def __init__(self, *given: object) -> None:
-        self.given = given
-
-
-# A GDT file holds the state of its learning-rate schedule, and in it the schedule that follows the warm-up, whole, with
-# its optimiser. None of these classes is loaded: an inert object takes the place of each.
-_SET_ASIDE = (
-    "torch.optim.lr_scheduler.MultiStepLR",
-    "torch.optim.lr_scheduler.CosineAnnealingLR",
-    "torch.optim.sgd.SGD",
-    "torch.optim.adam.Adam",
-)
-
-
-def _plain_dict(*_: object) -> dict[Any, Any]:
-    """In place of a `defaultdict`, which calls what it was given."""
-    return {}
-
-
-def _read_pickle(path: Path) -> object:
-    # GDT keeps its command line in the file. A Namespace only holds values, so it can do no harm, nor can `dict`.
-    allowed: list[Any] = [Namespace, dict, (_plain_dict, "collections.defaultdict")]
-    allowed += [(SetAside, name) for name in _SET_ASIDE]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the readers raise almost anything
-        # torch's own message is left out: it advises to load the file without the guard.
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
-            raise DataError(
-                f"{path} asks for {refused[1]}: more than tensors and plain values, refused and not run",
-                "save its state dict alone, or as safetensors, where the file is trusted",
-            ) from error
-        raise DataError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from error
 
 
 def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], tuple[str, ...]]:
@@ -438,6 +413,8 @@ def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], 
             return (SELAVI if numbered_heads or "selflabels" in entries else GDT), tensors, entries
     elif any(key.startswith("encoders.") for key in tensors):
         return SEEHEAR, tensors, entries
+    elif is_image_network(tensors):
+        return IMAGES, tensors, entries
     elif "stem.0.weight" in tensors:
         return (XDC if _mid_planes(tensors, "") == "convolution" else TORCHVISION), tensors, entries
     raise DataError(
