@@ -41,8 +41,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
     "index", "quickstart", "concepts", "methods", "gdt", "selavi", "commands", "transfer", "finetune",
-    "localization", "cluster", "search", "weights", "search-hypotheses", "data", "formats", "settings", "python", "multi-gpu",
-    "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
+    "localization", "cluster", "search", "weights", "search-hypotheses", "data", "formats", "settings", "python",
+    "multi-gpu", "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
     "adding-a-page-section",
     "troubleshooting", "architecture", "results",
 ]  # fmt: skip
