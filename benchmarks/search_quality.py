@@ -91,10 +91,11 @@ def recall_of_the_moment(run: Path, table: Path) -> dict[str, Any]:
         seehear.build_index(copy, videos, every_seconds=3.0)  # of clips of 3 s: each is one segment
         index = Index.open(copy)
         searcher = Searcher(index, copy)
-        result: dict[str, Any] = {"clips": len(index.segments), "through": index.across}
+        both = np.flatnonzero(index.has["video"] & index.has["audio"]).tolist()  # silent clips have no other side
+        result: dict[str, Any] = {"clips": len(both), "through": index.across}
         for name, across_from in (("sounds by sight", "sight"), ("pictures by sound", "sound")):
             ranks = []
-            for row in range(len(index.segments)):
+            for row in both:
                 answer = searcher.like_segment(row, by="across", across_from=across_from, k=len(index.segments))
                 order = [hit.row for hit in answer.hits]
                 ranks.append(order.index(row) if row in order else len(order))
