@@ -47,9 +47,9 @@ export function Tile({ row, index, total, id, place, selected, focused, takesFoc
         size=${13} /></span>`}
       <span class="tick" aria-hidden="true"><${Icon} name="check" size=${13} /></span>
       <button type="button" class="open" tabindex="-1" aria-hidden="true" title="Play (Enter)"
-        onClick=${(event) => { event.stopPropagation(); onOpen(row); }}><${Icon} name="play" size=${18} /></button>
-      <span class="time">${segment ? clock(segment.start) : ""}</span>
+        onClick=${(event) => { event.stopPropagation(); onOpen(row); }}><${Icon} name="play" size=${15} /></button>
       ${score !== undefined && html`<span class="score">${percent(score)}</span>`}
+      <span class="time">${segment ? clock(segment.start) : ""}</span>
       <span class="line" style=${{ "--share": String(score ?? segment?.confidence ?? 0) }}></span></span>
     <span class="caption" title=${segment?.title}>${showCluster ? html`<span class="dot"></span>${segment ? clusterName(cluster ?? { id:
       segment.cluster, name: segment.name }) : ""}` : segment ? fileName(segment.title) : ""}</span></div>`;
