@@ -15,7 +15,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 
 help:
 	@echo 'make setup    .venv with seehear and all that it needs; done again only when the pins change'
-	@echo 'make demo     from footage without labels to named clusters, a page and honest scores'
+	@echo 'make demo     from footage without labels to clusters to name in the browser, a page and honest scores'
 	@echo '              make demo VIDEOS=folder takes your own videos; ARGS=--help shows the options'
 	@echo 'make test     the tests; ARGS="-k words -x" goes to pytest'
 	@echo 'make lint     ruff, mypy and the direction of imports'

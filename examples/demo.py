@@ -70,6 +70,13 @@ def seehear(*arguments: str | Path, capture: bool = False) -> str:
     return output or ""
 
 
+def command_of(*arguments: str | Path) -> str:
+    """A command as it can be typed here."""
+    program = Path(sys.executable).with_name("seehear")
+    name = os.path.relpath(program) if program.exists() else "seehear"
+    return shlex.join([name, *map(str, arguments)])
+
+
 def get_videos(given: argparse.Namespace) -> tuple[Path, Path | None]:
     """The folder of the videos and, where they are known, their classes."""
     if given.videos is not None:
@@ -100,7 +107,7 @@ def introduce(given: argparse.Namespace) -> None:
         print(f"Input: the videos in {given.videos}.")
     print(
         "\nSteps: scan the files, pretrain, label every video, "
-        f"{'score, ' if given.videos is None or given.labels else ''}write a page to look at."
+        f"{'score, ' if given.videos is None or given.labels else ''}make an index, write a page to look at."
     )
 
 
@@ -158,6 +165,8 @@ def run_demo(given: argparse.Namespace) -> None:
             text = seehear("evaluate", "clustering", run, "--labels", truth, "--baselines", "--json", capture=True)
         (out / "scores.json").write_text(text)
         result = json.loads(text)
+    with watch.part("index"):
+        seehear("index", run)
     with watch.part("report"):
         known: list[str | Path] = [] if truth is None else ["--labels", truth]
         seehear("report", run, *known)
@@ -166,6 +175,7 @@ def run_demo(given: argparse.Namespace) -> None:
     print("\nTime: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in watch.seconds.items()))
     print(f"Labels of all videos: {labels}")
     print(f"The page to look at:  {(run / 'report.html').resolve()}")
+    print(f"\nName the clusters and search them in the browser:\n\n    {command_of('serve', run)}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

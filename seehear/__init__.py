@@ -24,6 +24,22 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from seehear.app import explore, serve
+    from seehear.collection import (
+        Collection,
+        export_collection,
+        list_clusters,
+        list_edits,
+        merge_clusters,
+        move_segments,
+        name_cluster,
+        propagate_names,
+        redo_edit,
+        reject_segments,
+        restore_segments,
+        sample_collection,
+        split_cluster,
+        undo_edit,
+    )
     from seehear.config import Config
     from seehear.data import scan
     from seehear.doctor import examine
@@ -33,6 +49,7 @@ if TYPE_CHECKING:
     from seehear.methods import list_methods
     from seehear.pretraining import load, pretrain
     from seehear.recipes import show_recipes
+    from seehear.search import build_index, find_duplicates
     from seehear.transfer import (
         evaluate,
         evaluate_audio_linear,
@@ -61,6 +78,22 @@ _HOMES = {
         "embed",
         "label",
         "label_features",
+    ),
+    "seehear.collection": (
+        "Collection",
+        "export_collection",
+        "list_clusters",
+        "list_edits",
+        "merge_clusters",
+        "move_segments",
+        "name_cluster",
+        "propagate_names",
+        "redo_edit",
+        "reject_segments",
+        "restore_segments",
+        "sample_collection",
+        "split_cluster",
+        "undo_edit",
     ),
     "seehear.transfer": (
         "evaluate",
@@ -99,13 +132,20 @@ _HOMES = {
         "explore",
         "serve",
     ),
+    "seehear.search": (
+        "build_index",
+        "find_duplicates",
+        "search",
+    ),
 }
 """Where the public names live. A room is imported when one of its names is asked for."""
 _PLACES = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Collection",
     "Config",
     "__version__",
+    "build_index",
     "choose_k",
     "cluster_features",
     "detect",
@@ -122,24 +162,39 @@ __all__ = [
     "evaluate_table",
     "examine",
     "explore",
+    "export_collection",
     "export_weights",
+    "find_duplicates",
     "finetune",
     "import_weights",
     "label",
     "label_features",
+    "list_clusters",
+    "list_edits",
     "list_hypotheses",
     "list_methods",
     "load",
     "localize",
+    "merge_clusters",
+    "move_segments",
+    "name_cluster",
     "predict",
     "pretrain",
+    "propagate_names",
+    "redo_edit",
+    "reject_segments",
     "report",
+    "restore_segments",
+    "sample_collection",
     "scan",
+    "search",
     "search_hypotheses",
     "serve",
     "show_hypotheses",
     "show_recipes",
     "show_weights",
+    "split_cluster",
+    "undo_edit",
 ]
 
 

@@ -23,6 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 GROUPS: dict[str, str] = {
     "start": "Start: from videos to a run",
     "look": "Look: what a run found",
+    "organise": "Organise: name, correct and take out",
     "use": "Use: what was learnt, on tasks of your own",
     "compare": "Compare: scores, of this run and of others",
     "know": "Know: what there is, and what this machine has",

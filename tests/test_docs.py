@@ -40,8 +40,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
-    "index", "quickstart", "concepts", "methods", "gdt", "selavi", "commands", "transfer", "finetune",
-    "localization", "cluster", "weights", "search-hypotheses", "data", "formats", "settings", "python", "multi-gpu",
+    "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "commands", "collection", "transfer",
+    "finetune", "localization", "cluster", "search", "weights", "search-hypotheses", "data", "formats", "settings",
+    "python", "multi-gpu",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
     "adding-a-page-section",
     "troubleshooting", "architecture", "results",
@@ -178,7 +179,8 @@ def test_help_python_and_pages_of_a_command_agree(command):
         assert f"\n    {name}: " in texts, f"{name} has no text"
     assert options == expected | ({"--json"} if declared.as_json else set())
     public = getattr(seehear, declared.function.__name__)
-    assert getattr(public, "report", public) is declared.function  # the package `seehear.report` can be called
+    # The packages `seehear.report` and `seehear.search` can be called.
+    assert getattr(public, declared.function.__name__, public) is declared.function
     assert f"seehear.{declared.function.__name__}" in (DOCS / "python.md").read_text()
     text = (DOCS / "commands.md").read_text()
     assert [o for o in sorted(options) if not re.search(rf"{o}(?![\w-])", text)] == []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional
 
 from seehear.commands import command
+from seehear.errors import UsageError
 from seehear.options import OutFile, Run, Settings, Workers, option
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def serve(
     from seehear.app.server import check_address, run_server
     from seehear.app.session import Session
 
+    if not cache_gib > 0:
+        raise UsageError("the cache needs some room", "--cache-gib 2")
     check_address(host, port)
     session = Session(run, by=by, cache_bytes=round(cache_gib * 2**30))
     run_server(session, host=host, port=port, open_browser=open_browser)

@@ -158,9 +158,9 @@ def _check_same(folder: RunFolder, manifest: Manifest, progress: Progress) -> No
             "choose another --out, or remove that folder",
         )
     if len(run) > both:
-        progress.note(f"{len(run) - both} videos of the run are no longer here")
+        progress.note(f"{_videos(len(run) - both)} of the run gone from here")
     if len(here) > both:
-        progress.note(f"{len(here) - both} videos are new: they are put into the index, labelled as the run has learnt")
+        progress.note(f"{_videos(len(here) - both)} new: put into the index, labelled as the run has learnt")
 
 
 def _learn(folder: RunFolder, manifest: Manifest, settings: Iterable[str], progress: Progress) -> None:
@@ -190,6 +190,10 @@ def _learn(folder: RunFolder, manifest: Manifest, settings: Iterable[str], progr
     table = folder.path / "labels.csv"
     if not table.exists():
         seehear.label(folder.path, out=table)
+
+
+def _videos(count: int) -> str:
+    return "1 video is" if count == 1 else f"{count} videos are"
 
 
 def _has_gpu() -> bool:

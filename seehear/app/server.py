@@ -106,6 +106,8 @@ def listen(host: str, port: int | None) -> socket.socket:
 
     Raises `UsageError` if the port that was named is taken, or the address is none of this machine.
     """
+    if port is not None and not 0 <= port < 1 << 16:
+        raise UsageError(f"there is no port {port}", "choose one from 1024 to 65535")
     wanted = [port] if port is not None else [*range(DEFAULT_PORT, DEFAULT_PORT + _TRIED_PORTS), 0]
     for candidate in wanted:
         try:
@@ -118,9 +120,9 @@ def listen(host: str, port: int | None) -> socket.socket:
             made.bind(address)
             made.listen(128)
             return made
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             made.close()
-            if port is None and isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            if port is None and error.errno == errno.EADDRINUSE:
                 continue
             raise _cannot_listen(host, candidate, error) from error
     raise UsageError(f"no free port on {host}", "name one: --port N")
@@ -132,15 +134,12 @@ def check_address(host: str, port: int | None) -> None:
         listen(host, port).close()
 
 
-def _cannot_listen(host: str, port: int, error: Exception) -> UsageError:
-    code = getattr(error, "errno", None)
-    if code == errno.EADDRINUSE:
+def _cannot_listen(host: str, port: int, error: OSError) -> UsageError:
+    if error.errno == errno.EADDRINUSE:
         return UsageError(f"port {port} is taken", "leave --port out, or choose another")
-    if code == errno.EACCES:
+    if error.errno == errno.EACCES:
         return UsageError(f"port {port} may not be used by this user", "choose one from 1024 on")
-    if isinstance(error, OverflowError):
-        return UsageError(f"there is no port {port}", "choose one from 1024 to 65535")
-    return UsageError(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', error)}", "leave --host out")
+    return UsageError(f"cannot listen on {host}:{port}: {error.strerror}", "leave --host out")
 
 
 def run_server(

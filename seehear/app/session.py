@@ -91,6 +91,10 @@ class Session:
         self.lock = threading.RLock()
         self.searching = threading.BoundedSemaphore(2)
         """Held by searches: more at once would only take each other's time and memory."""
+        self.drawing = threading.Lock()
+        """Held while a map is drawn: a second asking waits for what the first one draws."""
+        self.comparing = threading.Lock()
+        """Held while videos are compared with each other: a second asking waits for what the first one finds."""
         self._collections: dict[str, Collection] = {}
         self._views: dict[str, View] = {}
         self._searcher: Any = None

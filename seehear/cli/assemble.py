@@ -20,6 +20,8 @@ ROOMS = (
     "seehear.report",
     "seehear.app",
     "seehear.labelling",
+    "seehear.search",
+    "seehear.collection",
     "seehear.transfer",
     "seehear.localization",
     "seehear.weights",

@@ -6,20 +6,29 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from seehear.collection import edits
 from seehear.collection.events import REDO, UNDO, Event
+from seehear.collection.export import TABLES, Format, Row, exported, frame_rates, rows_of
 from seehear.collection.folding import Folded, adopted, line_of
-from seehear.collection.learning import Examples, Question, examples, margins, probabilities, reduced, varied
+from seehear.collection.learning import Question, examples, margins, probabilities, reduced, varied
 from seehear.collection.log import EditLog, this_person
 from seehear.collection.results import Cluster, Edit, Ordering, clusters_of, edit_of, unit_features
+from seehear.collection.sampling import one_a_video, sampled
 from seehear.collection.state import Conflict, State
 from seehear.collection.stretches import Timeline, of_segments, pack
+from seehear.collection.text import counted
+from seehear.engine.runfolder import RunFolder
 from seehear.errors import ConflictError, UsageError
+from seehear.files import check_destination, write_result
 from seehear.search.index import Index
+
+if TYPE_CHECKING:
+    from seehear.search.duplicates import Duplicates
+    from seehear.search.query import Answer, Searcher
 
 By = Literal["both", "video", "audio"]
 Build = Callable[[State], dict[str, Any]]
@@ -100,27 +109,32 @@ class Collection:
     @property
     def ids(self) -> list[str]:
         """Ids of clusters, to which `cluster_of` points."""
-        return list(self._state.ids)
+        with self._lock:
+            return list(self._state.ids)
 
     @property
     def names(self) -> list[str | None]:
         """The name of each of `ids`."""
-        return list(self._state.names)
+        with self._lock:
+            return list(self._state.names)
 
     @property
     def cluster_of(self) -> np.ndarray:
         """(N,) int32: for each segment the place of its cluster in `ids`, for rejected ones that of the one before."""
-        return self._state.cluster.copy()
+        with self._lock:
+            return self._state.cluster.copy()
 
     @property
     def rejected(self) -> np.ndarray:
         """Rows of the segments that were rejected, ascending."""
-        return np.flatnonzero(self._state.rejected)
+        with self._lock:
+            return np.flatnonzero(self._state.rejected)
 
     @property
     def confirmed(self) -> np.ndarray:
         """(N,) bool: segments that a person placed where they are."""
-        return self._state.confirmed & ~self._state.rejected
+        with self._lock:
+            return self._state.confirmed & ~self._state.rejected
 
     @property
     def confidence(self) -> np.ndarray:
@@ -177,7 +191,8 @@ class Collection:
 
         Its name stays with the part that has most of the segments that people placed there, or else with the largest.
         """
-        return self._edit("split", lambda state: edits.splitting(state, cluster, parts, self._features, self._suffix))
+        x = self._reduced  # before others have to wait
+        return self._edit("split", lambda state: edits.splitting(state, cluster, parts, x, self._suffix))
 
     def move(self, rows: Iterable[int], to: str | int | None = None, new: bool = False) -> Edit:
         """Say that segments belong to a cluster; with `new` to a new one, named `to` if that is given."""
@@ -199,6 +214,8 @@ class Collection:
 
         After a no, a segment that was there goes to the likeliest other cluster.
         """
+        if not yes and "learnt True" not in self._kept:
+            self._learnt(True)  # before others have to wait
         return self._edit("answer", lambda state: edits.answering(state, row, cluster, yes, self._next_best))
 
     def propagate(self, min_probability: float = 0.9) -> Edit:
@@ -206,6 +223,8 @@ class Collection:
 
         Segments that people placed stay. Raises `UsageError` with fewer than two names, and if nothing would move.
         """
+
+        self._learnt(False)  # before others have to wait
 
         def build(state: State) -> dict[str, Any]:
             places, p = self._learnt(False)
@@ -223,7 +242,8 @@ class Collection:
             raise UsageError(f"nobody has edited {other} by {self.by}", "`seehear edits RUN` lists the edits of a run")
 
         def build(state: State) -> dict[str, Any]:
-            return copies | {"text": f"brought {len(copies['events'])} edits over from {Path(other).name}"}
+            count = counted(len(copies["events"]), "edit")
+            return copies | {"text": f"brought {count} over from {Path(other).absolute().name}"}
 
         with self._lock:
             with self._log.writing(self.author) as writer:
@@ -287,29 +307,32 @@ class Collection:
     def _learnt(self, unnamed: bool) -> tuple[list[int], np.ndarray]:
         """Places of the clusters that were learnt, and the probability of each for each segment (N, clusters).
 
-        `unnamed`: learn all clusters where fewer than two have names. What people said a segment is not has 0.
+        `unnamed`: learn all clusters where fewer than two have names. What people said a segment is not has 0. Learning
+        takes a while at many segments; meanwhile other threads may read and edit.
         """
-
-        def make() -> tuple[list[int], np.ndarray]:
-            state = self._state
-            places = [p for p in state.shown() if state.names[p] is not None and len(state.members(p))]
+        x, key = self._reduced, f"learnt {unnamed}"
+        with self._lock:
+            version, state, places = self._folded.version, self._state, self._named()
+            if key in self._kept and self._kept[key][0] == version:
+                kept: tuple[list[int], np.ndarray] = self._kept[key][1]
+                return kept
             if len(places) < 2 and unnamed:
                 places = [p for p in state.shown() if len(state.members(p))]
             if not places:
                 return [], np.zeros((len(state.timeline), 0), dtype=np.float32)
-            given: Examples = examples(places, state.cluster, state.confirmed, state.rejected, self.confidence)
-            p = probabilities(self._reduced, given, len(places))
-            column = {place: i for i, place in enumerate(places)}
-            for row, bars in state.barred.items():
-                for place in bars:
-                    if (at := column.get(state.follow(place))) is not None:
-                        p[row, at] = 0.0
-                total = float(p[row].sum())
-                p[row] = p[row] / total if total > 0 else p[row]
-            return places, p
+            given = examples(places, state.cluster, state.confirmed, state.rejected, self.confidence)
+            barred = {row: {state.follow(b) for b in bars} for row, bars in state.barred.items()}
+        p = probabilities(x, given, len(places))
+        for row, bars in barred.items():
+            p[row, [i for i, place in enumerate(places) if place in bars]] = 0.0
+            total = float(p[row].sum())
+            p[row] = p[row] / total if total > 0 else p[row]
+        self._kept[key] = (version, (places, p))
+        return places, p
 
-        found: tuple[list[int], np.ndarray] = self._once(f"learnt {unnamed}", make)
-        return found
+    def _named(self) -> list[int]:
+        """Places of the clusters that have names and segments."""
+        return [p for p in self._state.shown() if self._state.names[p] is not None and len(self._state.members(p))]
 
     def predictions(self) -> tuple[list[str], np.ndarray]:
         """Ids of the named clusters, and what was learnt of them: each segment's probability of each, (N, clusters).
@@ -326,12 +349,19 @@ class Collection:
             return [self._state.ids[i] for i in places], p
 
     def _next_best(self, row: int, place: int) -> tuple[int, float] | None:
-        """The likeliest cluster of a segment but one, and its probability."""
-        places, p = self._learnt(True)
-        barred = {self._state.follow(b) for b in self._state.barred.get(row, ())} | {place}
-        left = [(float(p[row, i]), other) for i, other in enumerate(places) if other not in barred]
+        """The likeliest cluster of a segment but one, and its probability.
+
+        By what was learnt last, if of these clusters: to learn from every answer before the next would take too long.
+        """
+        kept = self._kept.get("learnt True")
+        places, p = self._learnt(True) if kept is None else kept[1]
+        if kept is not None and not set(self._named()) <= set(places):
+            places, p = self._learnt(True)
+        state = self._state
+        barred = {state.follow(b) for b in state.barred.get(row, ())} | {place}
+        left = [(float(p[row, i]), o) for i, o in enumerate(places) if o not in barred and state.stands(o)]
         if not left:
-            left = [(0.0, other) for other in self._state.shown() if other not in barred]
+            left = [(0.0, other) for other in state.shown() if other not in barred]
         if not left:
             return None
         best, other = max(left, key=lambda found: (found[0], -found[1]))
@@ -344,11 +374,11 @@ class Collection:
         Never those that people placed or rejected. With `cluster` only those that are in it or likeliest of it. Where
         fewer than two clusters have names, the questions are about all clusters.
         """
+        places, p = self._learnt(True)
+        if not places:
+            return []
         with self._lock:
             state = self._state
-            places, p = self._learnt(True)
-            if not places:
-                return []
             open_ = ~state.confirmed & ~state.rejected & (p.max(axis=1) > 0)
             if cluster is not None:
                 place = state.find(cluster)
@@ -362,3 +392,98 @@ class Collection:
         order = np.argsort(-p, kind="stable")
         ranked = [(self._state.ids[places[i]], float(p[i])) for i in order.tolist()]
         return Question(row, ranked[0][0], ranked[0][1], ranked[1:6])
+
+    # ------------------------------------------------------------ taking out
+
+    def export(self, format: Format, out: str | Path, *, named: bool = False) -> int:
+        """Write the segments to a file; how many. With `named` only those of clusters that have names.
+
+        Tables (csv, parquet, jsonl) have rejected segments too, with a column that says so; other formats do not.
+
+        Raises:
+            UsageError: there is no such format, or it cannot hold so much.
+            DestinationError: the file cannot be written.
+        """
+        check_destination(out)
+        content, count = self.exported(format, named=named)
+        write_result(Path(out), content)
+        return count
+
+    def exported(self, format: Format, *, named: bool = False) -> tuple[bytes, int]:
+        """What `export` writes, and the number of segments."""
+        with self._lock:
+            state = self._state
+            rows = np.arange(len(state.timeline))
+            if named:
+                has = np.array([n is not None for n in state.names], dtype=bool)
+                rows = rows[has[state.cluster] & ~state.rejected]
+            found = self._exported_rows(rows)
+        content = exported(format, found, frame_rates(RunFolder(self.run).manifest))
+        return content, len(found) if format in TABLES else sum(not r.rejected for r in found)
+
+    def _exported_rows(self, rows: np.ndarray) -> list[Row]:
+        with self._lock:
+            state = self._state
+            return rows_of(
+                self.index.segments, rows, state.cluster, state.ids, state.names, self.confidence, self.confirmed,
+                state.rejected,
+            )  # fmt: skip
+
+    def sample(self, n: int, balanced: bool = False, *, seed: int = 0, videos: bool = False) -> np.ndarray:
+        """Rows (at most n, ascending) of segments that differ from each other, as many of each cluster if `balanced`.
+
+        With `videos` one segment of each video that is drawn, of the cluster where it has most of its time.
+        """
+        if n < 1:
+            raise UsageError(f"a sample has at least one segment, not {n}")
+        with self._lock:
+            groups = [c.rows for c in self.clusters]
+            if videos:
+                groups = one_a_video(groups, np.asarray(self.index.segments.video), self._seconds)
+            return sampled(self._reduced, groups, n, seed, balanced)
+
+    def write_sample(self, rows: np.ndarray, out: str | Path | None) -> list[dict[str, Any]]:
+        """These segments as an export has them, written to a .csv, .parquet or .jsonl file if one is named."""
+        found = self._exported_rows(rows)
+        if out is not None:
+            write_result(Path(out), exported(Path(out).suffix.removeprefix("."), found, {}))
+        return [row.cells() for row in found]
+
+    # ------------------------------------------------------------ finding
+
+    @functools.cached_property
+    def searcher(self) -> Searcher:
+        """What searches the index."""
+        from seehear.search.query import Searcher
+
+        return Searcher(self.index, self.run)
+
+    def search(
+        self,
+        query: int | str | Path | tuple[str, float, float],
+        *,
+        cluster: str | int | None = None,
+        rejected: bool = False,
+        **how: Any,
+    ) -> Answer:
+        """What is like a segment (its row), a stretch (id of an indexed video, start and end in seconds), or a file.
+
+        `cluster` searches in one cluster alone, `rejected` among rejected segments too; further options are those of
+        `seehear.search.query.Searcher.search`, and of a file `start` and `end`.
+        """
+        if cluster is not None:
+            how["rows"] = np.sort(self.cluster(cluster).rows)
+        elif not rejected and self._state.rejected.any():
+            how["rows"] = np.flatnonzero(~self._state.rejected)
+        if isinstance(query, tuple):
+            return self.searcher.like_stretch(*query, **how)
+        if isinstance(query, int | np.integer):
+            return self.searcher.like_segment(int(query), **how)
+        return self.searcher.like_file(query, **how)
+
+    def duplicates(self, workers: int | None = None) -> Duplicates:
+        """Groups of videos that are copies of each other; every video is looked at once, in `workers` processes."""
+        from seehear.data.loader import worker_count
+        from seehear.search.duplicates import find_duplicates
+
+        return find_duplicates(self.index, workers=worker_count(workers))

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from seehear.collection.state import State, checked_name
+from seehear.collection.text import counted
 from seehear.errors import UsageError
 
 Payload = dict[str, Any]
-Features = Callable[[np.ndarray], np.ndarray]
 MOST_PARTS = 20
-_MOST_CLUSTERED = 20_000
+_MOST_CLUSTERED = 10_000
 """Members of a cluster that k-means looks at to split it; the others go to the closest part."""
 
 
@@ -71,15 +71,15 @@ def merging(state: State, clusters: Sequence[str | int], into: str | int | None)
     return {"clusters": [state.ids[p] for p in others], "into": state.ids[target], "text": told}
 
 
-def splitting(state: State, cluster: str | int, parts: int, features: Features, suffix: str) -> Payload:
-    """Part the members of a cluster by k-means on their features; the largest part is the first."""
+def splitting(state: State, cluster: str | int, parts: int, x: np.ndarray, suffix: str) -> Payload:
+    """Part the members of a cluster by k-means on features x (N, d); the largest part is the first."""
     place = state.find(cluster)
     rows = state.members(place)
     if not 2 <= parts <= MOST_PARTS:
         raise UsageError(f"a cluster is split into 2 to {MOST_PARTS} parts, not {parts}")
     if len(rows) < parts:
         raise UsageError(f"{state.label(place)} has {len(rows)} segments, too few for {parts} parts")
-    which = _parted(features, rows, parts)
+    which = _parted(x[rows], parts)
     sizes = np.bincount(which, minlength=parts)
     if (sizes == 0).any():
         raise UsageError(f"the segments of {state.label(place)} cannot be told apart", "move some of them by hand")
@@ -100,21 +100,20 @@ def splitting(state: State, cluster: str | int, parts: int, features: Features, 
     return {"cluster": state.ids[place], "parts": made, "named": order.tolist().index(named), "text": told}
 
 
-def _parted(features: Features, rows: np.ndarray, parts: int) -> np.ndarray:
-    """The part of each row, (n,) from 0; equal for equal rows."""
+def _parted(x: np.ndarray, parts: int) -> np.ndarray:
+    """The part of each row of x (n, d), (n,) from 0; equal for equal rows."""
     import warnings
 
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    sample = rows[:: max(1, len(rows) // _MOST_CLUSTERED)]
     model = KMeans(parts, n_init=10, random_state=0)
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than parts: told of by empty parts
-        model.fit(features(sample).astype(np.float64))
-        blocks = np.array_split(rows, max(1, len(rows) // _MOST_CLUSTERED))
-        return np.concatenate([model.predict(features(b).astype(np.float64)) for b in blocks])
+        model.fit(x[:: max(1, len(x) // _MOST_CLUSTERED)].astype(np.float64))
+        found: np.ndarray = model.predict(x.astype(np.float64))
+    return found
 
 
 def moving(state: State, rows: Iterable[int], to: str | int | None, new: bool, suffix: str) -> Payload:
@@ -187,7 +186,7 @@ def propagating(state: State, places: Sequence[int], p: np.ndarray, least: float
 
 
 def _segments(count: int) -> str:
-    return "1 segment" if count == 1 else f"{count} segments"
+    return counted(count, "segment")
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -61,6 +61,36 @@ def _in_order(events: Sequence[Event]) -> list[str]:
     return sorted(last, key=last.__getitem__)
 
 
+_EVERY_EDITS = 32
+_SNAPSHOT_BYTES = 64 << 20
+
+
+class _Snapshots:
+    """States of the past, so that undoing folds no more than a few edits anew: the latest lie closest together."""
+
+    def __init__(self, rows: int) -> None:
+        self._most = int(np.clip(_SNAPSHOT_BYTES // (10 * max(1, rows)), 4, 64))
+        self._kept: list[tuple[list[Event], State]] = []
+
+    def keep(self, events: list[Event], state: State) -> None:
+        """Keep the state that these events make, if enough were added since the last one."""
+        last = len(self._kept[-1][0]) if self._kept else 0
+        if len(events) < last + _EVERY_EDITS:
+            return
+        self._kept.append((list(events), state.copied()))
+        if len(self._kept) > self._most:
+            self._kept = self._kept[: self._most // 2 : 2] + self._kept[self._most // 2 :]
+
+    def before(self, events: list[Event]) -> tuple[int, State] | None:
+        """The latest state that these events begin with, as a copy, and how many of them it has; later ones go."""
+        while self._kept:
+            made_of, state = self._kept[-1]
+            if events[: len(made_of)] == made_of:
+                return len(made_of), state.copied()
+            self._kept.pop()
+        return None
+
+
 class Folded:
     """The state of one labelling, kept as the log grows."""
 
@@ -71,6 +101,7 @@ class Folded:
         self.state = self._begun()
         self.version = 0
         """Grows whenever the state changes."""
+        self._snapshots = _Snapshots(len(timeline))
         self._before: tuple[list[str], State | None] = ([], None)
         self.update()
 
@@ -83,10 +114,15 @@ class Folded:
         self.line = line
         added = line.active[len(known) :]
         if line.active[: len(known)] == known and all(e.base == self.base for e in added):
-            for event in added:
-                self.state.apply(event)
+            self._apply(added, len(known))
             self.version += bool(added)
             return bool(added)
+        self.version += 1
+        if (kept := self._snapshots.before(line.active)) is not None:
+            count, self.state = kept
+            if all(e.base == self.base for e in line.active[count:]):
+                self._apply(line.active[count:], count)
+                return True
         self.state = self._begun()
         before = [e for e in line.active if e.base != self.base]
         if before:
@@ -95,11 +131,20 @@ class Folded:
                 self._before = (ids, self._sequence(before, _in_order(before), self.state.conflicts))
             if self._before[1] is not None:
                 carry(self._before[1], self.state)
-        for event in line.active:
+        last_before = max((i for i, e in enumerate(line.active, 1) if e.base != self.base), default=0)
+        for event in line.active[:last_before]:
             if event.base == self.base:
                 self.state.apply(event)
-        self.version += 1
+        self._apply(line.active[last_before:], last_before)
         return True
+
+    def _apply(self, events: Sequence[Event], number: int) -> None:
+        """Carry out edits of this clustering, which come after so many others."""
+        for event in events:
+            self.state.apply(event)
+            number += 1
+            if number % _EVERY_EDITS == 0:
+                self._snapshots.keep(self.line.active[:number], self.state)
 
     def _sequence(self, events: Sequence[Event], bases: Sequence[str], conflicts: list[Conflict]) -> State | None:
         """The state that edits of earlier clusterings come to, each carried to the next one."""

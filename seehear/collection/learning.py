@@ -14,10 +14,12 @@ import numpy as np
 
 ANSWER_WEIGHT = 5.0
 """What a segment that a person placed weighs, in best examples."""
-MOST_EXAMPLES = 100
-"""Best examples of a cluster that are learnt from."""
+MOST_EXAMPLES, MOST_TOGETHER = 100, 2000
+"""Best examples that are learnt from: of a cluster, and of all clusters together."""
+MOST_PLACED = 6000
+"""Segments that people placed and that are learnt from."""
 MOST_DIMENSIONS = 64
-_SAMPLE, _BLOCK = 10_000, 16_384
+_SAMPLE, _BLOCK = 4000, 16_384
 _STREAMS = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}
 
 
@@ -35,10 +37,10 @@ def reduced(space: Mapping[str, np.ndarray], by: str, dimensions: int = MOST_DIM
     count = len(next(iter(space.values())))
     if not count:
         return np.empty((0, 1), dtype=np.float32)
-    sample = joined(space, by, np.arange(0, count, max(1, count // _SAMPLE))).astype(np.float64)
-    mean = sample.mean(axis=0)
-    centred = sample - mean
-    values, axes = np.linalg.eigh(centred.T @ centred / len(sample))
+    sample = joined(space, by, np.arange(0, count, max(1, count // _SAMPLE)))
+    mean = sample.mean(axis=0, dtype=np.float64)
+    centred = sample - mean.astype(np.float32)
+    values, axes = np.linalg.eigh((centred.T @ centred / len(sample)).astype(np.float64))
     kept = np.argsort(values)[::-1][:dimensions]
     size = max(float(np.sqrt(values[kept].clip(0).sum())), 1e-6)
     main = (axes[:, kept] / size).astype(np.float32)
@@ -67,15 +69,21 @@ def examples(
 ) -> Examples:
     """Examples of clusters, given by their places: best ones by confidence, and all that people placed there."""
     rows, labels, weights = [], [], []
+    most = min(MOST_EXAMPLES, max(5, MOST_TOGETHER // max(1, len(places))))
     for number, place in enumerate(places):
         inside = np.flatnonzero((cluster == place) & ~rejected)
-        sure = inside[confirmed[inside]]
+        sure = _evenly(inside[confirmed[inside]], max(50, MOST_PLACED // len(places)))
         rest = inside[~confirmed[inside]]
-        best = rest[np.argsort(-confidence[rest], kind="stable")][:MOST_EXAMPLES]
+        best = rest[np.argsort(-confidence[rest], kind="stable")][:most]
         rows += [sure, best]
         weights += [np.full(len(sure), ANSWER_WEIGHT), np.clip(confidence[best], 0.05, 1.0)]
         labels.append(np.full(len(sure) + len(best), number))
     return Examples(np.concatenate(rows), np.concatenate(labels), np.concatenate(weights).astype(np.float64))
+
+
+def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 def probabilities(x: np.ndarray, given: Examples, classes: int) -> np.ndarray:
@@ -92,7 +100,7 @@ def probabilities(x: np.ndarray, given: Examples, classes: int) -> np.ndarray:
     totals = np.bincount(given.label, given.weight, classes)
     # Every class counts alike, however many examples it has; the mean weight is 1.
     weight = given.weight / totals[given.label] * len(given.rows) / len(present)
-    model = LogisticRegression(C=STRENGTH, max_iter=1000)
+    model = LogisticRegression(C=STRENGTH, max_iter=100, tol=1e-3)
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x[given.rows].astype(np.float64), given.label, sample_weight=weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -66,8 +66,11 @@ class State:
     _place: dict[str, int] = field(default_factory=dict)
     _rows: dict[str, np.ndarray] = field(default_factory=dict)
     _moves: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _begun: bool = False
 
     def __post_init__(self) -> None:
+        if self._begun:
+            return
         count = len(self.timeline)
         known = np.unique(self.base[self.base >= 0])
         places = {int(c): self.add(str(c)) for c in known}
@@ -80,6 +83,17 @@ class State:
         self.rejected = np.zeros(count, dtype=bool)
         self.confirmed = np.zeros(count, dtype=bool)
         self.sureness = np.full(count, np.nan, dtype=np.float32)
+
+    def copied(self) -> State:
+        """A state of its own that is as this one is now."""
+        other = replace(
+            self, ids=list(self.ids), names=list(self.names), into=list(self.into),
+            barred={row: set(bars) for row, bars in self.barred.items()}, conflicts=list(self.conflicts),
+            named_here=set(self.named_here), _place=dict(self._place), _begun=True,
+        )  # fmt: skip
+        other.cluster, other.rejected = self.cluster.copy(), self.rejected.copy()
+        other.confirmed, other.sureness = self.confirmed.copy(), self.sureness.copy()
+        return other
 
     # ------------------------------------------------------------ clusters
 

@@ -51,7 +51,8 @@ def index_own_clips(run: str | Path) -> Path:
         model = Model.load(run)
         bank = table_bank(pq.read_table(folder.features))
         there = {ref.video_id for ref in bank.refs}
-        rows = [row for row in Manifest.load(folder.manifest).usable_rows() if row["video_id"] in there]
+        manifest = Manifest.load(folder.manifest)
+        rows = [row for row in manifest.usable_rows() if row["video_id"] in there]
         videos = [indexed_video(row, _streams(model)) for row in rows]
         place = {video.video_id: i for i, video in enumerate(videos)}
         order = [i for i, ref in enumerate(bank.refs) if ref.video_id in place]
@@ -63,7 +64,8 @@ def index_own_clips(run: str | Path) -> Path:
             np.array([bank.refs[i].end_seconds for i in order]),
             {name: x[order] for name, x in bank.features.items()},
         )
-        return publish(run, model, content, Facts(every_seconds=None))
+        _, left_out = _usable([manifest], _streams(model))
+        return publish(run, model, content, Facts(every_seconds=None, left_out=left_out))
 
 
 def build_index(
@@ -117,6 +119,7 @@ def build_index(
         "left_out": kept.facts["left_out"],
         "every_seconds": kept.facts["every_seconds"],
         "across": kept.facts["across"],
+        "recall": min((f["recall"] for f in kept.facts.get("nearest", {}).values()), default=None),
         "seconds": round(time.monotonic() - started, 3),
     }
 
@@ -148,7 +151,9 @@ def _videos(
     whole = model.scan(source, streams, out=kept / "manifest.parquet", **options)
     manifests = [whole]
     for stream in streams if len(streams) == 2 else ():
-        again = [row for row in manifests[-1].rejected_rows() if row["reason"] in _ONE_STREAM[stream]]
+        used = {video_id for manifest in manifests for video_id in manifest.usable().column("video_id")}
+        rejected = [row for row in whole.rejected_rows() if row["video_id"] not in used]
+        again = [row for row in rejected if row["reason"] in _ONE_STREAM[stream]]
         if again:
             files = FileList(str(whole.info["root"]), [{"path": str(r["path"])} for r in again], str(source))
             manifests.append(model.scan(files, (stream,), out=kept / f"manifest.{stream}.parquet", **options))
@@ -169,8 +174,11 @@ def _usable(manifests: Sequence[Manifest], streams: Sequence[str]) -> tuple[list
             if there:
                 found[row["video_id"]] = indexed_video(row, there, [s for s in streams if s not in there])
         for row in manifest.rejected_rows():
-            reason = {"reason": row["reason"], "detail": row["detail"] or ""}
-            rejected.setdefault(row["video_id"], {"video_id": row["video_id"], "path": row["path"]} | reason)
+            report = {"video_id": row["video_id"], "path": row["path"]}
+            report |= {"reason": row["reason"], "detail": row["detail"] or ""}
+            if row["duplicate_of"] is not None:
+                report["duplicate_of"] = row["duplicate_of"]
+            rejected.setdefault(row["video_id"], report)
     if not found:
         raise DataError(f"no usable video\n{manifests[0].summary_text()}", "see the reasons above")
     order = {i: n for n, i in enumerate(manifests[0].column("video_id"))}

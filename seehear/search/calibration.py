@@ -2,9 +2,10 @@
 
 Pairs that are alike are drawn from the collection itself: sampled segments and what is most similar to each in another
 video. Pairs that are not are random ones. A logistic regression on the similarity tells them apart, both kinds counted
-as equally common. A score of .5 (`CUT_OFF`) is where they are equally likely: a search whose best hit lies below says
-that there is nothing like the query here. Across sight and sound, alike are the two streams of one moment, and not
-alike those of different videos.
+as equally common. A score of .5 (`CUT_OFF`) is where they are equally likely, or where `FALSE_ALARMS` of the pairs that
+are alike lie below if that is higher: the best of many is similar to anything, more so than a random pair. A search
+whose best hit scores less says that there is nothing like the query here. Across sight and sound, alike are the two
+streams of one moment, and not alike those of different videos.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 from seehear.search.layout import Content
 
 CUT_OFF = 0.5
+FALSE_ALARMS = 0.05
+"""Of so many of the collection's own segments at least it would be said that there is nothing like them."""
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of the sound for which scores by both are calibrated; between them coefficients are interpolated."""
 _SAMPLED = 500
@@ -46,7 +49,8 @@ class Scale:
 def fit_scale(alike: np.ndarray, unlike: np.ndarray) -> Scale:
     """Logistic regression of similarities (N,) of pairs that are alike, and (M,) of those that are not.
 
-    Both kinds weigh the same whatever their numbers. The slope is kept positive and finite by a weak penalty.
+    Both kinds weigh the same whatever their numbers. The slope is kept positive and finite by a weak penalty. The
+    curve is moved so that no less than `FALSE_ALARMS` of the pairs that are alike score below `CUT_OFF`.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -56,7 +60,7 @@ def fit_scale(alike: np.ndarray, unlike: np.ndarray) -> Scale:
     model = LogisticRegression(C=10.0, class_weight="balanced").fit(((x - centre) / spread)[:, None], y)
     slope = max(float(model.coef_[0, 0]) / spread, 1e-3)
     offset = float(model.intercept_[0]) - float(model.coef_[0, 0]) / spread * centre
-    return Scale(slope, offset)
+    return Scale(slope, min(offset, -slope * float(np.quantile(alike, FALSE_ALARMS))))
 
 
 def calibrate(content: Content, seed: int = 0) -> dict[str, Any]:

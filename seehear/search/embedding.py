@@ -213,7 +213,7 @@ def _parts_folder(folder: Path, model_sha: str, every_seconds: float) -> Path:
 
 def _write_part(folder: Path, made: dict[str, Embedded]) -> None:
     columns: dict[str, Any] = {
-        "video": pa.array([key for key, e in made.items() for _ in e.start]),
+        "key": pa.array([key for key, e in made.items() for _ in e.start]),
         "start_seconds": pa.array(np.concatenate([e.start for e in made.values()])),
         "end_seconds": pa.array(np.concatenate([e.end for e in made.values()])),
     }
@@ -233,9 +233,9 @@ def _read_part(path: Path) -> dict[str, Embedded]:
     try:
         table = pq.read_table(path)
         failures: dict[str, dict[str, str] | None] = json.loads((table.schema.metadata or {})[_FAILURES])
-        keys = table["video"].to_pylist()
+        keys = table["key"].to_pylist()
         starts, ends = table["start_seconds"].to_numpy(), table["end_seconds"].to_numpy()
-        names = [n for n in table.column_names if n not in ("video", "start_seconds", "end_seconds")]
+        names = [n for n in table.column_names if n not in ("key", "start_seconds", "end_seconds")]
         x = {n: np.array(table[n].combine_chunks().flatten()).reshape(len(keys), -1) for n in names}
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return {}

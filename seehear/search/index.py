@@ -10,7 +10,7 @@ import numpy as np
 
 from seehear.engine.runfolder import open_run
 from seehear.errors import RunError, UsageError
-from seehear.search.layout import Content, Labels, current_generation, index_folder, read_generation
+from seehear.search.layout import Content, Labels, StoredVideos, current_generation, index_folder, read_generation
 from seehear.search.segments import Segments
 
 __all__ = ["Index", "Labels"]
@@ -41,6 +41,7 @@ class Index:
         self.labels: Mapping[str, Labels] = content.labels
         """By "both", "video" and "audio", where there are any."""
         self.facts: dict[str, Any] = content.facts
+        self._places: dict[str, int] | None = None
 
     @classmethod
     def open(cls, run: str | Path) -> Index:
@@ -96,6 +97,18 @@ class Index:
         """The encoder of each stream ("video", "audio") that there is."""
         found: dict[str, str] = self.facts["encoders"]
         return found
+
+    def place_of(self, video_id: str) -> int | None:
+        """The place of a video in `segments.videos`; None if it is not indexed."""
+        if self._places is None:
+            self._places = {video_id: place for place, video_id in enumerate(self._video_ids())}
+        return self._places.get(video_id)
+
+    def _video_ids(self) -> list[str]:
+        videos = self.segments.videos
+        if isinstance(videos, StoredVideos):
+            return videos.column("video_id")
+        return [video.video_id for video in videos]
 
     def labels_key(self, by: str) -> str:
         """Names the clustering by "both", "video" or "audio": another after another training. `UsageError` if none."""

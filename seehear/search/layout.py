@@ -210,7 +210,7 @@ def _write(folder: Path, content: Content) -> None:
 
 def _arrays(content: Content) -> dict[str, np.ndarray]:
     """Every array of a generation by the name of its file."""
-    found = {
+    found: dict[str, np.ndarray] = {
         "segments.video": content.video.astype(np.int32),
         "segments.start": content.start_seconds.astype(np.float64),
         "segments.end": content.end_seconds.astype(np.float64),

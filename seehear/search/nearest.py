@@ -100,7 +100,7 @@ def faiss_there() -> bool:
 
 def spaces_of(content_space: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
     """What inverted files there are, by name, and the spaces whose rows each joins."""
-    made = {name: (name,) for name in content_space}
+    made: dict[str, tuple[str, ...]] = {name: (name,) for name in content_space}
     if {"video", "audio"} <= set(content_space):
         made["both"] = ("video", "audio")
     return made
@@ -200,7 +200,7 @@ class InvertedFiles:
         if name not in self._opened:
             import faiss
 
-            made = faiss.read_index(str(self._folder / f"nearest.{name}.faiss"), faiss.IO_FLAG_MMAP)
+            made: Any = faiss.read_index(str(self._folder / f"nearest.{name}.faiss"), faiss.IO_FLAG_MMAP)
             made.nprobe = int(facts["probes"])
             self._opened[name] = made
         rows, similarity = _ranked(self._opened[name], space, parts, k, allowed)

@@ -18,8 +18,8 @@ from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError
 from seehear.features.model import Model, table_bank
 from seehear.hashes import HASHES, sha256_of
-from seehear.search.labelled import label_content
 from seehear.search.calibration import calibrate
+from seehear.search.labelled import label_content
 from seehear.search.layout import Content, current_generation, generation_folder, index_folder, write_generation
 from seehear.search.nearest import EXACT_UP_TO, faiss_there, write_inverted_files
 from seehear.search.segments import IndexedVideo
@@ -97,17 +97,17 @@ def publish(run: str | Path, model: Model | None, content: Content, facts: Facts
         "left_out": facts.left_out,
         "exact_up_to": facts.exact_up_to,
     }
+    large = len(content.video) > facts.exact_up_to and faiss_there()
+    content.facts["approximate"] = large
     name = _name(content)
     if current_generation(index_folder(run)) == generation_folder(index_folder(run), name):
         return generation_folder(index_folder(run), name)
     content.facts["calibration"] = calibrate(content)
-    large = len(content.video) > facts.exact_up_to
     return write_generation(index_folder(run), content, name, _with_inverted_files if large else None)
 
 
 def _with_inverted_files(folder: Path, content: Content) -> None:
-    if faiss_there():
-        content.facts["nearest"] = write_inverted_files(folder, content)
+    content.facts["nearest"] = write_inverted_files(folder, content)
 
 
 def _pairs(
@@ -139,5 +139,5 @@ def _name(content: Content) -> str:
     arrays += [labels.cluster for _, labels in sorted(content.labels.items())]
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Queries: what in the collection is like a segment, a stretch of a video, or a file, by sight, sound, both or across."""
+"""Queries: what is like a segment, a stretch of a video, or a file; by sight, by sound, by both or across them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ class Answer:
         return {
             "by": self.by, "through": self.through, "nothing_like_it": self.nothing_like_it, "cut_off": self.cut_off,
             "exact": self.exact, "recall": self.recall, "notes": self.notes,
-            "hits": [{"row": h.row, "score": round(h.score, 4), "similarity": round(h.similarity, 4)} for h in self.hits],
+            "hits": [
+                {"row": hit.row, "score": round(hit.score, 4), "similarity": round(hit.similarity, 4)}
+                for hit in self.hits
+            ],
         }  # fmt: skip
 
 
@@ -106,7 +109,9 @@ class Searcher:
         overlap it are left out, except across.
         """
         segments = self.index.segments
-        place = self._place(video_id)
+        place = self.index.place_of(video_id)
+        if place is None:
+            raise UsageError(f"no video {video_id!r} is indexed", "`seehear index RUN VIDEOS` indexes more")
         video = segments.videos[place]
         rows = np.flatnonzero(np.asarray(segments.video) == place)
         starts, ends = segments.start_seconds[rows], segments.end_seconds[rows]
@@ -176,12 +181,12 @@ class Searcher:
         """
         if k < 1 or not 0 <= sound_weight <= 1:
             raise UsageError("k is at least 1, and the weight of the sound from 0 to 1")
-        by, parts, through, notes = self._plan(query, by, sound_weight, across_from)
+        done, parts, through, notes = self._plan(query, by, sound_weight, across_from)
         if rows is not None and not len(rows):
-            return Answer([], by, through, True, CUT_OFF, True, None, notes)
-        allowed = self._allowed(query, parts, skip_same_video, keep_itself=by == "across")
+            return Answer([], done, through, True, CUT_OFF, True, None, notes)
+        allowed = self._allowed(query, parts, skip_same_video, keep_itself=done == "across")
         found_rows, similarity, recall = self._find(parts, k, rows, allowed, notes)
-        scale = self._scale(by, sound_weight, notes)
+        scale = self._scale(done, sound_weight, notes)
         scores = (1 + similarity) / 2 if scale is None else scale.score(similarity)
         nothing = not len(scores) or (scale is not None and float(scores[0]) < CUT_OFF)
         hits = [
@@ -189,7 +194,7 @@ class Searcher:
             for row, score, value in zip(found_rows, scores, similarity, strict=True)
             if min_score is None or score >= min_score
         ]
-        return Answer(hits, by, through, nothing, CUT_OFF, recall is None, recall, notes)
+        return Answer(hits, done, through, nothing, CUT_OFF, recall is None, recall, notes)
 
     def _find(
         self, parts: list[Part], k: int, rows: np.ndarray | None, allowed: Any, notes: list[str]
@@ -307,15 +312,3 @@ class Searcher:
         """End the process that decodes files, if one was started; a later search starts another."""
         if self._files is not None:
             self._files[0].close()
-
-    def _place(self, video_id: str) -> int:
-        for place, video in enumerate(self._ids):
-            if video == video_id:
-                return place
-        raise UsageError(f"no video {video_id!r} is indexed", "`seehear index RUN VIDEOS` indexes more")
-
-    @property
-    def _ids(self) -> list[str]:
-        videos = self.index.segments.videos
-        column = getattr(videos, "column", None)
-        return column("video_id") if column is not None else [v.video_id for v in videos]

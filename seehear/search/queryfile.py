@@ -62,7 +62,8 @@ class FileEmbedder:
     ) -> dict[str, np.ndarray]:
         """Features (D,) of a file, or of `start` to `end` of it (seconds), for each of "video" and "audio" it has.
 
-        A stretch is cut into segments of `every_seconds`, or as the run's own clips are, of which up to `MOST_SEGMENTS` are embedded and averaged.
+        A stretch is cut into segments of `every_seconds`, or as the run's own clips are; up to `MOST_SEGMENTS` of them
+        are embedded and averaged.
 
         Raises `MediaError` with the reason if the file has neither, `UsageError` for a stretch that there is not.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -73,7 +74,9 @@ def test_large_pictures_are_made_small_and_small_ones_stay(tmp_path):
 
 
 def test_what_a_browser_cannot_play_is_copied(tmp_path):
-    odd = make_video(tmp_path / "odd.avi", seconds=2, codec="mpeg4", audio_codec="mp3", frames=flash_frames((64, 48), [1.0], 15))
+    odd = make_video(
+        tmp_path / "odd.avi", seconds=2, codec="mpeg4", audio_codec="mp3", frames=flash_frames((64, 48), [1.0], 15)
+    )
     out = tmp_path / "out.mp4"
     makers.copy(str(out), stretch(odd, 0, 2))
     made = decode(out, [Window(0.0, 50, 25.0)], short_side_px=None, sample_rate_hz=8000)[0]
@@ -98,7 +101,7 @@ def test_a_strip_has_eight_moments_in_order(numbered, tmp_path):
         assert sheet.format == "JPEG"
         assert sheet.size == (8 * 160, 120)
         cells = [np.asarray(sheet)[:, i * 160 : (i + 1) * 160].astype(int) for i in range(8)]
-    assert all(np.abs(a - b).mean() > 5 for a, b in zip(cells, cells[1:], strict=False))
+    assert all(np.abs(a - b).mean() > 5 for a, b in itertools.pairwise(cells))
 
 
 def test_the_wave_follows_the_sound(numbered, tmp_path):

@@ -39,7 +39,9 @@ def ask(path="/", method="GET", query="", body=(b"",), app=_app, guard=None, **h
     return messages[0]["status"], found, b"".join(m.get("body", b"") for m in messages[1:])
 
 
-@pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/run", "/api/openapi.json", "/media/videos/x", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/static/app.js", "/api/run", "/api/openapi.json", "/media/videos/x", "/nothing"]
+)
 def test_without_the_token_nothing_is_let_in(path):
     status, _, body = ask(path)
     assert status == 401
@@ -58,14 +60,16 @@ def test_without_the_token_nothing_is_let_in(path):
         {"authorization": f"Basic {TOKEN}"},
         {"authorization": "Bearer "},
         {"cookie": "seehear_8765="},
-        {"cookie": "\x7f\"=,;seehear_8765"},
+        {"cookie": '\x7f"=,;seehear_8765'},
     ],
 )
 def test_a_wrong_token_is_none(headers):
     assert ask("/api/run", **headers)[0] == 401
 
 
-@pytest.mark.parametrize("headers", [{"cookie": COOKIE}, {"cookie": f"a=b; {COOKIE}"}, {"authorization": f"bearer {TOKEN}"}])
+@pytest.mark.parametrize(
+    "headers", [{"cookie": COOKIE}, {"cookie": f"a=b; {COOKIE}"}, {"authorization": f"bearer {TOKEN}"}]
+)
 def test_the_token_lets_in(headers):
     assert ask("/api/run", **headers)[0] == 200
 
@@ -134,7 +138,8 @@ def test_two_hosts_are_refused():
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "GET"])
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "https://127.0.0.1:8765", "http://localhost:8765"]
+    "origin",
+    ["http://evil.example", "null", "http://127.0.0.1:9999", "https://127.0.0.1:8765", "http://localhost:8765"],
 )
 def test_a_foreign_origin_is_refused_even_with_the_token(method, origin):
     assert ask("/api/edits", method, cookie=COOKIE, origin=origin)[0] == 403

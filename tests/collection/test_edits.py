@@ -91,7 +91,7 @@ def test_names_are_given_taken_and_unique(tmp_path):
     edit = collection.name(1, "  chainsaw ")
     assert edit.text == 'named cluster 1 "chainsaw"'
     assert collection.cluster("CHAINSAW").id == "1"
-    with pytest.raises(UsageError, match="called \"chainsaw\" already") as clash:
+    with pytest.raises(UsageError, match='called "chainsaw" already') as clash:
         collection.name(2, "Chainsaw")
     assert "merge" in clash.value.remedy
     collection.name("chainsaw", "saw")

@@ -26,7 +26,9 @@ from seehear.app.api.models import (
 )
 from seehear.app.api.reading import read_only, step_of
 from seehear.app.session import ReadOnlyError
+from seehear.app.workshop import WORKERS
 from seehear.collection.collection import Collection
+from seehear.collection.export import Format
 from seehear.errors import UsageError
 
 router = APIRouter(prefix="/api", tags=["editing"], responses=PROBLEMS)
@@ -99,16 +101,29 @@ def review(
     )  # fmt: skip
 
 
-@router.get("/duplicates", summary="Stretches that are the same")
-def duplicates(held: Held, by: Labelling) -> Duplicates:
-    """Groups of stretches that look and sound the same."""
-    with held.lock:
-        groups = held.collection(by).duplicates()
-    return Duplicates(groups=[[_twin(held, one) for one in group] for group in groups])
+@router.get("/duplicates", summary="Copies among the videos")
+def duplicates(held: Held) -> Duplicates:
+    """Groups of videos that are copies of each other. The first asking opens all files, and may take long."""
+    from seehear.search.duplicates import find_duplicates
+
+    with held.comparing:
+        found = find_duplicates(held.index, workers=WORKERS)
+    place = {title: number for number, title in enumerate(held.media.titles)}
+    groups = [
+        [
+            Twin(
+                video=held.media.ids[place[copy.video_id]] if copy.indexed else None, title=copy.video_id,
+                start=copy.start_seconds, end=copy.end_seconds,
+            )
+            for copy in group
+        ]
+        for group in found.groups
+    ]  # fmt: skip
+    return Duplicates(groups=groups, compared=found.compared, left_out=len(found.left_out))
 
 
 @router.get("/export", summary="The collection as a file", response_class=FileResponse)
-def export(held: Held, by: Labelling, format: Annotated[str, Query(pattern="^[a-z0-9-]{1,40}$")]) -> FileResponse:
+def export(held: Held, by: Labelling, format: Format) -> FileResponse:
     """Labels and names of all segments, to download; formats as of `seehear export`."""
     folder = tempfile.TemporaryDirectory(prefix="seehear-export-")
     try:
@@ -124,10 +139,6 @@ def export(held: Held, by: Labelling, format: Annotated[str, Query(pattern="^[a-
 
 
 _ENDINGS = {"label-studio": ".json", "fiftyone": ".json"}
-
-
-def _twin(held: Any, one: Any) -> Twin:
-    return one
 
 
 def _needed(asked: EditRequest, name: str) -> Any:
@@ -149,8 +160,10 @@ def _move(collection: Collection, asked: EditRequest) -> Any:
 
 
 def _answer(collection: Collection, asked: EditRequest) -> Any:
-    rows = _rows(asked)
-    return collection.answer(rows if len(rows) > 1 else rows[0], _needed(asked, "cluster"), _needed(asked, "yes"))
+    rows, cluster, yes = _rows(asked), _needed(asked, "cluster"), _needed(asked, "yes")
+    if yes and len(rows) > 1:
+        return collection.move(rows, cluster)  # to say yes is to place a segment there: one edit for all
+    return [collection.answer(row, cluster, yes) for row in rows][-1]
 
 
 _EDITS: Mapping[str, Callable[[Collection, EditRequest], Any]] = {

@@ -285,14 +285,19 @@ class SearchReply(BaseModel):
 
 
 class Twin(BaseModel):
+    """One of several copies; without `video` and times if only another of them is indexed."""
+
     video: str | None
     title: str
-    start: float
-    end: float
+    start: float | None
+    end: float | None
 
 
 class Duplicates(BaseModel):
     groups: list[list[Twin]]
+    compared: int
+    left_out: int
+    """Videos that could not be opened."""
 
 
 class Wave(BaseModel):

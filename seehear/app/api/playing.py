@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi import Path as PathPart
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -25,6 +26,8 @@ router = APIRouter(prefix="/media", tags=["media"], responses=PROBLEMS)
 
 Start = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False, description="Seconds")]
 End = Annotated[float, Query(gt=0, le=1e7, allow_inf_nan=False, description="Seconds")]
+
+SegmentRow = Annotated[int, PathPart(ge=0, le=2**31)]
 
 _LOOK_SECONDS = 1.0  # how often it is looked whether the client still waits
 _FOREVER = "private, max-age=31536000, immutable"
@@ -64,13 +67,13 @@ async def video_spectrogram(held: Held, request: Request, video: str, start: Sta
 
 
 @router.get("/segments/{row}/strip.jpg", summary="A segment's moving thumbnail", response_class=Response)
-async def strip(held: Held, request: Request, row: int, generation: Generation = None) -> Response:
+async def strip(held: Held, request: Request, row: SegmentRow, generation: Generation = None) -> Response:
     """Eight frames side by side, each 160 by 120 pixels."""
     return await _made_of_row(held, request, row, generation, makers.strip, ".jpg", "image/jpeg", float("inf"))
 
 
 @router.get("/segments/{row}/sound.m4a", summary="A segment's sound", response_class=Response)
-async def sound(held: Held, request: Request, row: int, generation: Generation = None) -> Response:
+async def sound(held: Held, request: Request, row: SegmentRow, generation: Generation = None) -> Response:
     """AAC, at most 30 s."""
     return await _made_of_row(
         held, request, row, generation, makers.sound, ".m4a", "audio/mp4", makers.COPY_SECONDS, urgent=True
@@ -78,7 +81,7 @@ async def sound(held: Held, request: Request, row: int, generation: Generation =
 
 
 @router.get("/segments/{row}/wave.json", summary="Peaks of a segment's sound", response_model=Wave)
-async def wave(held: Held, request: Request, row: int, generation: Generation = None) -> Response:
+async def wave(held: Held, request: Request, row: SegmentRow, generation: Generation = None) -> Response:
     """The least and the greatest sample of up to 600 parts."""
     return await _made_of_row(
         held, request, row, generation, makers.wave, ".json", "application/json", makers.DRAWN_SECONDS
@@ -86,7 +89,7 @@ async def wave(held: Held, request: Request, row: int, generation: Generation = 
 
 
 @router.get("/segments/{row}/spectrogram.png", summary="A segment's spectrogram", response_class=Response)
-async def spectrogram(held: Held, request: Request, row: int, generation: Generation = None) -> Response:
+async def spectrogram(held: Held, request: Request, row: SegmentRow, generation: Generation = None) -> Response:
     """Log-mel, 40 Hz to 8 kHz, low tones at the bottom."""
     return await _made_of_row(
         held, request, row, generation, makers.spectrogram, ".png", "image/png", makers.DRAWN_SECONDS
@@ -94,7 +97,7 @@ async def spectrogram(held: Held, request: Request, row: int, generation: Genera
 
 
 async def _made_of_row(
-    held: Session, request: Request, row: int, generation: str | None, maker: Maker, ending: str, kind: str,
+    held: Session, request: Request, row: SegmentRow, generation: str | None, maker: Maker, ending: str, kind: str,
     longest_seconds: float, *, urgent: bool = False,
 ) -> Response:  # fmt: skip
     held.check_generation(generation)

@@ -143,13 +143,11 @@ def rows(
         titles = np.array([sought in title.casefold() for title in held.media.titles], bool)
         keep &= names | titles[np.asarray(segments.video)]
     found = np.flatnonzero(keep)
-    keys = {
-        "example": lambda: np.lexsort((view.order[found], view.place[found])),
-        "surest": lambda: np.argsort(-view.confidence[found], kind="stable"),
-        "unsurest": lambda: np.argsort(view.confidence[found], kind="stable"),
-        "time": lambda: slice(None),
-    }
-    found = found[keys[order]()]
+    if order == "example":
+        found = found[np.lexsort((view.order[found], view.place[found]))]
+    elif order != "time":
+        sure = view.confidence[found]
+        found = found[np.argsort(-sure if order == "surest" else sure, kind="stable")]
     return quick_json({"total": len(found), "rows": found.tolist()})
 
 
@@ -175,7 +173,8 @@ def positions(held: Held, by: Labelling) -> Response:
     with held.lock:
         view = held.view(by)
         index = view.collection.index
-    where = index.map(by)  # not under the lock: edits need not wait for it
+    with held.drawing:  # not under the session's lock: edits need not wait for it
+        where = index.map(by)
     return quick_json({
         "generation": index.generation,
         "x": rounded(where[:, 0]),
@@ -261,10 +260,11 @@ def place_of(view: View, cluster: str) -> int:
 
 
 def hue_of(cluster: str) -> int:
-    """A hue in degrees that stays with a cluster's id, far from that of the next number."""
-    if match := re.search(r"(\d+)$", cluster):
-        return round(int(match[1][-9:]) * _GOLDEN_DEGREES + len(cluster[: match.start()]) * 29) % 360
-    return int.from_bytes(hashlib.blake2b(cluster.encode(), digest_size=4).digest(), "big") % 360
+    """A hue in degrees that stays with a cluster's id: neighbouring numbers lie far apart, parts of one near it."""
+    first, *parts = re.findall(r"\d{1,9}", cluster.partition("@")[0]) or [""]
+    if first == "":
+        return int.from_bytes(hashlib.blake2b(cluster.encode(), digest_size=4).digest(), "big") % 360
+    return round(int(first) * _GOLDEN_DEGREES + 215 + sum(25 * int(part) for part in parts)) % 360
 
 
 def read_only(held: Session) -> bool:

@@ -94,9 +94,7 @@ def ending_of(name: str) -> str:
     return f".{ending}" if ending in PICTURES | AUDIO_EXTENSIONS | VIDEO_EXTENSIONS else ""
 
 
-def _like_file(
-    held: Session, path: Path, cluster: str | None, labelling: str, options: dict[str, Any]
-) -> SearchReply:
+def _like_file(held: Session, path: Path, cluster: str | None, labelling: str, options: dict[str, Any]) -> SearchReply:
     if not path.stat().st_size:
         raise UsageError("the file is empty", "send the file itself as the body of the request")
     if cluster is not None:
