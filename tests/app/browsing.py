@@ -83,6 +83,7 @@ class Visit:
 
     def leave(self, expected: Callable[[str], bool] = lambda _: False) -> None:
         """Close the window; nothing may have been complained of but what was expected."""
+        import os; self.page.screenshot(path="/tmp/last-" + os.environ["PYTEST_CURRENT_TEST"].split("::")[1].split(" ")[0].split("[")[0] + ".png")  # DEBUG
         self.context.close()
         assert not self.elsewhere
         assert [line for line in self.problems if not expected(line)] == []

@@ -1,7 +1,7 @@
 /** @file A segment as a picture with what is known of it. */
 
 import { clock, clusterName, fileName, percent } from "../format.js";
-import { html, useEffect, useRef } from "../html.js";
+import { html, useLayoutEffect, useRef } from "../html.js";
 import { useSegment } from "../segments.js";
 import { useCluster } from "../session.js";
 import { heard, hush, listen } from "../sound.js";
@@ -12,11 +12,16 @@ import { Strip } from "./strip.js";
 
 const HOVER_MS = 260;
 
+let placing = false;
+
+/** Whether the focus is being put where the grid has said: then the grid need not be told, and must not answer. */
+export const placingFocus = () => placing;
+
 /** A segment in words, for those who do not see it. */
 function inWords(segment, score) {
   if (!segment) return "loading";
   return [
-    segment.title, `at ${clock(segment.start)}`, segment.name || `cluster ${segment.cluster}`,
+    segment.title, `at ${clock(segment.start)}`, clusterName({ id: segment.cluster, name: segment.name }),
     score === undefined ? `confidence ${percent(segment.confidence)}` : `score ${percent(score)}`,
     segment.confirmed && "confirmed", segment.rejected && "rejected",
   ].filter(Boolean).join(", ");
@@ -31,8 +36,11 @@ export function Tile({ row, index, total, id, place, selected, focused, takesFoc
   const cluster = useCluster(segment?.cluster);
   const isHeard = useStore(heard, (h) => h === row);
   const element = useRef(null);
-  useEffect(() => {
-    if (takesFocus && document.activeElement !== element.current) element.current.focus({ preventScroll: true });
+  useLayoutEffect(() => {
+    if (!takesFocus || document.activeElement === element.current) return;
+    placing = true;
+    element.current.focus({ preventScroll: true });
+    placing = false;
   }, [takesFocus]);
   const kind = `tile${segment?.rejected ? " rejected" : ""}${isHeard ? " heard" : ""}`;
   return html`<div class=${kind} role="option" id=${id} ref=${element} data-index=${index} data-row=${row}
