@@ -51,10 +51,14 @@ class Visit:
     def tab(self) -> Any:
         """Another tab, watched too."""
         page = self.context.new_page()
-        page.on("console", lambda line: self.problems.append(line.text) if line.type == "error" else None)
+        page.on("console", self._hear)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", self._watch)
         return page
+
+    def _hear(self, line: Any) -> None:
+        if line.type == "error":
+            self.problems.append(f"{line.text} {line.location.get('url', '')}")
 
     def _watch(self, request: Any) -> None:
         address = urlsplit(request.url)
@@ -83,7 +87,7 @@ class Visit:
 
     def leave(self, expected: Callable[[str], bool] = lambda _: False) -> None:
         """Close the window; nothing may have been complained of but what was expected."""
-        import os; self.page.screenshot(path="/tmp/last-" + os.environ["PYTEST_CURRENT_TEST"].split("::")[1].split(" ")[0].split("[")[0] + ".png")  # DEBUG
         self.context.close()
-        assert not self.elsewhere
-        assert [line for line in self.problems if not expected(line)] == []
+        assert not self.elsewhere, self.elsewhere
+        problems = [line for line in self.problems if not expected(line)]
+        assert not problems, problems
