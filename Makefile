@@ -17,7 +17,7 @@ help:
 	@echo 'make setup    .venv with seehear and all that it needs; done again only when the pins change'
 	@echo 'make demo     from footage without labels to clusters to name in the browser, a page and honest scores'
 	@echo '              make demo VIDEOS=folder takes your own videos; ARGS=--help shows the options'
-	@echo 'make test     the tests; ARGS="-k words -x" goes to pytest'
+	@echo 'make test     the tests, on all cores; ARGS="-k words -x" goes to pytest'
 	@echo 'make lint     ruff, mypy and the direction of imports'
 	@echo 'make format   put the code into the house style'
 	@echo 'make bench    the benchmarks, one after another'
@@ -81,7 +81,7 @@ demo: setup
 	@$(PY) examples/demo.py $(if $(VIDEOS),--videos '$(VIDEOS)') $(ARGS)
 
 test: setup
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q -n auto $(ARGS)
 
 lint: setup
 	@$(PY) -m ruff check .

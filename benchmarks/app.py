@@ -4,8 +4,8 @@
 
 RUN is a finished run with an index. A copy of it gets an index of so many segments: those that there are, again and
 again as parts of other videos of the same files, with a little noise on what they are compared by. Then `seehear serve`
-starts in a process of its own, and is asked over HTTP what the page asks. With Chromium and Playwright at hand the first
-paint of the page is measured too, in a browser without a cache. Every number is the median of five.
+starts in a process of its own, and is asked over HTTP what the page asks. With Chromium and Playwright at hand the
+first paint of the page is measured too, in a browser without a cache. Every number is the median of five.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ COMMANDS = (
     ("label {run} {videos} --out {folder}/labels.csv", "--running", ".json"),
     ("cluster --features {features} -k 2", "--out", ".csv"),
     ("cluster --features {features} --choose-k 2-3", "--plot", ".svg"),
+    ("export {run} --format csv", "--out", ".csv"),
+    ("sample {run} -n 3", "--out", ".jsonl"),
     ("report {run}", "--out", ".html"),
     ("evaluate table {run}", "--out", ".txt"),
     ("localize {run} --data {annotations} --videos {videos}", "--out", None),

@@ -78,7 +78,7 @@ def splitting(state: State, cluster: str | int, parts: int, x: np.ndarray, suffi
     if not 2 <= parts <= MOST_PARTS:
         raise UsageError(f"a cluster is split into 2 to {MOST_PARTS} parts, not {parts}")
     if len(rows) < parts:
-        raise UsageError(f"{state.label(place)} has {len(rows)} segments, too few for {parts} parts")
+        raise UsageError(f"{state.label(place)} has {_segments(len(rows))}, too few for {parts} parts")
     which = _parted(x[rows], parts)
     sizes = np.bincount(which, minlength=parts)
     if (sizes == 0).any():

@@ -59,7 +59,7 @@ def build_index(
     Args:
         features: Index these features of another encoder (.parquet or .npy, as for `seehear cluster`) instead.
         column: The column of that table: audio is searched by sound, any other by sight; video and audio by default.
-        exact_up_to: Compare a query with every segment of up to so many; of more with the likeliest alone.
+        exact_up_to: From so many segments on compare a query with the likeliest alone; of fewer with every one.
 
     Raises:
         UsageError: the run has no videos of its own, or an option is wrong.

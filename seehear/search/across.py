@@ -20,6 +20,7 @@ from seehear.data.clips import held_out
 from seehear.features.bank import FeatureBank
 from seehear.features.headlabels import log_p
 from seehear.features.model import Model
+from seehear.search.nearest import unit
 
 MOST_PAIRS = 20_000
 """The map is fitted on so many pairs at most, evenly drawn."""
@@ -46,13 +47,6 @@ class Across(Protocol):
     def rows(self, stream: str, features: np.ndarray) -> np.ndarray:
         """Features (N, D) of the encoder of "video" or "audio" -> unit rows (N, P) float32."""
         ...
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Rows (N, D) of length 1, float32; a row of zeros stays one."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
-    made: np.ndarray = (x / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
-    return made
 
 
 def own_moment_ranks(sight: np.ndarray, sound: np.ndarray) -> np.ndarray:
@@ -147,7 +141,7 @@ class Correlations:
 
     arrays: dict[str, np.ndarray]
     """For each stream "mean.S" (D,) and "map.S" (D, P)."""
-    words: str = "a linear map (canonical correlations) fitted on the run's own pairs of sight and sound"
+    words: str = "a linear map (canonical correlations) fitted on pairs of sight and sound of one moment"
 
     def rows(self, stream: str, features: np.ndarray) -> np.ndarray:
         return unit((unit(features) - self.arrays[f"mean.{stream}"]) @ self.arrays[f"map.{stream}"])
@@ -160,25 +154,38 @@ def fit_correlations(sight: np.ndarray, sound: np.ndarray, ridge: float, dimensi
     decomposition U diag(r) V' = S_x X'Y/N S_y, the maps are S_x U diag(r) and S_y V diag(r): directions count as much
     as they are correlated. Of `dimensions` no more are kept than there are.
     """
-    x, y = (unit(a).astype(np.float64) for a in (sight, sound))
-    means = x.mean(0), y.mean(0)
-    x, y = x - means[0], y - means[1]
-    roots = _inverse_root(x, ridge), _inverse_root(y, ridge)
-    u, r, vt = np.linalg.svd(roots[0] @ (x.T @ y / len(x)) @ roots[1], full_matrices=False)
+    return _fit(_Moments.of(sight, sound), ridge, dimensions)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """What all maps of some pairs are made of: of unit rows the means, the eigenvalues and eigenvectors of the
+    covariance, and the covariance of one stream with the other."""
+
+    means: tuple[np.ndarray, np.ndarray]
+    eigen: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    between: np.ndarray
+
+    @classmethod
+    def of(cls, sight: np.ndarray, sound: np.ndarray) -> _Moments:
+        x, y = (unit(a).astype(np.float64) for a in (sight, sound))
+        means = x.mean(0), y.mean(0)
+        x, y = x - means[0], y - means[1]
+        eigen = tuple(np.linalg.eigh(a.T @ a / len(a)) for a in (x, y))
+        return cls(means, ((eigen[0][0], eigen[0][1]), (eigen[1][0], eigen[1][1])), x.T @ y / len(x))
+
+
+def _fit(moments: _Moments, ridge: float, dimensions: int) -> Correlations:
+    roots = []
+    for values, vectors in moments.eigen:
+        raised = np.maximum(values, 0) + max(ridge * float(values.mean()), 1e-12)
+        roots.append(vectors * raised**-0.5 @ vectors.T)
+    u, r, vt = np.linalg.svd(roots[0] @ moments.between @ roots[1], full_matrices=False)
     kept = slice(0, min(dimensions, len(r)))
     maps = roots[0] @ u[:, kept] * r[kept], roots[1] @ vt[kept].T * r[kept]
-    arrays = {f"mean.{s}": m.astype(np.float32) for s, m in zip(("video", "audio"), means, strict=True)}
+    arrays = {f"mean.{s}": m.astype(np.float32) for s, m in zip(("video", "audio"), moments.means, strict=True)}
     arrays |= {f"map.{s}": m.astype(np.float32) for s, m in zip(("video", "audio"), maps, strict=True)}
     return Correlations(arrays)
-
-
-def _inverse_root(x: np.ndarray, ridge: float) -> np.ndarray:
-    """(X'X/N + ridge t I)^-1/2, (D, D)."""
-    covariance = x.T @ x / len(x)
-    covariance += (ridge * max(float(np.trace(covariance)) / len(covariance), 1e-12)) * np.eye(len(covariance))
-    values, vectors = np.linalg.eigh(covariance)
-    root: np.ndarray = vectors @ np.diag(np.maximum(values, 1e-15) ** -0.5) @ vectors.T
-    return root
 
 
 def choose_correlations(sight: np.ndarray, sound: np.ndarray, video_ids: Sequence[str]) -> Correlations:
@@ -191,8 +198,9 @@ def choose_correlations(sight: np.ndarray, sound: np.ndarray, video_ids: Sequenc
     train, test = np.flatnonzero(~out), np.flatnonzero(out)[: 2 * MOST_PAIRS // 10]
     most = min(sight.shape[1], sound.shape[1])
     best: tuple[float, float, int] | None = None
+    moments = _Moments.of(sight[train], sound[train])
     for ridge in _RIDGES:
-        full = fit_correlations(sight[train], sound[train], ridge, most)
+        full = _fit(moments, ridge, most)
         for dimensions in sorted({min(d, most) for d in _DIMENSIONS}):
             made = Correlations({n: a[:, :dimensions] if n.startswith("map.") else a for n, a in full.arrays.items()})
             score = own_moment_score(made.rows("video", sight[test]), made.rows("audio", sound[test]))

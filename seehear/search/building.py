@@ -20,10 +20,10 @@ from seehear.features.model import Model, table_bank
 from seehear.files import writing
 from seehear.progress import Progress
 from seehear.search.embedding import Known, ToEmbed, embed_missing, known_features, remove_parts, video_key
-from seehear.search.layout import Content, current_generation, index_folder, read_generation
+from seehear.search.layout import Content, current_generation, index_folder, model_sha256, read_generation
 from seehear.search.nearest import EXACT_UP_TO
 from seehear.search.others import content_of_features
-from seehear.search.publishing import Facts, indexed_video, model_sha256, publish
+from seehear.search.publishing import Facts, indexed_video, publish
 from seehear.search.segments import IndexedVideo
 from seehear.search.spaces import STREAMS, encoders_of
 

@@ -10,6 +10,7 @@ streams of one moment, and not alike those of different videos.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SAMPLED = 500
 _AMONG = 200_000
 _LEAST_ROWS = 8
+_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,17 @@ def calibrate(content: Content, seed: int = 0) -> dict[str, Any]:
     """Coefficients for a content's spaces: "both" for each of `WEIGHTS`, "sight", "sound", "across"; None where the
     collection is too small to tell."""
     rng = np.random.default_rng(seed)
+    streams = [s for s in ("video", "audio") if s in content.space]
+    sampled = _rows(content, streams, rng)
+    weights = WEIGHTS if len(streams) == 2 else ((0.0,) if streams == ["video"] else (1.0,))
+    fitted = _of(content, sampled, weights, rng)
     made: dict[str, Any] = {}
-    weights = {"sight": 0.0, "sound": 1.0} if len(_streams(content)) == 2 else {}
-    for by, stream in (("sight", "video"), ("sound", "audio")):
-        if by not in weights and stream in content.space:
-            weights[by] = 0.0 if stream == "video" else 1.0
-    sampled = _rows(content, rng)
-    for by, weight in weights.items():
-        made[by] = _of(content, sampled, weight, rng)
-    if len(_streams(content)) == 2:
-        made["both"] = [_of(content, sampled, w, rng) for w in WEIGHTS]
+    if "video" in streams:
+        made["sight"] = fitted[0]
+    if "audio" in streams:
+        made["sound"] = fitted[-1]
+    if len(streams) == 2:
+        made["both"] = fitted
         if "across.video" in content.space:
             made["across"] = _across(content, sampled, rng)
     return made
@@ -93,36 +96,48 @@ def scale_of(calibration: dict[str, Any], by: str, sound_weight: float) -> Scale
     return None if found is None else Scale(found["slope"], found["offset"])
 
 
-def _streams(content: Content) -> list[str]:
-    return [s for s in ("video", "audio") if s in content.space]
-
-
-def _rows(content: Content, rng: np.random.Generator) -> np.ndarray:
+def _rows(content: Content, streams: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """Sampled segments that have every stream that is indexed."""
-    there = np.flatnonzero(np.all([content.has[s] for s in _streams(content)], axis=0))
+    there = np.flatnonzero(np.all([content.has[s] for s in streams], axis=0))
     return np.sort(rng.choice(there, min(_SAMPLED, len(there)), replace=False))
 
 
-def _of(content: Content, sampled: np.ndarray, weight: float, rng: np.random.Generator) -> dict[str, float] | None:
+def _of(
+    content: Content, sampled: np.ndarray, weights: Sequence[float], rng: np.random.Generator
+) -> list[dict[str, float] | None]:
+    """A scale for each weight of the sound."""
     if len(sampled) < _LEAST_ROWS or len(content.video) < _LEAST_ROWS:
-        return None
+        return [None] * len(weights)
     among = np.arange(len(content.video))
     if len(among) > _AMONG:
         among = np.sort(rng.choice(among, _AMONG, replace=False))
-    best = np.full(len(sampled), -np.inf)
+    best = np.full((len(weights), len(sampled)), -np.inf, dtype=np.float32)
     several = len(np.unique(content.video[among])) > 1
-    for start in range(0, len(among), 16_384):
-        block = among[start : start + 16_384]
-        similarity = _similarity(content, sampled, block, weight)
-        if several:
-            same = content.video[sampled][:, None] == content.video[block][None]
-        else:
-            same = sampled[:, None] == block[None]
-        best = np.maximum(best, np.where(same, -np.inf, similarity).max(1))
+    for start in range(0, len(among), _BLOCK_ROWS):
+        block = among[start : start + _BLOCK_ROWS]
+        same = content.video[sampled][:, None] == content.video[block] if several else sampled[:, None] == block
+        streams = {s: _similarity(content, s, sampled, block) for s in _used(weights)}
+        for i, weight in enumerate(weights):
+            similarity = _weighted(streams, weight)
+            best[i] = np.maximum(best[i], np.where(same, -np.inf, similarity).max(1))
     pairs = rng.choice(among, (4 * len(sampled), 2))
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    unlike = np.concatenate([_paired(content, pairs[i : i + 4096], weight) for i in range(0, len(pairs), 4096)])
-    return _kept(fit_scale(best[np.isfinite(best)], unlike))
+    streams = {s: _paired(content, s, pairs) for s in _used(weights)}
+    return [
+        _kept(fit_scale(found[np.isfinite(found)], _weighted(streams, weight)))
+        for weight, found in zip(weights, best, strict=True)
+    ]
+
+
+def _used(weights: Sequence[float]) -> list[str]:
+    return [s for s, used in (("video", min(weights) < 1), ("audio", max(weights) > 0)) if used]
+
+
+def _weighted(streams: Mapping[str, np.ndarray], weight: float) -> np.ndarray:
+    """(1 - weight) times the similarity of "video" plus `weight` times that of "audio"; what counts nothing is not
+    asked for."""
+    shares = [streams[s] * np.float32(w) for s, w in (("video", 1 - weight), ("audio", weight)) if w]
+    return shares[0] if len(shares) == 1 else shares[0] + shares[1]
 
 
 def _across(content: Content, sampled: np.ndarray, rng: np.random.Generator) -> dict[str, float] | None:
@@ -139,21 +154,15 @@ def _across(content: Content, sampled: np.ndarray, rng: np.random.Generator) -> 
     return _kept(fit_scale(np.diagonal(similarity), unlike))
 
 
-def _similarity(content: Content, rows: np.ndarray, others: np.ndarray, weight: float) -> np.ndarray:
-    found = np.zeros((len(rows), len(others)), dtype=np.float32)
-    for stream, share in (("video", 1 - weight), ("audio", weight)):
-        if share:
-            x = content.space[stream]
-            found += share * (np.asarray(x[rows]) @ np.asarray(x[others]).T)
+def _similarity(content: Content, stream: str, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    x = content.space[stream]
+    found: np.ndarray = np.asarray(x[rows]) @ np.asarray(x[others]).T
     return found
 
 
-def _paired(content: Content, pairs: np.ndarray, weight: float) -> np.ndarray:
-    found = np.zeros(len(pairs), dtype=np.float64)
-    for stream, share in (("video", 1 - weight), ("audio", weight)):
-        if share:
-            x = content.space[stream]
-            found += share * np.einsum("nd,nd->n", np.asarray(x[pairs[:, 0]]), np.asarray(x[pairs[:, 1]]))
+def _paired(content: Content, stream: str, pairs: np.ndarray) -> np.ndarray:
+    x = content.space[stream]
+    found: np.ndarray = np.einsum("nd,nd->n", np.asarray(x[pairs[:, 0]]), np.asarray(x[pairs[:, 1]]))
     return found
 
 

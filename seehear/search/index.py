@@ -10,7 +10,15 @@ import numpy as np
 
 from seehear.engine.runfolder import open_run
 from seehear.errors import RunError, UsageError
-from seehear.search.layout import Content, Labels, StoredVideos, current_generation, index_folder, read_generation
+from seehear.search.layout import (
+    Content,
+    Labels,
+    StoredVideos,
+    current_generation,
+    index_folder,
+    model_sha256,
+    read_generation,
+)
 from seehear.search.segments import Segments
 
 __all__ = ["Index", "Labels"]
@@ -81,8 +89,6 @@ class Index:
     @property
     def stale(self) -> bool:
         """Whether the run has another model than the one that made this index."""
-        from seehear.search.publishing import model_sha256
-
         made_by = self.facts.get("model")
         return made_by is not None and made_by != model_sha256(self.run)
 

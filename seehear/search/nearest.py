@@ -18,13 +18,20 @@ import numpy as np
 from seehear.search.layout import Content
 
 EXACT_UP_TO = 1_000_000
-"""Collections of up to so many segments are searched exactly, unless another number is given."""
+"""Collections of fewer segments are searched exactly, unless another number is given."""
 WANTED_RECALL = 0.98
 _CANDIDATES = 8
 """So many times k candidates are ranked exactly."""
 _BLOCK_ROWS = 65_536
 _PROBES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _SAMPLED, _AT = 100, 20
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows (N, D) of length 1, float32; a row of zeros stays one."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
+    made: np.ndarray = (x / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
+    return made
 
 
 @dataclass(frozen=True)
@@ -195,12 +202,14 @@ class InvertedFiles:
         """What `best_rows` gives, and the recall that was measured; None where there is no such file."""
         name = "both" if len(parts) > 1 else parts[0].space
         facts = self._facts.get(name)
-        if facts is None or not faiss_there():
+        path = self._folder / f"nearest.{name}.faiss"
+        # The file is gone where two later generations have been made since this one was opened.
+        if facts is None or not faiss_there() or (name not in self._opened and not path.exists()):
             return None
         if name not in self._opened:
             import faiss
 
-            made: Any = faiss.read_index(str(self._folder / f"nearest.{name}.faiss"), faiss.IO_FLAG_MMAP)
+            made: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
             made.nprobe = int(facts["probes"])
             self._opened[name] = made
         rows, similarity = _ranked(self._opened[name], space, parts, k, allowed)

@@ -15,30 +15,20 @@ import pyarrow.parquet as pq
 
 from seehear.data.clips import Video
 from seehear.engine.runfolder import RunFolder
-from seehear.errors import RunError
 from seehear.features.model import Model, table_bank
-from seehear.hashes import HASHES, sha256_of
 from seehear.search.calibration import calibrate
 from seehear.search.labelled import label_content
-from seehear.search.layout import Content, current_generation, generation_folder, index_folder, write_generation
+from seehear.search.layout import (
+    Content,
+    current_generation,
+    generation_folder,
+    index_folder,
+    model_sha256,
+    write_generation,
+)
 from seehear.search.nearest import EXACT_UP_TO, faiss_there, write_inverted_files
 from seehear.search.segments import IndexedVideo
 from seehear.search.spaces import STREAMS, across_kind, encoders_of, fit_spaces
-
-_WEIGHTS = "model.safetensors"
-
-
-def model_sha256(run: str | Path) -> str:
-    """SHA-256 of the weights of a run's model: of encoders, heads and clusters. `RunError` if there is none."""
-    folder = RunFolder(Path(run)).model
-    try:
-        return str(json.loads((folder / HASHES).read_bytes())[_WEIGHTS])
-    except (OSError, ValueError, KeyError):  # models of earlier versions have no hashes
-        pass
-    try:
-        return sha256_of(folder / _WEIGHTS)
-    except OSError as error:
-        raise RunError(f"{run} holds no trained model: {error}", "give the folder of a finished run") from error
 
 
 def indexed_video(row: Mapping[str, Any], streams: Sequence[str], unused: Sequence[str] = ()) -> IndexedVideo:
@@ -63,7 +53,7 @@ class Facts:
     encoder: str = "run"
     """run, or where features of another encoder are from."""
     exact_up_to: int = EXACT_UP_TO
-    """Of more segments inverted files are made, if the package for it is there."""
+    """Of so many segments and more inverted files are made, if the package for it is there."""
 
 
 def publish(run: str | Path, model: Model | None, content: Content, facts: Facts) -> Path:
@@ -97,7 +87,7 @@ def publish(run: str | Path, model: Model | None, content: Content, facts: Facts
         "left_out": facts.left_out,
         "exact_up_to": facts.exact_up_to,
     }
-    large = len(content.video) > facts.exact_up_to and faiss_there()
+    large = len(content.video) >= facts.exact_up_to and faiss_there()
     content.facts["approximate"] = large
     name = _name(content)
     if current_generation(index_folder(run)) == generation_folder(index_folder(run), name):

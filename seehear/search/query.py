@@ -6,18 +6,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from seehear.errors import SeehearError, UsageError
-from seehear.features.model import Model
-from seehear.search.across import unit
 from seehear.search.calibration import CUT_OFF, Scale, scale_of
 from seehear.search.index import Index
-from seehear.search.nearest import EXACT_UP_TO, InvertedFiles, Part, best_rows, faiss_there
-from seehear.search.queryfile import FileEmbedder
-from seehear.search.spaces import Spaces, restore_spaces
+from seehear.search.nearest import EXACT_UP_TO, InvertedFiles, Part, best_rows, faiss_there, unit
+
+if TYPE_CHECKING:
+    from seehear.search.queryfile import FileEmbedder
+    from seehear.search.spaces import Spaces
 
 By = Literal["sight", "sound", "both", "across"]
 AcrossFrom = Literal["sight", "sound"]
@@ -199,7 +199,7 @@ class Searcher:
     def _find(
         self, parts: list[Part], k: int, rows: np.ndarray | None, allowed: Any, notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, float | None]:
-        if rows is None and len(self.index) > self.index.facts.get("exact_up_to", EXACT_UP_TO):
+        if rows is None and len(self.index) >= self.index.facts.get("exact_up_to", EXACT_UP_TO):
             found = self._inverted.search(self.index.space, parts, k, allowed)
             if found is not None:
                 return found
@@ -303,6 +303,11 @@ class Searcher:
                 "search by a segment, VIDEO_ID#t=start,end, or index by the run's own model",
             )
         if self._files is None:
+            # Here, as searches by a segment need no torch.
+            from seehear.features.model import Model
+            from seehear.search.queryfile import FileEmbedder
+            from seehear.search.spaces import restore_spaces
+
             model = Model.load(self.run)
             spaces = restore_spaces(facts["encoders"], self.index.fitted, facts["across_kind"], model)
             self._files = FileEmbedder(model), spaces

@@ -17,8 +17,8 @@ from seehear.search.across import (
     Posteriors,
     choose_correlations,
     choose_posteriors,
-    unit,
 )
+from seehear.search.nearest import unit
 
 STREAMS = ("video", "audio")
 _BLOCK_ROWS = 65_536

@@ -113,6 +113,11 @@ def test_every_kind_of_edit_goes_through_and_back(app):
             continue  # nothing would move
         assert reply.status == 200, (one, reply)
         assert reply.json["undo"]["id"] == reply.json["edit"]["id"]
+        about = reply.json["edit"]["cluster"]
+        if one["kind"] in ("name", "merge", "answer"):
+            assert about in (first, second)
+        if one["kind"] == "split" or one.get("new"):
+            assert about not in (None, first, second)
         done += 1
     for _ in range(done):
         assert server.edit(kind="undo").status == 200

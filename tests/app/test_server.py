@@ -86,6 +86,7 @@ def test_the_default_port_gives_way_but_a_named_one_is_taken(made_app):
     [
         (["{empty}"], 4, "not a run folder"),
         (["{begun}"], 4, "--resume"),
+        (["{tuned}"], 4, "finetuned"),
         (["{run}", "--by", "smell"], 2, "both"),
         (["{run}", "--port", "99999"], 2, "port"),
         (["{run}", "--host", "192.0.2.1"], 2, "--host"),
@@ -97,7 +98,15 @@ def test_what_cannot_be_served_is_explained(made_app, tmp_path, options, code, w
     (tmp_path / "begun").mkdir()
     for name in ("config.yaml", "manifest.parquet"):
         (tmp_path / "begun" / name).write_bytes((made_app.run / name).read_bytes())
-    places = {"run": made_app.run, "empty": tmp_path / "empty", "begun": tmp_path / "begun"}
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "config.yaml").write_bytes((made_app.run / "config.yaml").read_bytes())
+    (tmp_path / "tuned" / "result.json").write_text("{}")
+    places = {
+        "tuned": tmp_path / "tuned",
+        "run": made_app.run,
+        "empty": tmp_path / "empty",
+        "begun": tmp_path / "begun",
+    }
     found, output, errors = start("serve", *(option.format(**places) for option in options), "--no-open")
     assert found == code, errors
     assert words in output + errors

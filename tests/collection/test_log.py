@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import resource
@@ -204,6 +205,23 @@ def test_after_every_edit_the_main_file_alone_is_complete(tmp_path):
         copy.mkdir(parents=True)
         shutil.copy(log.path, copy)
         assert len(EditLog(copy.parent, "bbbbbb").events) == number + 1
+
+
+def test_what_only_the_wal_holds_yet_is_read_by_other_machines(tmp_path):
+    log = EditLog(tmp_path, "aaaaaa")
+    append(log, "x")
+    with contextlib.closing(sqlite3.connect(log.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchone()  # the main file may not change under it
+        append(log, "y")
+        copy = tmp_path / "main alone" / "edits"
+        copy.mkdir(parents=True)
+        shutil.copy(log.path, copy)
+        assert [e.payload["name"] for e in EditLog(copy.parent, "bbbbbb").events] == ["x"]
+        assert [e.payload["name"] for e in EditLog(tmp_path, "bbbbbb").events] == ["x", "y"]
+        reader.execute("ROLLBACK")
+    append(log, "z")
+    assert [e.payload["name"] for e in EditLog(tmp_path, "cccccc").events] == ["x", "y", "z"]
 
 
 def test_a_read_only_log_can_be_read(tmp_path, monkeypatch):

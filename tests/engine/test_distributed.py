@@ -154,39 +154,45 @@ from seehear.features.model import usable_videos
 from seehear.methods import build_method
 from seehear.progress import Progress
 
-run, clips, batch_size, broken, out = sys.argv[1:]
+
+def validate(folder, clips, clips_a_step, broken):
+    config = folder.load_config()
+    batch_size = clips_a_step // dist.world_size()
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=batch_size))
+    videos = usable_videos(Manifest.load(folder.manifest), ("video", "audio"))
+    method = build_method(config)
+    statistics = Statistics.from_dict(json.loads(folder.statistics.read_text()))
+    with ClipLoader(videos, config, method.modalities, statistics, workers=0, cache=None) as loader:
+        if broken is not None:  # as a video that has failed twice
+            loader.failures.counts[videos[broken].video_id] = 9
+        trainer = Trainer(
+            method, videos, lambda _: loader, folder, RunLog(folder, write=False), Progress(quiet=True), StopRequest(),
+            device=torch.device("cpu"), bfloat16=False,
+        )
+        state, trainer.assignment = checkpoint.load_newest(folder.checkpoints)
+        if trainer.assignment is not None:
+            trainer.prepare(stages(config)[0])
+        method.load_state_dict(state["method"])
+        found = trainer.validate(stages(config)[0], loader, clip_refs(videos, config.cluster)[:clips])
+    found.pop("seconds_validation")
+    return found
+
+
+run, out, cases = sys.argv[1:]
 dist.init_from_environment()
 torch.set_num_threads(1)
-folder = RunFolder(Path(run))
-config = folder.load_config()
-config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=int(batch_size)))
-videos = usable_videos(Manifest.load(folder.manifest), ("video", "audio"))
-method = build_method(config)
-statistics = Statistics.from_dict(json.loads(folder.statistics.read_text()))
-with ClipLoader(videos, config, method.modalities, statistics, workers=0, cache=None) as loader:
-    if broken != "none":  # as a video that has failed twice
-        loader.failures.counts[videos[int(broken)].video_id] = 9
-    trainer = Trainer(
-        method, videos, lambda _: loader, folder, RunLog(folder, write=False), Progress(quiet=True), StopRequest(),
-        device=torch.device("cpu"), bfloat16=False,
-    )
-    state, trainer.assignment = checkpoint.load_newest(folder.checkpoints)
-    if trainer.assignment is not None:
-        trainer.prepare(stages(config)[0])
-    method.load_state_dict(state["method"])
-    found = trainer.validate(stages(config)[0], loader, clip_refs(videos, config.cluster)[: int(clips)])
-found.pop("seconds_validation")
+found = [validate(RunFolder(Path(run)), *case) for case in json.loads(cases)]
 Path(f"{out}.{dist.rank()}").write_text(json.dumps(found))
 dist.barrier()
 dist.shutdown()
 """
 
 
-def validated(processes, run, clips, batch_size, tmp_path, broken="none"):
-    """What each process found by validating on the first clips of a run, in batches of so many for each process."""
-    script, out = tmp_path / "validate.py", tmp_path / f"found-{processes}-{clips}-{batch_size}-{broken}"
+def validated(processes, run, cases, tmp_path):
+    """What each process found by validating: for each case on so many clips of a run, so many a step of all."""
+    script, out = tmp_path / "validate.py", tmp_path / f"found-{processes}"
     script.write_text(VALIDATE)
-    launch(processes, [script, run, clips, batch_size, broken, out], timeout=120)
+    launch(processes, [script, run, out, json.dumps(cases)], timeout=150)
     return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(processes)]
 
 
@@ -196,17 +202,18 @@ def test_validation_by_several_processes_gives_the_numbers_of_one(method, collec
     run = tmp_path / "run"
     settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1"]
     seehear.pretrain(collection, run, method=method, settings=settings, quiet=True)
-    for processes, clips, batch_size, broken in (
-        (2, 9, 4, "none"),  # GDT: one whole step and a clip too many, XDC: a second step of one clip
-        (3, 2, 4, "none"),  # a process has no clip at all
-        (3, 3, 1, "1"),  # a process has one that cannot be decoded
-    ):
-        several = validated(processes, run, clips, batch_size, tmp_path, broken)
-        (one,) = validated(1, run, clips, batch_size * processes, tmp_path, broken)
-        assert one["validation_loss"] > 0
-        for found in several:
-            assert found.keys() == one.keys()
-            assert np.allclose(list(found.values()), list(one.values()), rtol=1e-4, atol=1e-5), (found, one)
+    cases = [
+        (13, 12, None),  # GDT: one whole step and a clip too many, XDC: a second step of one clip
+        (2, 12, None),  # a process has no clip at all
+        (3, 3, 1),  # a process has one that cannot be decoded
+    ]
+    several = validated(3, run, cases, tmp_path)
+    (one,) = validated(1, run, cases, tmp_path)
+    assert all(of_one["validation_loss"] > 0 for of_one in one)
+    for of_rank in several:
+        for found, of_one in zip(of_rank, one, strict=True):
+            assert found.keys() == of_one.keys()
+            assert np.allclose(list(found.values()), list(of_one.values()), rtol=1e-4, atol=1e-5), (found, of_one)
 
 
 def test_a_step_for_which_a_process_has_no_clip_is_left_out_by_all(collection, tmp_path):

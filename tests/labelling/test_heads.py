@@ -120,24 +120,24 @@ def test_silent_and_blind_videos_are_labelled_by_what_they_have_and_marked(run, 
     make_video(tmp_path / "mute.mp4", has_audio=False)
     make_video(tmp_path / "dark.m4a", has_video=False)
     (tmp_path / "torn.mp4").write_bytes(b"no video at all")
-    both = seehear.label(run, tmp_path).to_pydict()
+    both = seehear.label(run, tmp_path, workers=1).to_pydict()
     by = dict(zip(both["video"], both["labelled_by"], strict=True))
     assert by == {"both.mp4": "both", "mute.mp4": "video", "dark.m4a": "audio"}
     clusters = dict(zip(both["video"], both["cluster"], strict=True))
     for modality, name in (("video", "mute.mp4"), ("audio", "dark.m4a")):
-        alone = seehear.label(run, tmp_path, modality=modality).to_pydict()
+        alone = seehear.label(run, tmp_path, modality=modality, workers=1).to_pydict()
         assert clusters[name] == dict(zip(alone["video"], alone["cluster"], strict=True))[name]
 
 
 def test_a_folder_of_silent_videos_alone_is_labelled(run, tmp_path):
     make_video(tmp_path / "mute.mp4", has_audio=False)
-    assert seehear.label(run, tmp_path).to_pydict()["labelled_by"] == ["video"]
+    assert seehear.label(run, tmp_path, workers=1).to_pydict()["labelled_by"] == ["video"]
 
 
 def test_a_folder_of_nothing_usable_says_why(run, tmp_path):
     (tmp_path / "torn.mp4").write_bytes(b"no video at all")
     with pytest.raises(DataError, match="no usable video"):
-        seehear.label(run, tmp_path)
+        seehear.label(run, tmp_path, workers=1)
 
 
 # -- running marginals --------------------------------------------------------------------------------------------
@@ -186,25 +186,26 @@ def test_the_update_is_expectation_maximisation():
 
 
 def test_videos_like_the_runs_own_keep_its_labels_and_are_counted(run, collection, tmp_path):
+    collection = seehear.scan(collection, workers=1)
     state = tmp_path / "state.json"
-    plain = seehear.label(run, collection).to_pydict()
-    first = seehear.label(run, collection, running=state).to_pydict()
+    plain = seehear.label(run, collection, workers=1).to_pydict()
+    first = seehear.label(run, collection, workers=1, running=state).to_pydict()
     assert np.mean(np.array(plain["cluster"]) == first["cluster"]) > 0.9
     kept = json.loads(state.read_text())
     assert kept["weight"] == len(plain["video"])
     assert sum(kept["shares"]) == pytest.approx(1)
     assert kept["shares"] != kept["trained"]
-    seehear.label(run, collection, running=state)
+    seehear.label(run, collection, workers=1, running=state)
     again = json.loads(state.read_text())
     assert again["trained"] == kept["trained"]
     assert again["shares"] != kept["shares"]
     with pytest.raises(UsageError, match="by both"):
-        seehear.label(run, collection, modality="audio", running=state)
+        seehear.label(run, collection, workers=1, modality="audio", running=state)
     with pytest.raises(UsageError, match="new videos"):
         seehear.label(run, running=tmp_path / "other.json")
     state.write_text("{}")
     with pytest.raises(DataError, match=r"state\.json"):
-        seehear.label(run, collection, running=state)
+        seehear.label(run, collection, workers=1, running=state)
 
 
 def test_scores_come_with_their_spread_over_heads(run, capsys, collection):

@@ -17,9 +17,9 @@ from seehear.search.across import (
     fit_correlations,
     own_moment_ranks,
     own_moment_score,
-    unit,
 )
 from seehear.search.index import Index
+from seehear.search.nearest import unit
 from seehear.search.spaces import fit_spaces
 from tests.search.made import copied
 

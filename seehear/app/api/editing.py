@@ -46,15 +46,14 @@ def edit(held: Held, by: Labelling, asked: EditRequest) -> EditReply:
         held.check_rows(asked.rows)
     with held.lock:
         collection = held.collection(by)
+        before = set(collection.ids)
         made = _EDITS[asked.kind](collection, asked)
         return EditReply(
             revision=collection.revision,
-            edit=None if made is None else EditMade(
-                id=made.id, text=made.text, kind=made.kind, cluster=getattr(made, "cluster", None)
-            ),
+            edit=EditMade(id=made.id, text=made.text, kind=made.kind, cluster=_about(collection, before, asked)),
             undo=step_of(collection.undoable),
             redo=step_of(collection.redoable),
-        )  # fmt: skip
+        )
 
 
 @router.get("/edits", summary="Edits, the last one first")
@@ -139,6 +138,17 @@ def export(held: Held, by: Labelling, format: Format) -> FileResponse:
 
 
 _ENDINGS = {"label-studio": ".json", "fiftyone": ".json"}
+
+
+def _about(collection: Collection, before: set[str], asked: EditRequest) -> str | None:
+    """The cluster that an edit made, or that is left of those it put together, or that it is about."""
+    there = [cluster.id for cluster in collection.clusters]
+    if new := [cluster for cluster in there if cluster not in before]:
+        return new[0]
+    for named in [asked.into, asked.to, asked.cluster, *(asked.clusters or ())]:
+        if named is not None and named in there:
+            return named
+    return None
 
 
 def _needed(asked: EditRequest, name: str) -> Any:

@@ -201,7 +201,7 @@ class EditMade(BaseModel):
 
 class EditReply(BaseModel):
     revision: int
-    edit: EditMade | None
+    edit: EditMade
     undo: Step | None
     redo: Step | None
 
