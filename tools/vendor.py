@@ -1,6 +1,6 @@
 """Fetch, verify and write the libraries that the application's pages use, as plain files without a build step.
 
-    python tools/vendor.py                      # write the files that vendor.json names, from the registry npm is set to
+    python tools/vendor.py                      # write the files that vendor.json names, from npm's registry
     python tools/vendor.py --check              # only compare the files with vendor.json; asks nothing of the network
     python tools/vendor.py --update htm=3.1.1   # take another version, and note its checksums
 

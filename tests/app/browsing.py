@@ -21,6 +21,40 @@ NO_BROWSER = (
 WATCH = """addEventListener("securitypolicyviolation", (event) =>
     console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));"""
 
+NAMELESS = """
+[...document.querySelectorAll('button, a[href], input:not([type=hidden]), select, [role=option], dialog')]
+    .filter((e) => e.offsetParent !== null && !e.closest('[aria-hidden=true]'))
+    .filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length
+        || document.getElementById(e.getAttribute('aria-labelledby'))?.textContent.trim()))
+    .map((e) => e.outerHTML.slice(0, 120))"""
+"""What a screen reader would have no name for."""
+
+CONTRAST = """(() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+  const rgba = (css) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = css; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const linear = (v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = (c) => { const [r, g, b] = c.map((v) => linear(v / 255)); return .2126 * r + .7152 * g + .0722 * b; };
+  const ground = (e) => {
+    for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3] > 200) return c; }
+    return rgba(getComputedStyle(document.body).backgroundColor);
+  };
+  const found = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const words = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!words || e.offsetParent === null) continue;
+    if (e.closest('.strip, .unseen, .toast, :disabled, .tile .picture, .hit')) continue;
+    const style = getComputedStyle(e), a = light(rgba(style.color)), b = light(ground(e));
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05), size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.6 && +style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${e.outerHTML.slice(0, 140)}`);
+  }
+  return found;
+})()"""
+"""Text with less contrast than WCAG's AA asks for; text over pictures is left out."""
+
 
 def find_chromium() -> str | None:
     """The path of a browser that Playwright can drive."""
@@ -91,3 +125,12 @@ class Visit:
         assert not self.elsewhere, self.elsewhere
         problems = [line for line in self.problems if not expected(line)]
         assert not problems, problems
+
+
+def until(condition: Callable[[], bool], page: Any, seconds: float = 10.0) -> None:
+    """Wait until something is so."""
+    for _ in range(round(seconds / 0.05)):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("it did not come about")

@@ -53,7 +53,7 @@ export function PlayerDialog({ params }) {
   const segment = useSegment(row);
   const [video, setVideo] = useState(null);
   const [problem, setProblem] = useState("");
-  const { by, revision } = useStore(session);
+  const { by, revision, epoch } = useStore(session);
   const id = segment?.video ?? params.watch ?? "";
   useEffect(() => { hush(); }, []);
   useEffect(() => {
@@ -62,7 +62,7 @@ export function PlayerDialog({ params }) {
     call(`/api/videos/${encodeURIComponent(id)}`, { params: { by }, signal: abort.signal }).then(setVideo)
       .catch((error) => { if (error.name !== "AbortError" && !(error instanceof LostError)) setProblem(error.message); });
     return () => abort.abort();
-  }, [id, by, revision]);
+  }, [id, by, revision, epoch]);
   useEffect(() => {
     if (row === null) return;
     loadSegment(row).catch((error) => { if (!(error instanceof LostError)) setProblem(error.message); });
