@@ -14,6 +14,12 @@ from seehear.errors import UsageError
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
+PIXEL_STATISTICS = {
+    "kinetics": (KINETICS_MEAN, KINETICS_STD),
+    "gdt": ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and deviation of red, green and blue in [0, 1] by the name in `clip.pixel_statistics`."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,9 @@ class ClipConfig:
     """Length of the sound window."""
     sample_rate_hz: int = 24000
     """Sound is mixed to mono and resampled to this rate."""
-    pixel_statistics: Literal["kinetics", "measured"] = "kinetics"
-    """Normalise pixels by the Kinetics mean and deviation (XDC) or by those of the collection (GDT, SeLaVi)."""
+    pixel_statistics: Literal["kinetics", "measured", "gdt", "none"] = "kinetics"
+    """Normalise pixels by the Kinetics mean and deviation (XDC), by those of the collection (the papers of GDT and
+    SeLaVi), by .45 and .225 for every channel (gdt: the code released with both), or only to [0, 1]."""
 
     @property
     def seconds(self) -> float:
@@ -52,6 +59,10 @@ class ClipConfig:
 class SpectrogramConfig:
     """Log-mel spectrogram: natural logarithm of mel power, normalised by the collection's mean and deviation."""
 
+    kind: Literal["logmel", "logfbank"] = "logmel"
+    """logmel: centred Hann windows and Slaney's mel filters. logfbank: exactly what the package
+    python_speech_features computes, which GDT and SeLaVi were released with (there with hop_seconds=0.01,
+    window_seconds=0.02)."""
     mel_bins: int = 40
     """Mel filters (Q in the XDC paper)."""
     frames: int = 100
@@ -59,15 +70,19 @@ class SpectrogramConfig:
     hop_seconds: float = 0.02
     """Step between two frames."""
     window_seconds: float = 0.04
-    """Length of the Hann window."""
+    """Length of the window: Hann's, or for logfbank a rectangle."""
     n_fft: int | None = None
-    """Points of the Fourier transform; by default the fewest that leave no mel filter empty."""
+    """Points of the Fourier transform; by default the fewest that leave no mel filter empty, for logfbank 1024."""
     f_min_hz: float = 0.0
     """Lowest frequency of the filters."""
     f_max_hz: float | None = None
     """Highest frequency of the filters; half the sample rate by default."""
     log_offset: float = 1e-6
-    """Added to the power before the logarithm."""
+    """Added to the power before the logarithm (logmel alone)."""
+    mean: float | None = None
+    """Subtracted from the logarithms; by default the collection's mean, measured (GDT's release: 1.93)."""
+    std: float | None = None
+    """What they are divided by then; by default the collection's deviation (GDT's release: 17.89)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,8 @@ class AugmentConfig:
     independent_jitter: bool = False
     """Draw the start of the sound apart from that of the frames: what a span sounds like need not be in step
     with what is seen of it. Otherwise both start together."""
+    crop: Literal["random", "centre"] = "random"
+    """Where the crop is in training (GDT's paper: centre; its release and SeLaVi: random)."""
     flip_probability: float = 0.5
     """Chance of mirroring all frames of a clip."""
     short_side_range_px: tuple[int, int] | None = None
@@ -184,6 +201,9 @@ class OptimConfig:
     """Epochs over which the learning rate rises (we)."""
     warmup_start: float = 0.0
     """step: the share of the rate with which the warm-up begins (finetuning as in GDT: 1/8)."""
+    warmup_from_process: bool = False
+    """step: begin the warm-up with the rate that one process's batch has by itself, if that is more (Goyal et al.;
+    GDT and SeLaVi: 0.01 a GPU, whatever their number)."""
     step_epochs: float = 10.0
     """Epochs between two decays, counted from the end of the warm-up (se)."""
     gamma: float = 0.01
@@ -220,6 +240,28 @@ class ContrastConfig:
     """Of the space in which transformations are compared."""
     dropout: float = 0.0
     """Before each linear layer of the heads (0.3 in the published code, none in the paper)."""
+    detach_keys: bool = False
+    """Gradients reach a transformation as the one that is compared (query) alone, not as what it is compared with
+    (key), as in the published code. They are about half as large, so that optim.base_lr means half of what it does
+    without."""
+
+
+@dataclass(frozen=True)
+class SynchronisationConfig:
+    """AVTS: which pairs of frames and sound are told apart, and when."""
+
+    margin: float = 0.99
+    """Distance beyond which a pair out of sync costs nothing (eta of the paper)."""
+    dimensions: int = 128
+    """Of the space in which frames and sound are compared."""
+    unit: bool = False
+    """Scale what is compared to unit length, so that distances are from 0 to 2 (ours)."""
+    easy_share: float = 0.5
+    """Share of a round's epochs, from the first, in which all pairs out of sync are of different clips."""
+    hard_share: float = 0.25
+    """In the epochs after these, the share of pairs out of sync that are of one clip at different times."""
+    gap_seconds: float = 0.5
+    """Time at least between the windows of two moments of a clip."""
 
 
 @dataclass(frozen=True)
@@ -244,10 +286,13 @@ class LabellingConfig:
     decorrelated: bool = True
     """Two augmentations of each clip; at a clustering a random half of the heads sees the first, the others the
     second."""
+    training_views: Literal[1, 2] = 2
+    """How many of the two a step of training sees (paper: 1, the two are drawn for clusterings; needs
+    labels_from=pass)."""
     strength: float = 20.0
     """Lambda of Eq. 3: the larger, the nearer to unregularised transport."""
     clusterings: int = 100
-    """M: clusterings after the first one, at E (j/M)^power epochs of E."""
+    """M: clusterings after the first one, at E (j/M)^power epochs of E (paper: 99, 100 in all)."""
     power: float = 2.0
     """Of the schedule of clusterings; 2 makes most of them early."""
     tolerance: float = 1e-3
@@ -270,9 +315,14 @@ class LabellingConfig:
         return ("video",) if self.variant == "frames" else ("video", "audio")
 
     @property
-    def views(self) -> int:
-        """Augmentations of each clip that a step sees; one head has no half."""
+    def labelling_views(self) -> int:
+        """Augmentations of each clip that a clustering sees; one head has no half."""
         return 2 if self.decorrelated and self.heads > 1 else 1
+
+    @property
+    def views(self) -> int:
+        """Augmentations of each clip that a step of training sees."""
+        return min(self.labelling_views, self.training_views)
 
 
 @dataclass(frozen=True)
@@ -280,7 +330,7 @@ class FinetuneConfig:
     """Finetuning: what `seehear finetune` learns, from which encoders, and how its learning rate is chosen."""
 
     protocol: str = "small"
-    """The protocol that this started from: small, xdc, gdt, gdt-vggsound or selavi."""
+    """The protocol that this started from: small, xdc, gdt, gdt-release, gdt-vggsound or selavi."""
     run: str = ""
     """The run whose encoders are the start; untrained:RECIPE or untrained:RUN for new ones of that shape."""
     data: str = ""
@@ -305,6 +355,8 @@ class FinetuneConfig:
     """Clips of each training video in an epoch, unless optim.clips_per_epoch is set."""
     test_clips: int = 10
     """Evenly spaced clips of a video whose class probabilities are averaged."""
+    test_crops: int = 1
+    """Crops of each of these clips: the centre, or 3 for both ends of the longer side too (GDT's release)."""
     shots: int | None = None
     """Use so many training videos of each class; by default all."""
     changes: tuple[str, ...] = ()
@@ -319,6 +371,9 @@ class DataConfig:
     """Keep the rows of the manifest where column=value, e.g. split=train."""
     label_column: str = "label"
     """Column with the classes, for `--method supervised` alone."""
+    label_separator: str | None = None
+    """What stands between the classes of a video that has several (AudioSet as `seehear` reads it: "|"). Each class is
+    then learnt by itself; by default a video has one class."""
     audio_track: int | None = None
     """Sound track of every file, counted from 0; by default the default one, unless it is silent and another is not."""
     validation_share: float = 0.05
@@ -377,6 +432,7 @@ class Config:
     """Retraining with longer clips after the last round."""
     gdt: ContrastConfig = field(default_factory=ContrastConfig)
     selavi: LabellingConfig = field(default_factory=LabellingConfig)
+    avts: SynchronisationConfig = field(default_factory=SynchronisationConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     data: DataConfig = field(default_factory=DataConfig)
 
@@ -397,6 +453,11 @@ class Config:
             )
         if self.augment.short_side_range_px and self.augment.short_side_range_px[0] < clip.crop_px:
             raise UsageError("augment.short_side_range_px begins below clip.crop_px")
+        if (spectrogram.mean is None) != (spectrogram.std is None) or (spectrogram.std or 1.0) <= 0:
+            raise UsageError(
+                "spectrogram.mean and spectrogram.std go together, and the second must be above 0",
+                "set both, or none to have them measured",
+            )
         needed = spectrogram.frames * spectrogram.hop_seconds
         deaf = self.method == "finetune" and "audio" not in self.finetune.encoders
         if not deaf and needed > clip.audio_seconds + spectrogram.hop_seconds + 1e-9:
@@ -429,13 +490,18 @@ class Config:
                 )
 
     def _check_methods(self) -> None:
-        if self.method == "gdt" and self.final is not None:
+        if self.method in ("gdt", "avts", "rotation") and self.final is not None:
             raise UsageError(
-                "the final stage retrains the video encoder on pseudo-labels, and gdt has none",
+                f"the final stage retrains the video encoder on pseudo-labels, and {self.method} has none",
                 "leave out final, or take longer clips from the start: clip.frames",
             )
         if self.gdt.temperature <= 0 or self.gdt.dimensions < 4:
             raise UsageError("gdt.temperature must be above 0 and gdt.dimensions at least 4")
+        sync = self.avts
+        if sync.margin <= 0 or sync.dimensions < 1 or sync.gap_seconds < 0:
+            raise UsageError("avts.margin and avts.dimensions must be above 0, avts.gap_seconds at least 0")
+        if not 0 <= sync.easy_share <= 1 or not 0 <= sync.hard_share <= 1:
+            raise UsageError("avts.easy_share and avts.hard_share are from 0 to 1")
         labelling = self.selavi
         if labelling.heads < 1 or labelling.clusterings < 1:
             raise UsageError("selavi.heads and selavi.clusterings must be at least 1")
@@ -446,6 +512,11 @@ class Config:
             )
         if not 0 <= labelling.follow < 1:
             raise UsageError("selavi.follow must be from 0 to below 1", "0.5 where kinds differ in number")
+        if self.method == "selavi" and labelling.views < labelling.labelling_views and labelling.labels_from != "pass":
+            raise UsageError(
+                "with selavi.training_views=1 training has no second view of each clip to make labels from",
+                "set selavi.labels_from=pass, or selavi.decorrelated=false",
+            )
         if labelling.strength <= 0 or labelling.power <= 0 or labelling.tolerance <= 0:
             raise UsageError("selavi.strength, selavi.power and selavi.tolerance must be above 0")
 
@@ -474,6 +545,8 @@ class Config:
         ):
             if count is not None and count < 1:
                 raise UsageError(f"finetune.{name} must be at least 1")
+        if finetune.test_crops not in (1, 3):
+            raise UsageError("finetune.test_crops must be 1 or 3", "3 are the centre and the ends of the longer side")
         if not 0 < finetune.validation_share <= 0.5:
             raise UsageError("finetune.validation_share must be above 0 and at most 0.5")
         if not 0 <= finetune.dropout < 1:

@@ -25,6 +25,7 @@ from seehear.config import (
     ModelConfig,
     OptimConfig,
     SpectrogramConfig,
+    SynchronisationConfig,
 )
 from seehear.errors import UsageError
 
@@ -84,6 +85,27 @@ def small_selavi() -> Config:
     )
 
 
+def small_avts() -> Config:
+    """What `small` is for AVTS: one second of sound, embeddings of unit length, hard negatives in the second half."""
+    base = small_gdt()
+    return replace(
+        base,
+        recipe="small-avts",
+        method="avts",
+        # Without it all distances of a small collection settle at half the margin, where nothing is learnt for long.
+        avts=SynchronisationConfig(unit=True),
+        optim=replace(base.optim, base_lr=0.05, batch_size=16, warmup_epochs=2),
+    )
+
+
+def small_rotation() -> Config:
+    """What `small` is for rotation prediction: four turns of each clip, one schedule."""
+    base = small()
+    return replace(
+        base, recipe="small-rotation", method="rotation", rounds=1, optim=replace(base.optim, batch_size=8, epochs=40)
+    )
+
+
 def _xdc(k: int, optim: OptimConfig, **changes: object) -> Config:
     """What all XDC pretrainings share (paper, section 4.1): 8 frames of 224 pixels at 30 a second, 2 s of sound."""
     config = Config(
@@ -130,6 +152,19 @@ def xdc_final_32() -> Config:
     return _xdc(128, _KINETICS, final=FinalConfig(frames=32, optim=replace(_KINETICS, batch_size=8)))
 
 
+def xdc_final_32_audioset() -> Config:
+    """XDC on AudioSet, then the video encoder retrained on the last clusters with 32-frame clips (table 7)."""
+    return _xdc(256, _AUDIOSET, final=FinalConfig(frames=32, optim=replace(_AUDIOSET, batch_size=8)))
+
+
+def xdc_final_32_ig() -> Config:
+    """XDC on IG-Kinetics or IG-Random, then the video encoder retrained with 32-frame clips (table 7)."""
+    # Table 10 has no row for the retraining; it has the length of the last iteration on these data.
+    base = xdc_ig()
+    assert base.last_round is not None
+    return replace(base, final=FinalConfig(frames=32, optim=replace(base.last_round, batch_size=8)))
+
+
 def supervised_kinetics() -> Config:
     """Supervised pretraining on Kinetics: 45 epochs of 1M clips (supplement, table 10)."""
     return replace(_xdc(128, replace(_KINETICS, epochs=45, early_stop_rises=0)), method="supervised", rounds=1)
@@ -138,7 +173,9 @@ def supervised_kinetics() -> Config:
 def supervised_audioset() -> Config:
     """Supervised pretraining on AudioSet: 45 epochs of 2M clips, learning rate 0.04 (supplement, table 10)."""
     optim = replace(_AUDIOSET, base_lr=0.04, step_epochs=20, weight_decay=1e-5, early_stop_rises=0)
-    return replace(_xdc(256, optim), method="supervised", rounds=1)
+    config = replace(_xdc(256, optim), method="supervised", rounds=1)
+    # Its clips have several classes each, which `seehear.data.datasets` joins by this.
+    return replace(config, data=replace(config.data, label_separator="|"))
 
 
 def _gdt(epochs: int, warmup_epochs: float = 10.0) -> Config:
@@ -152,13 +189,13 @@ def _gdt(epochs: int, warmup_epochs: float = 10.0) -> Config:
         ),
         spectrogram=SpectrogramConfig(mel_bins=257, frames=99, hop_seconds=0.01, window_seconds=0.025),
         augment=AugmentConfig(
-            short_side_range_px=(128, 160), volume_jitter=0.1, time_mask_frames=6, frequency_mask_bins=3
+            crop="centre", short_side_range_px=(128, 160), volume_jitter=0.1, time_mask_frames=6, frequency_mask_bins=3
         ),
         model=ModelConfig(video="r2plus1d_18", audio="resnet9"),
-        # 0.01 for every 12 clips; the paper names no decay after the warm-up.
+        # 0.01 for every 12 clips; the paper names no decay after the warm-up, which begins with the rate of one GPU.
         optim=OptimConfig(
             base_lr=0.01 * 32 / 12, batch_size=12, epochs=epochs, warmup_epochs=warmup_epochs, step_epochs=epochs,
-            weight_decay=1e-5,
+            warmup_from_process=True, weight_decay=1e-5,
         ),
         data=DataConfig(cache_gib=0.0),
     )  # fmt: skip
@@ -184,6 +221,25 @@ def gdt_ig65m() -> Config:
     return _gdt(2, warmup_epochs=0.1)
 
 
+def avts_kinetics() -> Config:
+    """AVTS on Kinetics-400 with R(2+1)D-18, as XDC's table 7 has it: 50 epochs of easy negatives, 40 with hard ones."""
+    return Config(
+        recipe="",
+        method="avts",
+        rounds=1,
+        clip=ClipConfig(frames=25, frame_rate_hz=25.0, audio_seconds=1.0),
+        spectrogram=SpectrogramConfig(mel_bins=40, frames=100, hop_seconds=0.01, window_seconds=0.02),
+        model=ModelConfig(video="r2plus1d_18", audio="resnet18"),
+        # 4 clips, two moments each, are the paper's 16 pairs a GPU. It lets the rate, found by search, fall to a tenth
+        # when the loss stalls; here it falls at fixed times.
+        optim=OptimConfig(
+            base_lr=0.01, batch_size=4, epochs=90, warmup_epochs=0, step_epochs=30, gamma=0.1, weight_decay=1e-5
+        ),
+        avts=SynchronisationConfig(easy_share=50 / 90),
+        data=DataConfig(cache_gib=0.0),
+    )
+
+
 def _selavi(k: int) -> Config:
     """What all SeLaVi trainings share (appendix A.2); the batch is 16 clips on each of 64 GPUs."""
     return Config(
@@ -197,9 +253,16 @@ def _selavi(k: int) -> Config:
         cluster=ClusterConfig(k=k),
         # 0.01 for every 16 clips; the paper names no decay after the warm-up. It holds no videos out.
         optim=OptimConfig(
-            base_lr=0.02, batch_size=16, epochs=200, warmup_epochs=10, step_epochs=200, weight_decay=1e-5
+            base_lr=0.02,
+            batch_size=16,
+            epochs=200,
+            warmup_epochs=10,
+            warmup_from_process=True,
+            step_epochs=200,
+            weight_decay=1e-5,
         ),
-        selavi=LabellingConfig(),
+        # 100 clusterings with the first one, from a pass over all clips in two views; a step sees one (section 3.3).
+        selavi=LabellingConfig(clusterings=99, labels_from="pass", training_views=1),
         data=DataConfig(cache_gib=0.0, validation_share=0.0),
     )
 
@@ -221,15 +284,51 @@ def selavi_ave() -> Config:
 
 def selavi_kinetics_sound() -> Config:
     """SeLaVi on Kinetics-Sound: 32 clusters; give the encoders of a run on VGG-Sound as weights (appendix A.2)."""
+    # The paper speaks of 34 classes; 32 are in Kinetics-400 under a name of their own, and in the release.
     return _selavi(32)
+
+
+def gdt_release() -> Config:
+    """GDT as its released script trains it on Kinetics: row (e), its own sound, pixels and crops, detached keys."""
+    paper = _gdt(200)
+    return replace(
+        paper,
+        clip=replace(paper.clip, pixel_statistics="gdt"),
+        spectrogram=_released_sound(40, 1.93, 17.89),
+        augment=replace(paper.augment, crop="random", colour_jitter=0.4),
+        gdt=replace(paper.gdt, hypotheses="e", detach_keys=True, dropout=0.3),
+        optim=replace(paper.optim, base_lr=0.01 * 32 / 8, batch_size=8),  # on each of 16 GPUs
+    )
+
+
+def selavi_release() -> Config:
+    """SeLaVi as its released code trains it on VGG-Sound: its own sound, pixels, crops, schedule and alignment."""
+    paper = _selavi(309)
+    return replace(
+        paper,
+        clip=replace(paper.clip, short_side_px=160, pixel_statistics="gdt"),
+        spectrogram=_released_sound(257, 0.0, 1.0),
+        augment=replace(paper.augment, short_side_range_px=(128, 160), colour_jitter=0.4),
+        # The last of its 160 times lies behind the last step, and there is no clustering.
+        selavi=replace(paper.selavi, clusterings=159, power=1.5, alignment="greedy", tolerance=0.1, dropout=0.3),
+    )
+
+
+def _released_sound(mel_bins: int, mean: float, std: float) -> SpectrogramConfig:
+    """A second of sound as the code released with GDT and SeLaVi has it."""
+    return SpectrogramConfig(
+        kind="logfbank", mel_bins=mel_bins, frames=99, hop_seconds=0.01, window_seconds=0.02, n_fft=1024, mean=mean,
+        std=std,
+    )  # fmt: skip
 
 
 RECIPES: dict[str, Callable[[], Config]] = {
     f.__name__.replace("_", "-"): f
     for f in (
-        small, small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, supervised_kinetics, supervised_audioset,
+        small, small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, xdc_final_32_audioset, xdc_final_32_ig,
+        supervised_kinetics, supervised_audioset,
         gdt_kinetics, gdt_audioset, gdt_vggsound, gdt_ig65m, small_selavi, selavi_vggsound, selavi_kinetics,
-        selavi_ave, selavi_kinetics_sound,
+        selavi_ave, selavi_kinetics_sound, gdt_release, selavi_release, small_avts, avts_kinetics, small_rotation,
     )
 }  # fmt: skip
 

@@ -30,7 +30,8 @@ from seehear.cli.assemble import all_commands
 from seehear.config import Config
 from seehear.data.datasets import READERS
 from seehear.data.manifest import REASONS
-from seehear.localization.localizer import localizer_settings
+from seehear.localization.settings import RECIPES as LOCALIZER_RECIPES
+from seehear.localization.settings import localizer_settings
 from seehear.media.formats import CONTAINERS
 from seehear.methods import METHODS
 from seehear.recipes import RECIPES
@@ -45,7 +46,7 @@ NAV = [
     "python", "multi-gpu",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
     "adding-a-page-section",
-    "troubleshooting", "architecture", "results",
+    "troubleshooting", "architecture", "fidelity", "results",
 ]  # fmt: skip
 
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
@@ -162,7 +163,7 @@ def test_values_of_options_exist(page):
             elif option == "--method":
                 assert value in METHODS
             elif option == "--recipe":
-                assert value in RECIPES
+                assert value in (LOCALIZER_RECIPES if words[0] == "localize" else RECIPES)
 
 
 @pytest.mark.parametrize("command", sorted(all_commands()))

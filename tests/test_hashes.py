@@ -16,7 +16,9 @@ from seehear.errors import RunError, UsageError
 from seehear.features.model import Model, weights_sha256
 from seehear.hashes import check_hashes, write_hashes
 from seehear.localization.annotations import Segment
-from seehear.localization.localizer import Localizer, LocalizerSettings, Snippets, fit_localizer
+from seehear.localization.localizer import Localizer, Snippets
+from seehear.localization.settings import LocalizerSettings
+from seehear.localization.training import fit_localizer
 from seehear.models import build_encoders
 from seehear.models.pretrained import read_checkpoint
 from seehear.progress import shown

@@ -27,6 +27,8 @@ from seehear.errors import DataError, UsageError
 from seehear.media.formats import VIDEO_EXTENSIONS, extension_of, is_media
 
 TRAIN, TEST = "train", "test"
+SEPARATOR = "|"
+"""What stands between the classes of a row that has several."""
 TEST_SHARE = 0.2
 """Share of each class that a folder without splits keeps for testing."""
 
@@ -47,7 +49,7 @@ class DataSet:
     missing_paths: tuple[str, ...] = ()
     """Their names, without the ending."""
     multilabel: bool = False
-    """A row's label is several, joined by "|"."""
+    """A row's label is several, joined by `SEPARATOR`."""
     note: str = ""
     """What one who reads a score on it should know."""
     streams: tuple[str, ...] = ("video", "audio")
@@ -544,7 +546,7 @@ def _audioset(path: Path) -> DataSet:
             ids = cells[3].split(",")
             if unknown := [i for i in ids if i not in classes]:
                 raise _malformed(file, number, ",".join(cells), f"labels of the ontology, which has no {unknown[0]}")
-            label = "|".join(classes[i] for i in ids)
+            label = SEPARATOR.join(classes[i] for i in ids)
             entries.append(_Entry(_clip_names(cells[0], start, end), label, {"split": part}))
     return _collected("audioset", path, ["split"], entries, _Files(path), multilabel=True)
 

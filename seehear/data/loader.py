@@ -17,7 +17,15 @@ from torch import Tensor
 from seehear.config import ClipConfig, Config
 from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache
 from seehear.data.clips import ClipRequest, Video, plain_requests
-from seehear.data.views import SpectrogramView, Statistics, degraded, normalise_frames, to_modality, video_view
+from seehear.data.views import (
+    SpectrogramView,
+    Statistics,
+    degraded,
+    measured_by,
+    normalise_frames,
+    to_modality,
+    video_view,
+)
 from seehear.errors import DataError, MediaError
 from seehear.hypotheses.factors import FACTORS, View
 from seehear.media.decode import Backend, Decoded, Window, decode
@@ -80,6 +88,7 @@ class ClipLoader:
         self.cache = cache
         self.failures = failures if failures is not None else Failures()
         self.degradation = degradation
+        self.crop_at = 0.5  # where plain clips are cropped along the longer side
         self.pool = WorkerPool(workers, timeout_seconds=config.data.decode_timeout_seconds)
         self._workers = max(1, workers)
         self.set_statistics(statistics)
@@ -312,7 +321,8 @@ class ClipLoader:
         """Augmented frames (B, T, H, W, 3) uint8 or spectrograms (B, 1, Q, P)."""
         config = self.config
         if MODALITIES[modality].stream == "video":
-            views = (video_view(a, config.clip, config.augment, rng) for a, rng in zip(arrays, rngs, strict=True))
+            pairs, at = zip(arrays, rngs, strict=True), self.crop_at
+            views = (video_view(a, config.clip, config.augment, rng, at) for a, rng in pairs)
             return torch.stack([degraded(view, self.degradation) for view in views])
         assert self._spectrogram is not None
         drawn = [rng for rng in rngs if rng is not None]
@@ -399,16 +409,20 @@ def _openings(requests: Sequence[ClipRequest]) -> list[list[ClipRequest]]:
 
 
 def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int = 1000) -> Statistics:
-    """Mean and deviation of log-mel spectrograms, and of pixels if asked for, over the centre clips of `refs`.
+    """Mean and deviation of spectrograms and pixels over the centre clips of `refs`, unless the settings state them.
 
     At most `limit` clips, evenly spread. Raises `DataError` when none can be decoded.
     """
     config = loader.config
+    stated, measured = Statistics.stated(config), measured_by(config)
+    if not measured:
+        return stated
     chosen = [refs[i] for i in np.unique(np.linspace(0, len(refs) - 1, min(limit, len(refs))).astype(int))]
-    spectrogram = SpectrogramView(config, Statistics()) if "audio" in loader.modalities else None
+    listens = "audio" in loader.modalities and "spectrograms" in measured
+    spectrogram = SpectrogramView(config, Statistics()) if listens else None
     pixels, sounds = _Moments(3), _Moments(1)
     for _, frames, waveform in loader.clips(plain_requests(chosen, loader.videos, config.clip)):
-        if frames is not None and config.clip.pixel_statistics == "measured":
+        if frames is not None and "pixels" in measured:
             view = video_view(frames, config.clip, config.augment, None)
             pixels.add(view.reshape(-1, 3).double().numpy() / 255)
         if waveform is not None and spectrogram is not None:
@@ -421,7 +435,7 @@ def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int =
         values |= {"pixel_mean": tuple(pixels.mean.tolist()), "pixel_std": tuple(pixels.std.tolist())}
     if sounds.count:
         values |= {"spectrogram_mean": float(sounds.mean[0]), "spectrogram_std": float(sounds.std[0])}
-    return Statistics(**values)
+    return replace(stated, **values)
 
 
 class _Moments:

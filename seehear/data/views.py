@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seehear.config import KINETICS_MEAN, KINETICS_STD, AugmentConfig, ClipConfig, Config
+from seehear.config import KINETICS_MEAN, KINETICS_STD, PIXEL_STATISTICS, AugmentConfig, ClipConfig, Config
+from seehear.media.filterbank import LogFilterbank, on_16_bits
 from seehear.media.spectrogram import LogMelSpectrogram
 
 
@@ -21,7 +23,7 @@ class Statistics:
     """Mean of red, green and blue, in [0, 1]."""
     pixel_std: tuple[float, ...] = KINETICS_STD
     spectrogram_mean: float = 0.0
-    """Mean of the log-mel spectrogram, natural logarithm of power."""
+    """Mean of the spectrogram, natural logarithm of power."""
     spectrogram_std: float = 1.0
 
     def to_dict(self) -> dict[str, object]:
@@ -31,11 +33,30 @@ class Statistics:
     def from_dict(cls, values: dict[str, object]) -> Statistics:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
 
+    @classmethod
+    def stated(cls, config: Config) -> Statistics:
+        """Those that the settings state; what `measured_by` names is still to be measured."""
+        values: dict[str, Any] = {}
+        if config.clip.pixel_statistics in PIXEL_STATISTICS:
+            values["pixel_mean"], values["pixel_std"] = PIXEL_STATISTICS[config.clip.pixel_statistics]
+        if config.spectrogram.mean is not None and config.spectrogram.std is not None:
+            values |= {"spectrogram_mean": config.spectrogram.mean, "spectrogram_std": config.spectrogram.std}
+        return cls(**values)
 
-def video_view(frames: np.ndarray, clip: ClipConfig, augment: AugmentConfig, rng: np.random.Generator | None) -> Tensor:
+
+def measured_by(config: Config) -> tuple[str, ...]:
+    """What of the statistics the settings leave to be measured on videos: "pixels", "spectrograms"."""
+    pixels = ("pixels",) if config.clip.pixel_statistics == "measured" else ()
+    return pixels + (("spectrograms",) if config.spectrogram.mean is None else ())
+
+
+def video_view(
+    frames: np.ndarray, clip: ClipConfig, augment: AugmentConfig, rng: np.random.Generator | None, at: float = 0.5
+) -> Tensor:
     """Crop, scale, flip and colour of one clip: (T, H, W, 3) uint8 -> (T, crop, crop, 3) uint8.
 
-    One draw serves all frames, so that motion within the clip stays what it was.
+    One draw serves all frames, so that motion within the clip stays what it was. Without `rng` nothing is drawn and the
+    crop lies in the centre; `at` moves it along the longer side, 0 to its beginning and 1 to its end.
     """
     height, width = frames.shape[1:3]
     side = clip.crop_px
@@ -45,8 +66,10 @@ def video_view(frames: np.ndarray, clip: ClipConfig, augment: AugmentConfig, rng
         side = min(round(clip.crop_px * min(height, width) / rng.integers(low, high + 1)), height, width)
     if side > min(height, width):
         side = min(height, width)
-    if rng is None:
+    if rng is None or augment.crop == "centre":
         top, left = (height - side) // 2, (width - side) // 2
+        if rng is None and at != 0.5:
+            top, left = (round(at * (height - side)), left) if height > width else (top, round(at * (width - side)))
     else:
         top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     frames = frames[:, top : top + side, left : left + side]
@@ -93,17 +116,21 @@ class SpectrogramView:
 
     def __init__(self, config: Config, statistics: Statistics) -> None:
         settings = config.spectrogram
-        self.transform = LogMelSpectrogram(
-            sample_rate_hz=config.clip.sample_rate_hz,
-            mel_bins=settings.mel_bins,
-            frames=settings.frames,
-            hop_seconds=settings.hop_seconds,
-            window_seconds=settings.window_seconds,
-            n_fft=settings.n_fft,
-            f_min_hz=settings.f_min_hz,
-            f_max_hz=settings.f_max_hz,
-            log_offset=settings.log_offset,
-        )
+        shared: dict[str, Any] = {
+            "sample_rate_hz": config.clip.sample_rate_hz,
+            "mel_bins": settings.mel_bins,
+            "frames": settings.frames,
+            "hop_seconds": settings.hop_seconds,
+            "window_seconds": settings.window_seconds,
+            "n_fft": settings.n_fft,
+            "f_min_hz": settings.f_min_hz,
+            "f_max_hz": settings.f_max_hz,
+        }
+        self.transform: LogMelSpectrogram | LogFilterbank
+        if settings.kind == "logfbank":
+            self.transform = LogFilterbank(**shared)
+        else:
+            self.transform = LogMelSpectrogram(**shared, log_offset=settings.log_offset)
         self.statistics = statistics
 
     @torch.no_grad()
@@ -112,6 +139,8 @@ class SpectrogramView:
 
         `rngs` holds one generator a clip; None: no augmentation.
         """
+        if isinstance(self.transform, LogFilterbank):
+            waveforms = on_16_bits(waveforms)
         if rngs is not None and augment.volume_jitter:
             v = augment.volume_jitter
             waveforms = waveforms * torch.tensor([[rng.uniform(1 - v, 1 + v)] for rng in rngs], dtype=waveforms.dtype)

@@ -45,7 +45,8 @@ def learning_rate(optim: OptimConfig, epoch: float, clips_per_step: int) -> floa
     """Learning rate at a fractional epoch of a round.
 
     `base_lr` holds for 32 clips a step and scales linearly (XDC supplement C, after Goyal et al. 2017).
-    The warm-up is linear from `warmup_start` of the peak in `step` and a cosine in `one-cycle`.
+    The warm-up is linear from `warmup_start` of the peak in `step`, or from the rate of one process's batch
+    (`warmup_from_process`; Goyal et al., 2017, section 2.2), and a cosine in `one-cycle`.
     """
     peak = optim.base_lr * clips_per_step / 32
     warmup = optim.warmup_epochs
@@ -56,5 +57,7 @@ def learning_rate(optim: OptimConfig, epoch: float, clips_per_step: int) -> floa
         return peak * (1 + math.cos(math.pi * min((epoch - warmup) / rest, 1.0))) / 2
     if epoch < warmup:
         start = optim.warmup_start * peak
+        if optim.warmup_from_process:
+            start = max(start, min(peak, optim.base_lr * optim.batch_size / 32))
         return start + (peak - start) * epoch / warmup
     return peak * optim.gamma ** math.floor((epoch - warmup) / optim.step_epochs)

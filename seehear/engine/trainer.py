@@ -193,7 +193,7 @@ class Trainer:
 
         `count` is how many times of the stage are past; each draws its own transformations.
         """
-        spec = self.method.hypotheses
+        spec = self.method.labelling_hypotheses
         if spec is None:
             return self.features(loader, refs, title)
         seed = (self.config.seed, stage.index, count, _LABELLING_STREAM)
@@ -288,6 +288,7 @@ class Trainer:
         Where new labels are due within it they are made before the next step, for `all_refs`.
         """
         optim, state = stage.config.optim, self.state
+        self.method.begin_epoch(state.epoch, optim.epochs)
         labelled = [r for r in refs if self.has_labels(r)]
         spec = self.method.hypotheses
         mine = epoch_requests(stage, labelled, self.videos, spec, self.assignment, state.epoch)[dist.rank()]
@@ -392,7 +393,8 @@ class Trainer:
                 output = self.method(stage.inputs_of(batch), self.targets(batch) if batch else {})
                 self.keep_features(batch, output)
                 totals.add({"loss": output.loss, **output.parts}, len(batch))
-        values = {f"validation_{name}": value for name, value in totals.values().items()}
+        found = {**totals.values(), **self.method.validated()}
+        values = {f"validation_{name}": value for name, value in found.items()}
         if values:
             self.state.validation_losses.append(values["validation_loss"])
             values["seconds_validation"] = time.monotonic() - started

@@ -209,7 +209,7 @@ class Model:
             config,
             model=replace(config.model, video_weights=None, audio_weights=None),
             finetune=replace(config.finetune, run="", data=""),
-            data=DataConfig(),
+            data=DataConfig(label_separator=config.data.label_separator),
         )
         return shared
 

@@ -1,7 +1,8 @@
 """Localisation: where in untrimmed videos actions are, by G-TAD on frozen features.
 
-`annotations` reads ActivityNet's and THUMOS14's forms, `gtad` is the network and its loss, `localizer` trains it and
-detects, `metrics` scores (tIoU, Soft-NMS, mAP), `pictures` draws, `run` does it from end to end.
+`annotations` reads ActivityNet's and THUMOS14's forms, `settings` has whole settings by name, `gtad` is the network and
+its loss, `localizer` makes targets and detects, `training` trains, `metrics` scores (tIoU, Soft-NMS, mAP), `pictures`
+draws, `run` does it from end to end.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def localize(
     *,
     videos: OutFile = None,
     modality: Modality = "both",
+    recipe: str = "small",
     stride: float | None = None,
     epochs: int | None = None,
     seed: int | None = None,
@@ -61,8 +63,10 @@ def localize(
         out: Folder of the new localiser: for `seehear detect`, with detections, scores and a picture.
         videos: Folder of the videos, or a manifest of `seehear scan`; by default where the annotations are.
         modality: Whose features are used.
-        stride: Seconds from one feature to the next (default 0.5); short for --set stride_seconds=S.
-        epochs: Passes over the videos at most (default 20); short for --set epochs=N.
+        recipe: The settings to start from: small (for few videos), gtad-thumos or gtad-activitynet (the published
+            code).
+        stride: Seconds from one feature to the next (small: 0.5); short for --set stride_seconds=S.
+        epochs: Passes over the videos at most (small: 20); short for --set epochs=N.
         seed: Seed of every random choice; short for --set seed=N.
         settings: Change a setting of the localiser; may be given often.
         train_subset: Subset to learn from; training of ActivityNet, validation of THUMOS14.
@@ -70,14 +74,14 @@ def localize(
         baselines: Score an untrained network, and sliding windows without G-TAD, too.
 
     Raises:
-        UsageError: a setting, subset or modality that there is not, or something is in `out` already.
+        UsageError: a recipe, setting, subset or modality that there is not, or something is in `out` already.
         DataError: annotations that cannot be read, or no video of theirs that can be used.
     """
-    from seehear.localization.localizer import localizer_settings
     from seehear.localization.run import localize as learn
+    from seehear.localization.settings import localizer_settings
 
     short = (("stride_seconds", stride), ("epochs", epochs), ("seed", seed))
-    chosen = localizer_settings([*settings, *(f"{name}={value}" for name, value in short if value is not None)])
+    chosen = localizer_settings([*settings, *(f"{name}={value}" for name, value in short if value is not None)], recipe)
     return learn(
         run, data, out, videos=videos, modality=modality, settings=chosen, train_subset=train_subset,
         test_subset=test_subset, baselines=baselines, device=device,

@@ -113,6 +113,42 @@ def alignment_matrix(length: int, durations: int, points: int, context: float = 
     return torch.sparse_coo_tensor(places, values, shape, check_invariants=True).coalesce()
 
 
+def published_alignment_matrix(length: int, durations: int, points: int, context: float = CONTEXT) -> Tensor:
+    """`alignment_matrix` as the published CUDA kernel reads a window (github.com/frostinassiky/gtad).
+
+    Time i is the middle of snippet i. Candidate (d, t) of L = d + 1 snippets is read from t - L / 2 to t + d + L / 2,
+    which is 2L - 1; a sample up to a snippet before the window, or behind its last middle, has the features of the
+    snippet at the edge, and one farther out is zero. A candidate that leaves the window is read as [0, 1].
+    """
+    rows, columns, weights = [], [], []
+    for d in range(durations):
+        starts = np.arange(length)
+        leaves = starts + d >= length
+        first = np.where(leaves, 0.0, starts - context * (d + 1))
+        extent = np.where(leaves, 1.0, max(d + 2 * context * (d + 1), 1.0))
+        for chosen in (~leaves, leaves):
+            if not chosen.any():
+                continue
+            size = float(extent[chosen][0]) / points
+            samples = math.ceil(size)
+            offsets = np.arange(points)[:, None] * size + (np.arange(samples)[None] + 0.5) * size / samples
+            at = first[chosen][:, None, None] + offsets[None]  # (starts, points, samples)
+            inside = (at >= -1) & (at <= length)
+            low = np.floor(at.clip(0, length - 1)).astype(np.int64)
+            share = at.clip(0, length - 1) - low
+            candidate, point, _ = np.broadcast_arrays(
+                d * length + starts[chosen][:, None, None], np.arange(points)[None, :, None], at
+            )
+            for place, part in ((low, 1 - share), (np.minimum(low + 1, length - 1), share)):
+                rows.append(candidate[inside])
+                columns.append((point * length + place)[inside])
+                weights.append((part / samples)[inside])
+    places = torch.from_numpy(np.stack([np.concatenate(rows), np.concatenate(columns)]))
+    values = torch.from_numpy(np.concatenate(weights)).float()
+    shape = (durations * length, points * length)
+    return torch.sparse_coo_tensor(places, values, shape, check_invariants=True).coalesce()
+
+
 class AlignedProjection(nn.Module):
     """SGAlign and the linear layer after it in one: snippets (B, C, T) to candidates (B, outputs, durations, T).
 
@@ -120,13 +156,16 @@ class AlignedProjection(nn.Module):
     numbers a candidate: the layer's weights act on the snippets first, and the alignment sums up the results.
     """
 
-    def __init__(self, inputs: int, outputs: int, length: int, durations: int, points: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, length: int, durations: int, points: int, *, published: bool = False
+    ) -> None:
         super().__init__()
         self.outputs, self.length, self.durations, self.points = outputs, length, durations, points
         layer = nn.Linear(inputs * points, outputs)  # for torch's usual first weights
         self.weight = nn.Parameter(layer.weight.detach().reshape(outputs, points, inputs))
         self.bias = nn.Parameter(layer.bias.detach())
-        self.register_buffer("matrix", alignment_matrix(length, durations, points), persistent=False)
+        matrix = (published_alignment_matrix if published else alignment_matrix)(length, durations, points)
+        self.register_buffer("matrix", matrix, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         batch = len(x)
@@ -147,9 +186,12 @@ class GTAD(nn.Module):
         width: channels of the graph network (256 in the paper).
         heads: channels of the localisation module: after the alignment, and of its maps (512 and 128).
         neighbours: semantic neighbours of a snippet (3).
-        points: bins of a candidate in its own features, and in those of the snippets' semantic neighbours (16 each
-            on THUMOS14 in the published code).
+        points: bins of a candidate in its own features, and in those of the snippets' semantic neighbours (in the
+            published code 16 each on THUMOS14, 32 and 4 on ActivityNet).
         paths: of a `GCNeXt` block (32).
+        kernel: side of the convolutions over the map of candidates (3 on THUMOS14, 1 on ActivityNet).
+        published: read candidates by `published_alignment_matrix`, see padding like any snippet, and let both
+            alignments share one linear layer with one bias (`context.bias` stays zero), as the published code does.
     """
 
     def __init__(
@@ -163,26 +205,36 @@ class GTAD(nn.Module):
         neighbours: int = 3,
         points: tuple[int, int] = (16, 16),
         paths: int = 32,
+        kernel: int = 3,
+        published: bool = False,
     ) -> None:
         super().__init__()
-        self.neighbours = neighbours
+        self.neighbours, self.published = neighbours, published
         self.first = nn.Conv1d(inputs, width, 3, padding=1, groups=math.gcd(4, inputs, width))
         self.shared = GCNeXt(width, neighbours, paths)
         self.graph = GCNeXt(width, neighbours, paths)
         self.start, self.end = GCNeXt(width, neighbours, paths), GCNeXt(width, neighbours, paths)
         self.at_start, self.at_end = nn.Conv1d(width, 1, 1), nn.Conv1d(width, 1, 1)
-        self.own = AlignedProjection(width, heads[0], length, durations, points[0])
-        self.context = AlignedProjection(width, heads[0], length, durations, points[1])
+        self.own = AlignedProjection(width, heads[0], length, durations, points[0], published=published)
+        self.context = AlignedProjection(width, heads[0], length, durations, points[1], published=published)
         self.localisation = nn.Sequential(
             nn.ReLU(inplace=True),
             nn.Conv2d(heads[0], heads[1], 1), nn.ReLU(inplace=True),
-            nn.Conv2d(heads[1], heads[1], 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(heads[1], heads[1], 3, padding=1), nn.ReLU(inplace=True),
+            nn.Conv2d(heads[1], heads[1], kernel, padding=kernel // 2), nn.ReLU(inplace=True),
+            nn.Conv2d(heads[1], heads[1], kernel, padding=kernel // 2), nn.ReLU(inplace=True),
             nn.Conv2d(heads[1], 2, 1),
         )  # fmt: skip
+        if published:
+            bound = 1 / math.sqrt(width * sum(points))  # torch's first weights of a layer that sees both
+            for weight in (self.own.weight, self.context.weight, self.own.bias):
+                nn.init.uniform_(weight, -bound, bound)
+            nn.init.zeros_(self.context.bias)
+            self.context.bias.requires_grad_(False)
 
     def forward(self, x: Tensor, valid: Tensor) -> Judgement:
         """Judge windows (B, inputs, T); snippets that are not `valid` (B, T) are padding behind the video's end."""
+        if self.published:
+            valid = torch.ones_like(valid)
         x = torch.relu(self.first(x)) * valid[:, None]
         x = self.shared(x, valid)
         y = self.graph(x, valid)
@@ -205,14 +257,20 @@ def balanced_mean(values: Tensor, groups: list[Tensor]) -> Tensor:
 
 
 def gtad_loss(
-    judged: Judgement, overlap: Tensor, start: Tensor, end: Tensor, valid: Tensor, positive_tiou: float = 0.9
+    judged: Judgement,
+    overlap: Tensor,
+    start: Tensor,
+    end: Tensor,
+    valid: Tensor,
+    positive_tiou: float = 0.9,
+    weights: tuple[float, float] = (10.0, 1.0),
 ) -> dict[str, Tensor]:
     """The parts of G-TAD's loss, to be summed (section 3.4; L2 of the weights is the optimiser's).
 
-    Sub-graphs: ten times half the squared error of the regressed tIoU, candidates of much (> 0.7), middling (> 0.3)
-    and little (> 0) overlap counting the same (which drawing equal numbers of them comes to), and the cross-entropy
-    of whether the tIoU is above `positive_tiou`, both answers counting the same. Nodes: the same cross-entropy of being
-    a start, and an end.
+    Sub-graphs: ten times (the first of `weights`) half the squared error of the regressed tIoU, candidates of much
+    (> 0.7), middling (> 0.3) and little (> 0) overlap counting the same (which drawing equal numbers of them comes
+    to), and the cross-entropy of whether the tIoU is above `positive_tiou`, both answers counting the same. Nodes: the
+    same cross-entropy of being a start, and an end.
 
     Args:
         judged: of B windows.
@@ -230,8 +288,59 @@ def gtad_loss(
     error = 0.5 * (judged.candidates[:, 0].sigmoid() - overlap) ** 2
     levels = [overlap > 0.7, (overlap > 0.3) & (overlap <= 0.7), (overlap > 0) & (overlap <= 0.3)]
     return {
-        "regression": 10 * balanced_mean(error, levels),
-        "classification": cross_entropy(judged.candidates[:, 1], overlap > positive_tiou, there),
+        "regression": weights[0] * balanced_mean(error, levels),
+        "classification": weights[1] * cross_entropy(judged.candidates[:, 1], overlap > positive_tiou, there),
         "start": cross_entropy(judged.start, start > 0.5, valid),
         "end": cross_entropy(judged.end, end > 0.5, valid),
+    }
+
+
+EPSILON = 1e-6
+"""Added to probabilities before the logarithm in the published code."""
+
+
+def published_loss(
+    judged: Judgement,
+    overlap: Tensor,
+    start: Tensor,
+    end: Tensor,
+    draws: Tensor,
+    positive_tiou: float = 0.9,
+    weights: tuple[float, float] = (1.0, 10.0),
+    added: int = 10,
+) -> dict[str, Tensor]:
+    """The parts of the loss as the published code has them (github.com/frostinassiky/gtad), to be summed.
+
+    `weights` of regression and classification and `added` are 1, 10 and 10 on THUMOS14, and 10, 1 and 0 on ActivityNet.
+
+    - Regression: half the squared error over candidates of much overlap (> 0.7) and as many of middling and of little
+      as are drawn: those whose number in `draws` (2, B, D, T), uniform in [0, 1), is above 1 - much / middling, or
+      1 - much / little. Where there are more of much than of middling, every candidate of the batch gets in, as there.
+    - Classification: cross-entropy of both answers, each summed and divided by twice its number, to which `added` is
+      added. Candidates that leave the window (negative `overlap`) are in neither.
+    - Nodes: the same for all snippets, padding too, with nothing added.
+
+    The rest is as in `gtad_loss`. Without a candidate of much overlap in the batch the regression is 0 (there it is not
+    a number).
+    """
+    there, overlap = overlap >= 0, overlap.clamp_min(0)
+    much, middling = overlap > 0.7, (overlap > 0.3) & (overlap <= 0.7)
+    little = (overlap > 0) & (overlap <= 0.3)
+    count = much.to(overlap.dtype)
+    for drawn, level in zip(draws, (middling, little), strict=True):
+        count = count + (level * drawn > 1 - much.sum() / level.sum()).to(overlap.dtype)
+    error = ((judged.candidates[:, 0].sigmoid() * count - overlap * count) ** 2).sum()
+    positive = overlap > positive_tiou
+
+    def cross_entropy(logits: Tensor, positive: Tensor, negative: Tensor, added: int = 0) -> Tensor:
+        p = logits.sigmoid()
+        right, wrong = (p + EPSILON).log() * positive, (1 - p + EPSILON).log() * negative
+        halves = (x.sum() / (m.sum() + added).clamp_min(1) for x, m in ((right, positive), (wrong, negative)))
+        return -torch.stack(list(halves)).sum() / 2
+
+    return {
+        "regression": weights[0] * 0.5 * error / count.sum().clamp_min(1),
+        "classification": weights[1] * cross_entropy(judged.candidates[:, 1], positive, ~positive & there, added),
+        "start": cross_entropy(judged.start, start > 0.5, start <= 0.5),
+        "end": cross_entropy(judged.end, end > 0.5, end <= 0.5),
     }

@@ -1,4 +1,4 @@
-"""From the features of a video's snippets to the actions in it: G-TAD's training, its detections, and what names them.
+"""From the features of a video's snippets to the actions in it: G-TAD's detections, and what names them.
 
 G-TAD (`seehear.localization.gtad`) says how good each candidate segment is, whatever its class. Which class it has, a
 linear classifier of single snippets says, with a class for background: a segment's probabilities are the mean of its
@@ -7,109 +7,33 @@ snippets'. The original takes classes of whole videos from another network inste
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from seehear.errors import DataError, RunError, UsageError
+from seehear.errors import DataError, RunError
 from seehear.features.bank import FeatureBank
 from seehear.files import write_atomic
 from seehear.hashes import check_hashes, write_hashes
 from seehear.localization.annotations import Segment
-from seehear.localization.gtad import CONTEXT, GTAD, gtad_loss
-from seehear.localization.metrics import Detection, mean_average_precision, soft_nms, tiou
+from seehear.localization.gtad import CONTEXT, GTAD
+from seehear.localization.metrics import Detection, soft_nms, tiou
+from seehear.localization.settings import LocalizerSettings
 
 DESCRIPTION, WEIGHTS = "localizer.json", "localizer.safetensors"
-CRITERION = "mAP@0.3:0.7"
-"""What the number of epochs is chosen by."""
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Values of C that the classifier of snippets chooses from, by cross-validation in so many folds."""
 FOLDS = 5
 _MOST_ROWS = 20_000  # of snippets that the classifier learns from
-
-
-@dataclass(frozen=True)
-class LocalizerSettings:
-    """How actions are localised; what the paper or its code on THUMOS14 has stands in brackets."""
-
-    stride_seconds: float = 0.5
-    """Time from one snippet to the next, at most; a video's parts are equal (0.17: 5 frames)."""
-    window: int = 256
-    """Snippets that are looked at together; longer videos are cut into windows that overlap by half (256)."""
-    longest: int | None = None
-    """Candidates of up to so many snippets (64); by default a quarter more than the longest segment learnt from."""
-    width: int = 256
-    """Channels of the graph network (256)."""
-    neighbours: int = 3
-    """Semantic neighbours of a snippet (3)."""
-    points: int = 16
-    """Places at which a candidate is read, in its own features and in those of its neighbours (16)."""
-    positive_tiou: float = 0.5
-    """A candidate that overlaps a segment more than this is a good one (0.9; a coarse grid has few so good)."""
-    batch_size: int = 2
-    """Windows of a step (8). A dozen videos are but a dozen windows, and few steps teach little."""
-    epochs: int = 20
-    """Passes over the windows at most; how many are best is found out on held-out videos (10)."""
-    learning_rate: float = 0.0004
-    """Of Adam, a tenth of it from half of `epochs` on (0.00004)."""
-    weight_decay: float = 0.0001
-    """L2 regularisation of the weights (0.0001)."""
-    held_out: float = 0.2
-    """Share of the videos learnt from on which the number of epochs is chosen; 0 takes all `epochs`."""
-    nms_sigma: float = 0.46
-    """Soft-NMS multiplies scores by exp(-tIoU² / this) (0.46)."""
-    segments: int = 200
-    """Segments of a video that are kept (200)."""
-    classes: int = 2
-    """Classes that are claimed for each (2)."""
-    seed: int = 0
-    """Seed of first weights, order and held-out videos."""
-
-    def check(self) -> None:
-        """Raise `UsageError` for what cannot be."""
-        positive = ("stride_seconds", "window", "width", "neighbours", "points", "batch_size", "epochs",
-                    "learning_rate", "nms_sigma", "segments", "classes")  # fmt: skip
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
-        if not 0 <= self.held_out < 1 or not 0 < self.positive_tiou < 1:
-            raise UsageError("held_out is from 0 to below 1, positive_tiou between 0 and 1")
-        if self.longest is not None and self.longest < 1:
-            raise UsageError(f"longest must be 1 or more, not {self.longest}")
-
-
-def localizer_settings(assignments: Sequence[str]) -> LocalizerSettings:
-    """The settings with texts such as "epochs=30" applied; `UsageError` for what there is not."""
-    kinds: dict[str, tuple[type, ...]] = {f.name: (int,) for f in fields(LocalizerSettings)}
-    kinds |= {f.name: (int, float) for f in fields(LocalizerSettings) if f.type == "float"}
-    kinds["longest"] = (int, type(None))
-    values: dict[str, Any] = {}
-    for text in assignments:
-        name, _, value = text.partition("=")
-        if name not in kinds:
-            raise UsageError(f"there is no setting {name!r} of localisation", f"there are {', '.join(kinds)}")
-        try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            values[name] = value
-        if not isinstance(values[name], kinds[name]) or isinstance(values[name], bool):
-            raise UsageError(f"{value!r} is no value for {name}")
-    settings = LocalizerSettings(**values)
-    settings.check()
-    return settings
 
 
 @dataclass(frozen=True)
@@ -153,10 +77,33 @@ def snippets_of(bank: FeatureBank, labelling: str) -> dict[str, Snippets]:
     return found
 
 
-def window_starts(count: int, length: int) -> list[int]:
-    """First snippets of the windows of a video: they overlap by half, and the last one ends with the video."""
+def rescaled(snippets: Snippets, count: int) -> Snippets:
+    """The video on a grid of `count` snippets, its features interpolated linearly between their middles."""
+    there = len(snippets)
+    at = ((np.arange(count) + 0.5) * there / count - 0.5).clip(0, there - 1)
+    low = np.floor(at).astype(np.int64)
+    high, share = np.minimum(low + 1, there - 1), (at - low)[:, None].astype(np.float32)
+    features = snippets.features[low] * (1 - share) + snippets.features[high] * share
+    return Snippets(features, snippets.start_seconds, snippets.step_seconds * there / count)
+
+
+def fitted(snippets: Snippets, settings: LocalizerSettings) -> Snippets:
+    """A video as the network is to see it: `rescaled`, if it is to be."""
+    return rescaled(snippets, settings.window) if settings.rescale else snippets
+
+
+def window_starts(count: int, length: int, published: bool = False) -> list[int]:
+    """First snippets of the windows of a video: they overlap by half, and the last one ends with the video.
+
+    In the published code it ends with the last whole half; what is left behind it is seen if it is more than a fifth
+    of a window.
+    """
     if count <= length:
         return [0]
+    if published:
+        half = max(1, length // 2)
+        starts = [i * half for i in range((count + half - length) // half)]
+        return starts if count - length - starts[-1] <= length // 5 else [*starts, count - length]
     return [*range(0, count - length, max(1, length // 2)), count - length]
 
 
@@ -175,13 +122,40 @@ class Targets:
     end: np.ndarray
 
 
-def make_targets(spans: np.ndarray, length: int, durations: int, valid: int) -> Targets:
+def windows_of(
+    spans: np.ndarray, count: int, length: int, durations: int, published: bool = False
+) -> list[tuple[int, Targets]]:
+    """First snippets of the windows of a video of `count` snippets that are learnt from, and their targets.
+
+    In the published code these are the windows that hold more than 0.9 of a segment, and segments are cut at a window's
+    ends before overlaps are measured; snippets behind the video's end are judged too.
+    """
+    if not published:
+        return [
+            (start, make_targets(spans - start, length, durations, min(length, count - start)))
+            for start in window_starts(count, length)
+        ]
+    found = []
+    for start in window_starts(count, length, published):
+        own = spans - start
+        inside = (own.clip(0, length) @ [-1, 1]) / np.maximum(own @ [-1, 1], 1e-9)
+        if inside.max(initial=0.0) > 0.9:
+            found.append((start, make_targets(own[inside > 0], length, durations, length, cut=True)))
+    return found
+
+
+def make_targets(spans: np.ndarray, length: int, durations: int, valid: int, cut: bool = False) -> Targets:
     """Targets of a window of `length` snippets, `valid` of which there are, for segments (N, 2) in its own time.
 
-    A boundary's region reaches 1.5 snippets to either side of it.
+    A boundary's region reaches 1.5 snippets to either side of it. With `cut` overlaps are those with what lies of a
+    segment in the window.
     """
     everything = candidates(length, durations)
-    overlap = tiou(everything.reshape(-1, 2), spans).max(axis=1, initial=0.0).reshape(durations, length)
+    overlap = (
+        tiou(everything.reshape(-1, 2), spans.clip(0, length) if cut else spans)
+        .max(axis=1, initial=0.0)
+        .reshape(durations, length)
+    )
     overlap[everything[..., 1] > valid] = -1.0
 
     def near(points: np.ndarray) -> np.ndarray:
@@ -273,6 +247,22 @@ def contrast(probabilities: np.ndarray, spans: np.ndarray) -> np.ndarray:
     return np.asarray((inside - beside).max(axis=1).clip(0, 1))
 
 
+def bounded(nodes: np.ndarray, durations: int) -> np.ndarray:
+    """Which candidates of a window begin at a start and end at an end, by the nodes' confidences (2, T): (D, T).
+
+    A snippet is a start, or an end, that is surer than both beside it or more than half as sure as the surest one. The
+    first snippet of a window is always a start and its last one an end (published code on ActivityNet, after BMN).
+    """
+    length = nodes.shape[1]
+    may = np.zeros(nodes.shape, dtype=bool)
+    middle = nodes[:, 1:-1]
+    peak = (middle > nodes[:, :-2]) & (middle > nodes[:, 2:])
+    may[:, 1:-1] = peak | (middle > 0.5 * nodes.max(axis=1, keepdims=True))
+    may[0, 0] = may[1, -1] = True
+    end = np.arange(length)[None] + np.arange(1, durations + 1)[:, None]
+    return np.asarray(may[0][None] & (end < length) & may[1][np.minimum(end, length - 1)])
+
+
 @dataclass(frozen=True)
 class Localizer:
     """All that turns snippets into detections: normalisation, G-TAD, and the classifier of snippets."""
@@ -294,18 +284,32 @@ class Localizer:
 
         A segment's score is the product of the two confidences of G-TAD and, after Soft-NMS, of a class's probability.
         """
+        snippets = fitted(snippets, self.settings)
         x = self._normalised(snippets)
         spans, scores = [], []
-        for start, judged in self._judgements(x):
+        published = self.settings.windows == "published"
+        for start, judged, nodes in self._judgements(x if self.settings.standardise else snippets.features):
             confidence = judged.prod(axis=0)
             inside = candidates(self.length, self.durations)
-            there = inside[..., 1] <= min(self.length, len(x) - start)
-            spans.append(inside[there] + start)
-            scores.append(confidence[there])
+            if published:
+                there = (inside[..., 1] < self.length) & (inside[..., 0] < len(x) - start)
+            else:
+                there = inside[..., 1] <= min(self.length, len(x) - start)
+            if self.settings.boundaries:
+                there &= bounded(nodes, self.durations)
+            if self.settings.longest_detected is not None:
+                there[self.settings.longest_detected :] = False
+            found, judgement = inside[there] + start, confidence[there]
+            if published:
+                taken, judgement = soft_nms(found, judgement, self.settings.nms_sigma, self.settings.segments)
+                found = found[taken]
+            spans.append(found)
+            scores.append(judgement)
         return self._claims(snippets, x, np.concatenate(spans), np.concatenate(scores))
 
     def slide(self, snippets: Snippets) -> list[Detection]:
         """What the classifier of snippets finds without G-TAD: every candidate scored by `contrast`."""
+        snippets = fitted(snippets, self.settings)
         x = self._normalised(snippets)
         spans = candidates(len(x), min(self.durations, len(x)))
         spans = spans[spans[..., 1] <= len(x)]
@@ -314,22 +318,24 @@ class Localizer:
     def _normalised(self, snippets: Snippets) -> np.ndarray:
         return np.asarray((snippets.features - self.mean) / self.deviation, dtype=np.float32)
 
-    def _judgements(self, x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Each window's first snippet, and the two confidences (2, D, T) of its candidates."""
+    def _judgements(self, x: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Each window's first snippet, the two confidences (2, D, T) of its candidates, and its nodes' (2, T)."""
         device = next(self.network.parameters()).device
-        starts = window_starts(len(x), self.length)
+        starts = window_starts(len(x), self.length, self.settings.windows == "published")
         self.network.eval()
         with torch.inference_mode():
             for i in range(0, len(starts), self.settings.batch_size):
                 some = starts[i : i + self.settings.batch_size]
-                inputs, valid = _stack([x[s : s + self.length] for s in some], self.length, device)
-                judged = self.network(inputs, valid).candidates.sigmoid().cpu().numpy()
-                yield from zip(some, judged, strict=True)
+                inputs, valid = stack([x[s : s + self.length] for s in some], self.length, device)
+                judged = self.network(inputs, valid)
+                nodes = torch.stack([judged.start, judged.end], dim=1).sigmoid().cpu().numpy()
+                yield from zip(some, judged.candidates.sigmoid().cpu().numpy(), nodes, strict=True)
 
     def _claims(self, snippets: Snippets, x: np.ndarray, spans: np.ndarray, scores: np.ndarray) -> list[Detection]:
         taken, kept = soft_nms(spans, scores, self.settings.nms_sigma, self.settings.segments)
-        likely = span_means(self.classifier.probabilities(x), spans[taken])[:, 1:]
-        seconds = snippets.seconds(spans[taken])
+        segments = spans[taken].clip(0, len(x))
+        likely = span_means(self.classifier.probabilities(x), segments)[:, 1:]
+        seconds = snippets.seconds(segments)
         found = [
             Detection(float(start), float(end), self.classifier.labels[c], float(score * of_class[c]))
             for (start, end), score, of_class in zip(seconds, kept, likely, strict=True)
@@ -362,7 +368,7 @@ class Localizer:
             mean, deviation = tensors.pop("mean").numpy(), tensors.pop("deviation").numpy()
             parts = (tensors.pop(f"classifier.{name}").numpy() for name in ("weight", "bias"))
             classifier = SnippetClassifier(description["labels"], *parts)
-            network = _network(settings, len(mean), description["length"], description["durations"])
+            network = build_network(settings, len(mean), description["length"], description["durations"])
             network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items()})
         except FileNotFoundError as error:
             missing = Path(error.filename).name
@@ -377,199 +383,16 @@ class Localizer:
         )  # fmt: skip
 
 
-def fit_localizer(
-    videos: Mapping[str, Snippets],
-    truth: Mapping[str, Sequence[Segment]],
-    settings: LocalizerSettings,
-    *,
-    device: str | torch.device = "cpu",
-    keep: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Localizer:
-    """Learn from videos with their segments.
-
-    With five videos or more some are held out first, and the number of epochs is the one, of ten or fewer along the
-    way, whose detections in them have the best mean mAP over tIoU 0.3 to 0.7; then all videos are learnt from, for so
-    long. With a folder `keep` the state is saved there after every epoch, and a training of the same things that was
-    stopped goes on with the same bits. `progress(done, total)` counts epochs.
-
-    Raises `DataError` if there is nothing to learn.
-    """
-    settings.check()
-    if not any(truth[name] for name in videos):
-        raise DataError("the videos to learn from have no segments", "are these the annotations of these videos?")
-    names = [str(n) for n in np.random.default_rng(settings.seed).permutation(sorted(videos))]
-    aside = max(1, round(settings.held_out * len(names))) if settings.held_out and len(names) >= 5 else 0
-    held, rest = names[:aside], names[aside:]
-    key = training_key(videos, truth, settings)
-    chosen: dict[str, Any] = {"epochs": settings.epochs}
-    done, total = 0, settings.epochs * (2 if aside else 1)
-
-    def show(epoch: int) -> None:
-        if progress is not None:
-            progress(done + epoch, total)
-
-    if aside and any(truth[n] for n in held) and any(truth[n] for n in rest):
-        trial = _Training(videos, truth, rest, settings, torch.device(device))
-        saved = SavedTraining(None if keep is None else keep / "trial.pt", key)
-        history = saved.restore(trial)
-        for epoch in range(trial.epochs + 1, settings.epochs + 1):
-            trial.epoch()
-            show(epoch)
-            if epoch % max(1, settings.epochs // 10) == 0:
-                found = {name: trial.localizer.detect(videos[name]) for name in held}
-                scored = mean_average_precision(found, {name: truth[name] for name in held})
-                history.append({"epochs": epoch, CRITERION: scored[CRITERION]})
-            saved.save(trial, history)
-        done = settings.epochs
-        best = max(history, key=lambda point: point[CRITERION])
-        chosen = {"epochs": best["epochs"], "held_out_videos": aside, "held_out": history}
-    training = _Training(videos, truth, names, settings, torch.device(device))
-    saved = SavedTraining(None if keep is None else keep / "training.pt", key)
-    saved.restore(training)
-    total = done + int(chosen["epochs"])
-    for epoch in range(training.epochs + 1, int(chosen["epochs"]) + 1):
-        training.epoch()
-        saved.save(training, [])
-        show(epoch)
-    return replace(training.localizer, chosen={**chosen, **training.localizer.chosen})
-
-
-def training_key(
-    videos: Mapping[str, Snippets], truth: Mapping[str, Sequence[Segment]], settings: LocalizerSettings
-) -> str:
-    """A name of what is learnt from what: equal for equal features, segments and settings."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for name in sorted(videos):
-        digest.update(repr((name, truth[name])).encode())
-        digest.update(np.ascontiguousarray(videos[name].features).tobytes())
-    return digest.hexdigest()
-
-
-class SavedTraining:
-    """The state of a training in a file (None: nowhere), with the `training_key` of what it learns."""
-
-    def __init__(self, path: Path | None, key: str) -> None:
-        self.path, self.key = path, key
-
-    def restore(self, training: _Training) -> list[dict[str, float]]:
-        """Let the training go on from what was saved, if it is of the same things; the history that was saved too."""
-        if self.path is None or not self.path.exists():
-            return []
-        try:
-            state = torch.load(self.path, weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
-            return []  # half of a file of a disk that was full: the training begins again
-        if state.get("key") != self.key:
-            return []
-        training.restore(state["training"])
-        return list(state["history"])
-
-    def save(self, training: _Training, history: Sequence[Mapping[str, float]]) -> None:
-        """Replace what was saved before."""
-        if self.path is None:
-            return
-        buffer = io.BytesIO()
-        torch.save({"key": self.key, "training": training.state(), "history": [dict(h) for h in history]}, buffer)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, buffer.getvalue())
-
-
-class _Training:
-    """A localiser that learns from the videos `names`, epoch by epoch."""
-
-    def __init__(
-        self,
-        videos: Mapping[str, Snippets],
-        truth: Mapping[str, Sequence[Segment]],
-        names: Sequence[str],
-        settings: LocalizerSettings,
-        device: torch.device,
-    ) -> None:
-        names = sorted(names)
-        everything = np.concatenate([videos[n].features for n in names])
-        deviation = everything.std(axis=0, dtype=np.float64)
-        mean, deviation = everything.mean(axis=0, dtype=np.float64), np.where(deviation > 1e-8, deviation, 1.0)
-        spans = {n: videos[n].spans(truth[n]) for n in names}
-        length = min(settings.window, max(len(videos[n]) for n in names))
-        if settings.longest is None:
-            durations = int(np.ceil(1.25 * max((s[:, 1] - s[:, 0]).max(initial=0) for s in spans.values())))
-        else:
-            durations = settings.longest
-        durations = max(1, min(durations, length))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            network = _network(settings, everything.shape[1], length, durations).to(device)
-        self._x = {n: np.asarray((videos[n].features - mean) / deviation, dtype=np.float32) for n in names}
-        classifier, chosen = fit_classifier(
-            list(self._x.values()), list(spans.values()), [[s.label for s in truth[n]] for n in names], settings.seed
-        )
-        self.localizer = Localizer(settings, mean, deviation, network, classifier, length, durations, chosen)
-        self._windows = [(n, start) for n in names for start in window_starts(len(videos[n]), length)]
-        self._targets = [
-            make_targets(spans[n] - start, length, durations, min(length, len(videos[n]) - start))
-            for n, start in self._windows
-        ]
-        self._optimizer = torch.optim.Adam(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self._rng = np.random.default_rng(settings.seed)
-        self.epochs = 0
-        """How many it has learnt."""
-
-    def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on."""
-        return {
-            "network": self.localizer.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "random": self._rng.bit_generator.state,
-            "epochs": self.epochs,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`."""
-        self.localizer.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._rng.bit_generator.state = state["random"]
-        self.epochs = int(state["epochs"])
-
-    def epoch(self) -> float:
-        """One pass over all windows in random order; the mean loss."""
-        settings, network, length = self.localizer.settings, self.localizer.network, self.localizer.length
-        device = next(network.parameters()).device
-        rate = settings.learning_rate * (0.1 if self.epochs >= settings.epochs / 2 else 1.0)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        order, losses = self._rng.permutation(len(self._windows)), []
-        network.train()
-        for i in range(0, len(order), settings.batch_size):
-            some = order[i : i + settings.batch_size]
-            rows = [self._x[n][at : at + length] for n, at in (self._windows[j] for j in some)]
-            inputs, valid = _stack(rows, length, device)
-            wanted = [self._targets[j] for j in some]
-            overlap, start, end = (
-                torch.from_numpy(np.stack([getattr(w, part) for w in wanted])).float().to(device)
-                for part in ("overlap", "start", "end")
-            )
-            parts = gtad_loss(network(inputs, valid), overlap, start, end, valid, settings.positive_tiou)
-            loss = torch.stack(list(parts.values())).sum()
-            self._optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            self._optimizer.step()
-            losses.append(loss.item())
-        self.epochs += 1
-        return float(np.mean(losses))
-
-
-def _network(settings: LocalizerSettings, inputs: int, length: int, durations: int) -> GTAD:
+def build_network(settings: LocalizerSettings, inputs: int, length: int, durations: int) -> GTAD:
+    """A new network for features of `inputs` dimensions, windows of `length` and candidates of up to `durations`."""
     return GTAD(
         inputs, length, durations, width=settings.width, heads=(2 * settings.width, max(1, settings.width // 2)),
-        neighbours=settings.neighbours, points=(settings.points, settings.points),
+        neighbours=settings.neighbours, points=(settings.points, settings.context_points or settings.points),
+        kernel=settings.kernel, published=settings.network == "published",
     )  # fmt: skip
 
 
-def _stack(rows: Sequence[np.ndarray], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def stack(rows: Sequence[np.ndarray], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Windows (t, D) of up to `length` snippets as (B, D, length), and which snippets there are (B, length)."""
     inputs = np.zeros((len(rows), length, rows[0].shape[1]), dtype=np.float32)
     valid = np.zeros((len(rows), length), dtype=bool)

@@ -31,9 +31,11 @@ from seehear.features.frozen import Sampling, clip_features, untrained_model
 from seehear.features.model import LABELLING_OF, Model
 from seehear.files import check_ending, check_new_folder, new_folder, write_atomic, write_result, write_table
 from seehear.localization.annotations import THUMOS_PREFIX, Segment, read_annotations
-from seehear.localization.localizer import Localizer, LocalizerSettings, Snippets, fit_localizer, snippets_of
+from seehear.localization.localizer import Localizer, Snippets, snippets_of
 from seehear.localization.metrics import Detection, bootstrapped
 from seehear.localization.pictures import timelines_svg
+from seehear.localization.settings import LocalizerSettings
+from seehear.localization.training import fit_localizer
 from seehear.media.formats import is_media
 from seehear.modalities import streams_of
 from seehear.progress import Progress

@@ -23,6 +23,8 @@ METHODS: dict[str, str] = {
     "same-modality-audio": "the same with two audio encoders alone",
     "gdt": "contrastive learning over generalised transformations: state what to be invariant or distinctive to",
     "selavi": "self-labelling by optimal transport: one clustering that can be read off sight, sound or both",
+    "avts": "synchronisation: are these frames and this sound of one video, and of one time (AVTS)?",
+    "rotation": "rotation prediction: by how many quarters are the frames of this clip turned (3DRot)?",
     "supervised": "baseline: learn the classes given in a column of the table of videos",
     "scratch": "baseline: untrained encoders",
 }
@@ -65,6 +67,14 @@ def build_method(config: Config, classes_of: Mapping[str, str] | None = None) ->
         from seehear.methods.gdt import GDT
 
         return GDT(config)
+    if config.method == "avts":
+        from seehear.methods.avts import AVTS
+
+        return AVTS(config)
+    if config.method == "rotation":
+        from seehear.methods.rotation import RotationPrediction
+
+        return RotationPrediction(config)
     if config.method == "selavi":
         from seehear.methods.selavi import SeLaVi
 

@@ -37,6 +37,11 @@ class Method(nn.Module, ABC):
     labels_from_training = False
     """Whether the labels within a round are made from the features that training leaves in `StepOutput`."""
 
+    @property
+    def labelling_hypotheses(self) -> Hypotheses | None:
+        """Which transformations of each clip labels are made from; by default those of a step."""
+        return self.hypotheses
+
     def __init__(self, config: Config, modalities: Mapping[str, str]) -> None:
         super().__init__()
         self.config = config
@@ -63,12 +68,22 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called when an epoch of a round, from 0, of so many begins, and again when a resumed run goes on within it.
+
+        For a curriculum; what a method sets here is no part of its state.
+        """
+
     def relabel_epochs(self, epochs: int) -> Sequence[float]:
         """When within a round of so many epochs `assign` is asked again, in fractional epochs, ascending.
 
         Heads and optimiser carry over. A time equal to `epochs` is after the last step.
         """
         return ()
+
+    def validated(self) -> dict[str, float]:
+        """What there is to log of a validation besides means over its batches; every process asks for it then."""
+        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimiser is given: groups of `params`, each with its `lr_factor`, a multiple of the rate."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seehear import dist
 from seehear.cluster.kmeans import kmeans
 from seehear.cluster.preprocess import FeatureTransform
 from seehear.config import ClusterConfig, Config, OptimConfig
 from seehear.features.bank import FeatureBank
 from seehear.methods.base import Method
+from seehear.methods.several import ClassSets, multilabel_loss
 from seehear.types import Labelling, StepOutput
 
 
@@ -71,6 +74,9 @@ class SupervisedHeads(Method):
 
     `supervision` maps each encoder to the labellings that it predicts. The loss is the sum over encoders and
     heads; a head's name in the log is `encoder<-labelling`.
+
+    With `class_sets` labels are numbers of sets of classes, a head has an output for each class, and the loss is
+    `multilabel_loss`; an accuracy is then the share of clips whose likeliest class is one of theirs.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class SupervisedHeads(Method):
         self.supervision = dict(supervision)
         self.heads = nn.ModuleDict()
         self.label_smoothing = 0.0
+        self.class_sets: ClassSets | None = None
+        self._validation: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def start_round(self, classes: Mapping[str, int], optim: OptimConfig, generator: torch.Generator) -> None:
         """Replace every head by a new one; encoders carry over (paper, section 3.1)."""
@@ -87,7 +95,8 @@ class SupervisedHeads(Method):
         device = next(self.parameters()).device
         for encoder, labellings in self.supervision.items():
             for labelling in labellings:
-                head = nn.Linear(int(self.encoders[encoder].feature_dim), classes[labelling])  # type: ignore[arg-type]
+                outputs = classes[labelling] if self.class_sets is None else len(self.class_sets.names)
+                head = nn.Linear(int(self.encoders[encoder].feature_dim), outputs)  # type: ignore[arg-type]
                 nn.init.normal_(head.weight, std=0.01, generator=generator)
                 nn.init.zeros_(head.bias)
                 self.heads[f"{encoder}<-{labelling}"] = head.to(device)
@@ -98,7 +107,7 @@ class SupervisedHeads(Method):
         return found
 
     def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
-        """Sum of the cross-entropies of all heads whose encoder has an input."""
+        """Sum of the losses of all heads whose encoder has an input."""
         parts: dict[str, Tensor] = {}
         losses = []
         for encoder, labellings in self.supervision.items():
@@ -110,10 +119,36 @@ class SupervisedHeads(Method):
                 logits = self.heads[name](features).float()
                 target = targets[labelling]
                 smoothing = self.label_smoothing if self.training else 0.0
-                losses.append(F.cross_entropy(logits, target, label_smoothing=smoothing))
+                if self.class_sets is None:
+                    losses.append(F.cross_entropy(logits, target, label_smoothing=smoothing))
+                    right = logits.argmax(1) == target
+                else:
+                    truth = self.class_sets.members.to(logits.device)[target]
+                    losses.append(multilabel_loss(logits, truth, smoothing))
+                    right = truth.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+                    if not self.training:
+                        pair = (truth.cpu().numpy(), logits.detach().cpu().numpy())
+                        self._validation.setdefault(name, []).append(pair)
                 parts[f"loss/{name}"] = losses[-1].detach()
-                parts[f"accuracy/{name}"] = (logits.argmax(1) == target).float().mean()
+                parts[f"accuracy/{name}"] = right.float().mean()
         return StepOutput(torch.stack(losses).sum(), parts)
+
+    def validated(self) -> dict[str, float]:
+        """Mean average precision over the classes that some held-out clip has, by head, where clips have several."""
+        if self.class_sets is None:
+            return {}
+        from seehear.metrics.classification import average_precision  # which brings scikit-learn
+
+        seen, self._validation = self._validation, {}
+        found = {}
+        for encoder, labellings in self.supervision.items():
+            for name in (f"{encoder}<-{labelling}" for labelling in labellings):
+                pairs = [pair for share in dist.all_gather_objects(seen.get(name, [])) for pair in share]
+                if pairs:
+                    truth, scores = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+                    with_clips = truth.any(axis=0)
+                    found[f"mAP/{name}"] = float(average_precision(truth[:, with_clips], scores[:, with_clips]).mean())
+        return found
 
 
 class DeepClustering(SupervisedHeads):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seehear.config import Config
 from seehear.features.bank import FeatureBank
 from seehear.methods.deepcluster import SupervisedHeads
+from seehear.methods.several import ClassSets
 from seehear.methods.supervised import given_classes
 from seehear.types import Labelling
 
@@ -20,6 +21,8 @@ LABELLING = "label"
 
 class Finetune(SupervisedHeads):
     """Learn the classes of videos by cross-entropy, with encoders that were pretrained.
+
+    With `data.label_separator` a video may have several classes, and each is learnt by itself.
 
     Encoders share no weights and no classifier, so that several in one run are several finetunings side by side:
     the gradient of one does not depend on the other. `config.finetune.freeze` trains the classifiers alone (XDC
@@ -38,8 +41,11 @@ class Finetune(SupervisedHeads):
         self, config: Config, modalities: Mapping[str, str], class_names: Sequence[str], classes_of: Mapping[str, str]
     ) -> None:
         super().__init__(config, modalities, dict.fromkeys(modalities, (LABELLING,)))
-        self.class_names = list(class_names)
+        self.class_names = self.labels = list(class_names)
         self.classes_of = dict(classes_of)
+        if config.data.label_separator is not None:
+            self.class_sets = ClassSets(classes_of.values(), config.data.label_separator)
+            self.labels = self.class_sets.sets
         if config.finetune.freeze:
             self.encoders.requires_grad_(False)
 
@@ -52,7 +58,7 @@ class Finetune(SupervisedHeads):
 
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
         """The given classes."""
-        return {LABELLING: given_classes(bank, self.classes_of, self.class_names)}
+        return {LABELLING: given_classes(bank, self.classes_of, self.labels)}
 
     def features(self, encoder: str, x: Tensor) -> Tensor:
         """The encoder's features (B, D), with dropout in training if there is any."""
@@ -79,14 +85,17 @@ class Finetune(SupervisedHeads):
 class Probabilities(nn.Module):
     """An encoder with its classifier: inputs to the probability of each class, (B, ...) to (B, C) float32.
 
+    Of `several` classes each has a probability of its own (a sigmoid); otherwise they add up to one.
+
     Its `feature_dim` is C, so that `seehear.features.extract.extract` averages the probabilities of a video's clips
     as it averages features.
     """
 
-    def __init__(self, encoder: nn.Module, classifier: nn.Module, classes: int) -> None:
+    def __init__(self, encoder: nn.Module, classifier: nn.Module, classes: int, several: bool = False) -> None:
         super().__init__()
-        self.encoder, self.classifier = encoder, classifier
+        self.encoder, self.classifier, self.several = encoder, classifier, several
         self.feature_dim = classes
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.softmax(self.classifier(self.encoder(x)).float(), dim=1)
+        logits = self.classifier(self.encoder(x)).float()
+        return logits.sigmoid() if self.several else F.softmax(logits, dim=1)

@@ -20,7 +20,9 @@ from seehear.models.heads import MLPHead
 from seehear.types import StepOutput
 
 
-def gdt_nce(embeddings: Tensor, codes: Tensor, spec: Hypotheses, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+def gdt_nce(
+    embeddings: Tensor, codes: Tensor, spec: Hypotheses, temperature: float, *, detach_keys: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """The GDT-NCE loss (paper, Eq. 1): a joint softmax over every compared transformation of the batch.
 
         for T in batch, for T' in batch, T' != T, with c(T, T') w(T, T') = 1:
@@ -32,6 +34,8 @@ def gdt_nce(embeddings: Tensor, codes: Tensor, spec: Hypotheses, temperature: fl
         embeddings: f of every transformation in the batch, (K, D), of unit length.
         codes: values of the factors of each, (K, factors) int64, on the same device.
         temperature: rho. Logits are divided by it.
+        detach_keys: f(T') and f(T'') are constants: only f(T) has a gradient, as in the published code. The value
+            is the same.
 
     Returns:
         The loss, a float32 scalar (0 if no pair is a positive), or a float64 one of float64 embeddings;
@@ -39,7 +43,7 @@ def gdt_nce(embeddings: Tensor, codes: Tensor, spec: Hypotheses, temperature: fl
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         x = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-        logits = x @ x.T / temperature
+        logits = x @ (x.detach() if detach_keys else x).T / temperature
         itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
         compared = spec.compared(codes, codes) & ~itself
         positive = spec.contrast(codes, codes) & compared
@@ -118,7 +122,8 @@ class GDT(Method):
         world = dist.world_size()
         x = dist.all_gather_rows(embeddings)
         every = dist.all_gather_rows(codes)
-        loss, surprise, positive = gdt_nce(x, every, self.spec, self.config.gdt.temperature)
+        settings = self.config.gdt
+        loss, surprise, positive = gdt_nce(x, every, self.spec, settings.temperature, detach_keys=settings.detach_keys)
         scaled = loss * world - (loss * (world - 1)).detach()
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             parts = self._observe(x.detach(), every, surprise.detach(), positive)

@@ -61,9 +61,17 @@ class SeLaVi(Method):
         shares = [make_marginals(settings.shares or settings.marginals, k, generator) for _ in range(settings.heads)]
         self.register_buffer("marginals", torch.stack(shares))
         self.register_buffer("clusterings", torch.zeros((), dtype=torch.int64))
-        self.hypotheses = two_views(settings.encoders, config.augment.temporal_jitter) if settings.views == 2 else None
+        self._labelling = None
+        if settings.labelling_views == 2:
+            self._labelling = two_views(settings.encoders, config.augment.temporal_jitter)
+        self.hypotheses = self._labelling if settings.views == 2 else None
         self.labels_from_training = settings.labels_from == "training" and dist.world_size() == 1
         self.label_smoothing = 0.0
+
+    @property
+    def labelling_hypotheses(self) -> Hypotheses | None:
+        """The two augmentations that heads are decorrelated by (section 3.3), drawn anew for each clustering."""
+        return self._labelling
 
     @property
     def labellings(self) -> tuple[str, ...]:
@@ -71,7 +79,10 @@ class SeLaVi(Method):
         return tuple(f"head{h}" for h in range(self.heads.count))
 
     def relabel_epochs(self, epochs: int) -> Sequence[float]:
-        """t_j = E (j/M)^p for j = 1 to M (appendix A.2: inverse quadratic); the last one is after the last step."""
+        """t_j = E (j/M)^p for j = 1 to M (appendix A.2: inverse quadratic); the last one is after the last step.
+
+        With the one before the first step, t_0, there are M + 1.
+        """
         settings = self.config.selavi
         m = settings.clusterings
         return [epochs * (j / m) ** settings.power for j in range(1, m + 1)]

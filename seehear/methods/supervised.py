@@ -13,20 +13,28 @@ from seehear.errors import DataError
 from seehear.features.bank import FeatureBank
 from seehear.methods.base import Method
 from seehear.methods.deepcluster import SupervisedHeads
+from seehear.methods.several import ClassSets
 from seehear.types import Labelling, StepOutput
 
 _BOTH = {"video": "video", "audio": "audio"}
 
 
 class Supervised(SupervisedHeads):
-    """Both encoders learn the given classes of the videos; `classes_of` maps video ids to class names."""
+    """Both encoders learn the given classes of the videos; `classes_of` maps video ids to class names.
+
+    With `data.label_separator` a name may be several, and each class is learnt by itself (`ClassSets`).
+    """
 
     needs_features = False
 
     def __init__(self, config: Config, classes_of: Mapping[str, str]) -> None:
         super().__init__(config, _BOTH, {"video": ("label",), "audio": ("label",)})
-        self.class_names = sorted(set(classes_of.values()))
         self.classes_of = dict(classes_of)
+        if config.data.label_separator is not None:
+            self.class_sets = ClassSets(classes_of.values(), config.data.label_separator)
+            self.class_names, self.labels = self.class_sets.names, self.class_sets.sets
+        else:
+            self.class_names = self.labels = sorted(set(classes_of.values()))
         if len(self.class_names) < 2:
             raise DataError(
                 f"supervised pretraining needs at least two classes, and column {config.data.label_column!r} "
@@ -36,7 +44,7 @@ class Supervised(SupervisedHeads):
 
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
         """The given classes, as a labelling named `label`."""
-        return {"label": given_classes(bank, self.classes_of, self.class_names)}
+        return {"label": given_classes(bank, self.classes_of, self.labels)}
 
 
 def given_classes(bank: FeatureBank, classes_of: Mapping[str, str], class_names: Sequence[str]) -> Labelling:

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seehear.errors import DataError
-from seehear.hashes import check_hashes, sha256_of
+from seehear.hashes import check_hashes
 from seehear.models import audio_encoder_name, video_encoder_name
 from seehear.models.audio import AudioEncoder
+from seehear.models.inflated import inflated_state, is_image_network
 from seehear.models.video import Family, MidPlanes, VideoEncoder, mid_channels
+from seehear.models.weight_files import read_weight_file, verified_sha256
 
 Modality = Literal["video", "audio"]
 
@@ -33,25 +33,28 @@ Modality = Literal["video", "audio"]
 class Preprocessing:
     """How the clips were made that a published encoder was trained on. `None`: does not apply.
 
-    Features of clips made otherwise are worse without any error. `pixel_mean` and `pixel_std` (RGB in [0, 1])
-    are `None` where the system used the statistics of its own data set.
+    Features of clips made otherwise are worse without any error.
     """
 
     clip_frames: tuple[int, ...]  # the clip lengths that were used
     frame_rate_hz: float
-    short_side_pixels: tuple[int, int]  # smallest and largest
+    short_side_pixels: tuple[int, int]  # smallest and largest in training
     crop_pixels: int
-    pixel_mean: tuple[float, float, float] | None
-    pixel_std: tuple[float, float, float] | None
+    pixel_statistics: Literal["kinetics", "gdt", "none"]  # the normalisation, as in `clip.pixel_statistics`
+    test_short_side_pixels: int  # when features were made
+    stride: int = 1  # every so many frames are taken
     audio_seconds: float | None = None
+    spectrogram_kind: Literal["logmel", "logfbank"] | None = None
     mel_bins: int | None = None
-    spectrogram_frames: tuple[int, ...] | None = None  # GDT's paper says both 99 and 199
+    spectrogram_frames: tuple[int, ...] | None = None  # what the release has comes first, then what the paper says
     hop_seconds: tuple[float, ...] | None = None  # one for each of `spectrogram_frames`
+    spectrogram_mean: float = 0.0
+    spectrogram_std: float = 1.0
     sample_rate_hz: int = 24000
 
 
-_KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
-_KINETICS_STD = (0.22803, 0.22145, 0.216989)
+Z_NORMALISATION = (1.93, 17.89)
+"""Mean and deviation that the releases of GDT and SeLaVi have for spectrograms, where they normalise them."""
 
 
 @dataclass(frozen=True)
@@ -84,29 +87,37 @@ XDC = Layout(
     unused=_CLASSIFIER,
     bn_eps=1e-3,
     preprocessing=Preprocessing(
-        (8, 32), 30.0, (256, 256), 224, _KINETICS_MEAN, _KINETICS_STD, 2.0, 40, (100,), (0.02,)
+        (8, 32), 30.0, (256, 256), 224, "kinetics", 256, audio_seconds=2.0, spectrogram_kind="logmel", mel_bins=40,
+        spectrogram_frames=(100,), hop_seconds=(0.02,),
     ),
-)
+)  # fmt: skip
+_TRAINING = frozenset({"epoch", "model", "optimizer", "lr_scheduler", "amp"})
+# What the code released with GDT and SeLaVi does, and its scripts ask for. The papers say 128 to 160 (GDT) and 128
+# (SeLaVi) for the short side, and have spectrograms of 199 frames too.
+_RELEASED = Preprocessing(
+    (30,), 30.0, (128, 160), 112, "gdt", 112, audio_seconds=1.0, spectrogram_kind="logfbank", mel_bins=257,
+    spectrogram_frames=(99, 199), hop_seconds=(0.01, 0.005),
+)  # fmt: skip
 GDT = Layout(
     "GDT",
     _MODEL_PREFIXES,
-    unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[va]\.block_forward\.[248]\.\w+",
-    entries=frozenset({"epoch", "model", "optimizer", "args"}),
-    preprocessing=Preprocessing((30,), 30.0, (128, 160), 112, None, None, 1.0, 257, (99, 199), (0.01, 0.005)),
+    unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[vat]\.(block_forward\.[248]\.\w+|weight|bias)|text_network\..+",
+    entries=_TRAINING | {"args"},
+    preprocessing=replace(_RELEASED, spectrogram_mean=Z_NORMALISATION[0], spectrogram_std=Z_NORMALISATION[1]),
 )
 SELAVI = Layout(
     "SeLaVi",
     _MODEL_PREFIXES,
     unused=rf"audio_network\.base\.{_CLASSIFIER}|mlp_[va]\d+\.block_forward\.[248]\.\w+",
-    entries=frozenset({"epoch", "dist", "model", "optimizer", "selflabels"}),
-    preprocessing=Preprocessing((30,), 30.0, (128, 128), 112, None, None, 1.0, 257, (199,), (0.005,)),
+    entries=_TRAINING | {"dist", "selflabels"},
+    preprocessing=_RELEASED,
 )
 TORCHVISION = Layout(
     "torchvision",
     {"video": ""},
     unused=_CLASSIFIER,
     # Of torchvision's documentation of the Kinetics-400 weights: 16 frames at 15 fps, 128 x 171, crop 112.
-    preprocessing=Preprocessing((16,), 15.0, (128, 128), 112, _KINETICS_MEAN, _KINETICS_STD),
+    preprocessing=Preprocessing((16,), 15.0, (128, 128), 112, "kinetics", 128),
 )
 # Ours: a method's state dict. What is not under `encoders.` (heads, counters) belongs to the method.
 SEEHEAR = Layout(
@@ -115,7 +126,9 @@ SEEHEAR = Layout(
     unused=r"(?!encoders\.).*|encoders\.(?!video\.|audio\.).*",
     bn_eps=None,
 )
-LAYOUTS = (XDC, GDT, SELAVI, TORCHVISION, SEEHEAR)
+# A network of single images, by torchvision's names: inflated over time where a video encoder is started from it.
+IMAGES = Layout("ResNet of images", {"video": ""}, unused=_CLASSIFIER)
+LAYOUTS = (XDC, GDT, SELAVI, TORCHVISION, SEEHEAR, IMAGES)
 
 
 @dataclass(frozen=True)
@@ -128,7 +141,7 @@ class Published:
         layout: the one that its keys belong to.
         tensors: by the file's own names, a leading `module.` removed.
         entries: names of what the file holds beside the tensors, except the wrapper `model`.
-        arguments: whole numbers of the command line that a GDT file was trained with, by name.
+        arguments: whole numbers, switches and texts of the command line that a GDT file was trained with, by name.
     """
 
     path: Path
@@ -136,7 +149,7 @@ class Published:
     layout: Layout
     tensors: Mapping[str, Tensor]
     entries: tuple[str, ...] = ()
-    arguments: Mapping[str, int] = field(default_factory=dict)
+    arguments: Mapping[str, int | bool | str] = field(default_factory=dict)
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -144,26 +157,21 @@ class Published:
         facts, said = self.layout.preprocessing, self.arguments
         if facts is None or not said:
             return facts
-        crop = said.get("train_crop_size", facts.crop_pixels)
-        facts = replace(
-            facts,
-            clip_frames=(said["clip_len"],) if "clip_len" in said else facts.clip_frames,
-            frame_rate_hz=float(said.get("target_fps", facts.frame_rate_hz)),
-            crop_pixels=crop,
-            short_side_pixels=(256, 320) if crop > 128 else facts.short_side_pixels,
-            sample_rate_hz=said.get("aud_sample_rate", facts.sample_rate_hz),
-        )
-        if not {"aud_spec_type", "num_sec"} <= said.keys():
-            return facts
-        # The release's two kinds of spectrogram; both have a hop of 10 ms and no frame that is cut off.
-        seconds = said["num_sec"]
-        return replace(
-            facts,
-            audio_seconds=float(seconds),
-            mel_bins=40 if said["aud_spec_type"] == 1 else 257,
-            spectrogram_frames=(100 * seconds - 1,),
-            hop_seconds=(0.01,),
-        )
+        facts = _clips_said(facts, said)
+        if {"aud_spec_type", "num_sec"} <= said.keys():
+            # The release's two kinds of spectrogram; both have a hop of 10 ms and no frame that is cut off.
+            seconds = int(said["num_sec"])
+            facts = replace(
+                facts,
+                audio_seconds=float(seconds),
+                mel_bins=40 if said["aud_spec_type"] == 1 else 257,
+                spectrogram_frames=(100 * seconds - 1,),
+                hop_seconds=(0.01,),
+            )
+        if "z_normalize" in said:
+            mean, std = Z_NORMALISATION if said["z_normalize"] else (0.0, 1.0)
+            facts = replace(facts, spectrogram_mean=mean, spectrogram_std=std)
+        return facts
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -175,6 +183,26 @@ class Published:
     def mid_planes(self) -> MidPlanes | None:
         """How the R(2+1)D mid-planes of its video encoder were computed; `None` if it has none."""
         return _mid_planes(self.tensors, self.layout.prefixes["video"])
+
+
+def _clips_said(facts: Preprocessing, said: Mapping[str, int | bool | str]) -> Preprocessing:
+    """What a GDT file's command line says of its clips of frames and of the rate of its sound."""
+    crop = int(said.get("train_crop_size", facts.crop_pixels))
+    rate = float(said.get("target_fps", facts.frame_rate_hz))
+    if said.get("dataset") == "ht100m":
+        # Video and text: every `sample_rate`-th of 32 frames a second, scaled to the crop, and not normalised.
+        facts, rate = replace(facts, pixel_statistics="none", short_side_pixels=(crop, crop)), 32.0
+    elif crop > 128:
+        facts = replace(facts, short_side_pixels=(256, 320))
+    return replace(
+        facts,
+        clip_frames=(int(said["clip_len"]),) if "clip_len" in said else facts.clip_frames,
+        frame_rate_hz=rate,
+        stride=int(said.get("sample_rate", facts.stride)),
+        crop_pixels=crop,
+        test_short_side_pixels=crop,
+        sample_rate_hz=int(said.get("aud_sample_rate", facts.sample_rate_hz)),
+    )
 
 
 @dataclass(frozen=True)
@@ -208,6 +236,8 @@ def load_video_weights(
 ) -> ImportReport:
     """Loads a published video encoder into `encoder`, all of it or nothing.
 
+    Of a ResNet of images it makes one that does the same on still clips (`seehear.models.inflated`).
+
     Args:
         encoder: whose parameters and buffers are overwritten.
         source: a file, or what `read_checkpoint` made of it.
@@ -220,7 +250,31 @@ def load_video_weights(
         DataError: the file cannot be read (see `read_checkpoint`), has no video encoder, or does not fit
             `encoder`; the message names every missing, left-over and wrong-shape key. `encoder` is unchanged.
     """
-    return _load(encoder, "video", source, ignore)
+    file = source if isinstance(source, Published) else read_checkpoint(source)
+    return _load_images(encoder, file) if file.layout is IMAGES else _load(encoder, "video", file, ignore)
+
+
+def _load_images(encoder: VideoEncoder, file: Published) -> ImportReport:
+    try:
+        state, notes = inflated_state(file.tensors, encoder)
+    except DataError as error:
+        raise DataError(f"{file.path}: {error.message}", error.remedy) from error
+    nn.Module.load_state_dict(encoder, state, strict=True)
+    if IMAGES.bn_eps != encoder.bn_eps:
+        notes.append(f"{IMAGES.name}: trained with a batch norm eps of {IMAGES.bn_eps:g}, not {encoder.bn_eps:g}")
+    unused = tuple(key for key in file.tensors if key.startswith("fc."))
+    loaded = tuple(key for key in file.tensors if key not in unused)
+    return ImportReport(
+        file.path,
+        file.sha256,
+        IMAGES.name,
+        "video",
+        IMAGES.bn_eps,
+        None,
+        loaded,
+        (*unused, *file.entries),
+        tuple(notes),
+    )
 
 
 def load_audio_weights(
@@ -240,6 +294,11 @@ def encoder_settings(file: Published, modality: Modality) -> dict[str, Any]:
     """
     if modality not in file.modalities:
         raise _without(file, modality)
+    if file.layout is IMAGES:
+        raise DataError(
+            f"{file.path} is a network of single images, no video encoder",
+            "start one from it: seehear pretrain VIDEOS --video-weights FILE",
+        )
     prefix = file.layout.prefixes[modality]
     stages = [_blocks(file.tensors, f"{prefix}layer{stage}.") for stage in (1, 2, 3, 4)]
     if modality == "audio":
@@ -334,44 +393,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Published:
         inside = path / "model.safetensors"
         raise DataError(f"{path} is not a file", f"give {inside}" if inside.is_file() else "check the path")
     check_hashes(path.parent, [path.name])
-    digest = _verified_sha256(path)
-    payload: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    digest = verified_sha256(path)
+    payload = read_weight_file(path)
     layout, tensors, entries = _recognise(path, payload)
     return Published(path, digest, layout, tensors, entries, _arguments(payload))
-
-
-def _verified_sha256(path: Path) -> str:
-    digest = sha256_of(path)
-    stated = re.search(r"-([0-9a-f]{8,64})$", path.stem)
-    if stated and not digest.startswith(stated[1]):
-        raise DataError(
-            f"{path}: the SHA-256 should start with {stated[1]}, as the name says, and is {digest}",
-            "download the file again; if the end of its name is not a checksum, rename it",
-        )
-    return digest
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _read_pickle(path: Path) -> object:
-    try:
-        # GDT keeps its command line in the file. A Namespace only holds values, so it can do no harm.
-        with torch.serialization.safe_globals([Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the readers raise almost anything
-        # torch's own message is left out: it advises to load the file without the guard.
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
-            raise DataError(
-                f"{path} asks for {refused[1]}: more than tensors and plain values, refused and not run",
-                "save its state dict alone, or as safetensors, where the file is trusted",
-            ) from error
-        raise DataError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from error
 
 
 def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], tuple[str, ...]]:
@@ -388,6 +413,8 @@ def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], 
             return (SELAVI if numbered_heads or "selflabels" in entries else GDT), tensors, entries
     elif any(key.startswith("encoders.") for key in tensors):
         return SEEHEAR, tensors, entries
+    elif is_image_network(tensors):
+        return IMAGES, tensors, entries
     elif "stem.0.weight" in tensors:
         return (XDC if _mid_planes(tensors, "") == "convolution" else TORCHVISION), tensors, entries
     raise DataError(
@@ -396,11 +423,11 @@ def _recognise(path: Path, payload: object) -> tuple[Layout, dict[str, Tensor], 
     )
 
 
-def _arguments(payload: object) -> dict[str, int]:
-    """The whole numbers above zero of GDT's entry `args`."""
+def _arguments(payload: object) -> dict[str, int | bool | str]:
+    """The whole numbers above zero, the switches and the texts of GDT's entry `args`."""
     given = payload.get("args") if isinstance(payload, Mapping) else None
     values = vars(given) if isinstance(given, Namespace) else {}
-    return {name: x for name, x in values.items() if isinstance(x, int) and not isinstance(x, bool) and x > 0}
+    return {name: x for name, x in values.items() if isinstance(x, bool | str) or (isinstance(x, int) and x > 0)}
 
 
 def _tensors(path: Path, values: Mapping[Any, Any]) -> dict[str, Tensor]:

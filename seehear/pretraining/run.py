@@ -150,6 +150,8 @@ def needed_streams(config: Config) -> tuple[str, ...]:
         return streams_of(parse(config.gdt.hypotheses).encoded)
     if config.method == "selavi":
         return streams_of(config.selavi.encoders)
+    if config.method == "rotation":
+        return ("video",)
     return ("video", "audio")
 
 

@@ -19,11 +19,11 @@ from seehear.search.layout import Content
 
 EXACT_UP_TO = 1_000_000
 """Collections of fewer segments are searched exactly, unless another number is given."""
-WANTED_RECALL = 0.98
+WANTED_RECALL = 0.97
 _CANDIDATES = 8
 """So many times k candidates are ranked exactly."""
 _BLOCK_ROWS = 65_536
-_PROBES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_PROBES = (4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _SAMPLED, _AT = 100, 20
 
 
@@ -129,7 +129,7 @@ def _write_one(path: Path, space: Mapping[str, np.ndarray], names: Sequence[str]
     cells = int(2 ** np.clip(np.round(np.log2(4 * count**0.5)), 2, 16))
     cells = max(1, min(cells, count // 39))
     rng = np.random.default_rng(0)
-    drawn = np.sort(rng.choice(count, min(count, 64 * cells), replace=False))
+    drawn = np.sort(rng.choice(count, min(count, 40 * cells), replace=False))
     quantizer = faiss.IndexFlatIP(dimensions)
     made = faiss.IndexIVFScalarQuantizer(
         quantizer, dimensions, cells, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT

@@ -77,7 +77,7 @@ def finetune(
     out: OutFile = None,
     *,
     split: str = "1",
-    protocol: Literal["small", "xdc", "gdt", "gdt-vggsound", "selavi"] | None = None,
+    protocol: Literal["small", "xdc", "gdt", "gdt-release", "gdt-vggsound", "selavi"] | None = None,
     modality: Modality | None = None,
     freeze: bool = False,
     shots: int | None = None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seehear.config import Config
-from seehear.data.datasets import DataSet
+from seehear.data.datasets import SEPARATOR, DataSet
 from seehear.errors import UsageError
 from seehear.features.model import Model
 from seehear.media.formats import AUDIO_EXTENSIONS, extension_of
@@ -87,6 +87,9 @@ def finetune_config(
         config = replace(config, clip=replace(config.clip, audio_seconds=0.0))
     elif encoders == ("audio",):
         config = replace(config, clip=replace(config.clip, frames=1, stride=1))
+    # The start's own classes, if it learnt some, are no matter here.
+    separator = SEPARATOR if dataset.multilabel else None
+    config = replace(config, data=replace(config.data, label_separator=separator))
     config = replace(
         config,
         seed=config.seed if seed is None else seed,

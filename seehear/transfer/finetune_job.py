@@ -9,8 +9,10 @@ from seehear.config import Config
 from seehear.data.clips import Video
 from seehear.data.manifest import Manifest
 from seehear.engine.runfolder import RunFolder
+from seehear.errors import UsageError
 from seehear.features.model import Model, usable_videos
 from seehear.methods.finetune import Finetune
+from seehear.methods.several import classes_in
 from seehear.modalities import streams_of
 from seehear.transfer.finetune_rates import few, hold_out, recordings
 from seehear.transfer.split import Split, make_split
@@ -31,12 +33,19 @@ class Job:
     def __post_init__(self) -> None:
         self.split = make_split(self.manifest)
         self.classes = self.split.train
+        if self.config.finetune.shots is not None and self.separator is not None:
+            raise UsageError("shots are of one class a video, and these have several", "leave out --shots")
         if self.config.finetune.shots is not None:
             self.classes = few(self.split.train, self.config.finetune.shots, self.config.seed)
 
     @property
+    def separator(self) -> str | None:
+        """What parts the classes of a video, where it may have several."""
+        return self.config.data.label_separator
+
+    @property
     def class_names(self) -> list[str]:
-        return sorted(set(self.classes.values()))
+        return sorted({name for text in self.classes.values() for name in classes_in(text, self.separator)})
 
     @property
     def modalities(self) -> dict[str, str]:
@@ -53,7 +62,9 @@ class Job:
         if len(settings.rates) < 2:
             return []
         groups = recordings(self.manifest, self.classes)
-        return hold_out(self.classes, groups, settings.validation_share, self.config.seed)
+        # Of several classes the first stands for a video: shares are about right for the common ones.
+        first = {i: classes_in(text, self.separator)[0] for i, text in self.classes.items()}
+        return hold_out(first, groups, settings.validation_share, self.config.seed)
 
     def at_rate(self, rates: Mapping[str, float], training_videos: int) -> Config:
         """The settings of a training at a rate for each encoder, an epoch being so many clips of each video."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from seehear.data.manifest import Manifest
 from seehear.errors import DataError, TrainingError
+from seehear.metrics.classification import average_precision
 from seehear.transfer.classifiers import draw_orders, rare_classes
 from seehear.transfer.prediction import ranked_classes
 
@@ -80,12 +81,31 @@ def held_out_score(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, fl
     }
 
 
+def held_out_score_of_several(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Mean average precision and the sum over classes of the mean log loss (nats), by probabilities (N, C).
+
+    `truth` (N, C) is True where a video has a class; classes that no video has do not count for the first.
+    """
+    there = truth.any(axis=0)
+    p = np.where(truth, probabilities, 1 - probabilities).astype(np.float64)
+    return {
+        "mAP": float(average_precision(truth[:, there], probabilities[:, there]).mean()),
+        "loss": float(-np.log(p.clip(1e-12)).sum(axis=1).mean()),
+    }
+
+
 def best_rates(tried: Sequence[Mapping[str, Any]], encoders: Sequence[str]) -> dict[str, float]:
-    """For each encoder the rate of the best accuracy; of equals that of the lowest loss, then the lowest rate."""
+    """For each encoder the rate of the best accuracy, of several classes that of the best mAP; of equals that of the
+    lowest loss, then the lowest rate.
+    """
     converged = [entry for entry in tried if not entry.get("diverged")]
     if not converged:
         raise TrainingError("training diverged at every learning rate", "--set finetune.rates=[...] with lower ones")
     return {
-        name: min(converged, key=lambda e: (-e[name]["accuracy"], e[name]["loss"], e["base_lr"]))["base_lr"]
+        name: min(converged, key=lambda e: (-_quality(e[name]), e[name]["loss"], e["base_lr"]))["base_lr"]
         for name in encoders
     }
+
+
+def _quality(score: Mapping[str, float]) -> float:
+    return score["mAP"] if "mAP" in score else score["accuracy"]

@@ -14,6 +14,7 @@ from seehear.data.loader import Failures
 from seehear.engine.runfolder import RunFolder
 from seehear.features.bank import FeatureBank
 from seehear.features.model import Model
+from seehear.methods.several import classes_in
 from seehear.metrics.classification import confusion
 from seehear.transfer import evaluations
 from seehear.transfer.backbones import UNTRAINED
@@ -41,11 +42,19 @@ def make_result(
     split = make_split(job.manifest, decoded=(usable - set(job.split.test) - lost) | set(ids))
     by_id = classes_of(job.manifest, "label", "split", TEST)
     truth = np.array([by_id[i] for i in ids])
-    scores = {m: {setting: s.as_dict() for setting, s in score(a, truth).items()} for m, a in answers.items()}
+    scores = {
+        m: {setting: s.as_dict() for setting, s in score(a, truth, job.separator).items()} for m, a in answers.items()
+    }
     known = truth != ""
-    confusions = {m: confusion(truth[known], a.classes["accuracy"][0, known, 0]) for m, a in answers.items()}
+    confusions = {}
+    if job.separator is None:
+        confusions = {m: confusion(truth[known], a.classes["accuracy"][0, known, 0]) for m, a in answers.items()}
     labels = np.array(list(job.classes.values()))
-    chance = {"accuracy": chance_accuracy(labels, truth), **ranking_chance(labels, truth)}
+    chance = {
+        "accuracy": chance_accuracy(labels, truth, separator=job.separator),
+        **ranking_chance(labels, truth, job.separator),
+    }
+    true_classes = {name for text in truth for name in classes_in(text, job.separator)}
     missing = {part: dict(counts) for part, counts in split.missing.items()}
     unlabelled = int((truth == "").sum())
     missing[TEST]["unlabelled"] = unlabelled
@@ -67,7 +76,7 @@ def make_result(
         "classes": len(model.class_names),
         "missing": missing,
         "videos_of_other_splits": split.other,
-        "test_classes_not_trained": sorted(set(truth[truth != ""].tolist()) - set(model.class_names)),
+        "test_classes_not_trained": sorted(true_classes - set(model.class_names)),
         "baselines": {"chance": {m: {k: {"value": chance[k]} for k in of} for m, of in scores.items()}},
         "failures": failures.reports,
         "confusion": confusions,

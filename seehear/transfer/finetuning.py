@@ -37,13 +37,14 @@ from seehear.features.model import Model, bank_table
 from seehear.files import write_atomic, write_table, writing
 from seehear.media.timeline import covers
 from seehear.methods.finetune import Finetune
+from seehear.methods.several import indicators_of
 from seehear.modalities import streams_of
 from seehear.pretraining.run import fill_cache, training
 from seehear.progress import Progress
 from seehear.transfer import evaluations
 from seehear.transfer.finetune_config import Start, absolute_run, finetune_config, open_start
 from seehear.transfer.finetune_job import Job
-from seehear.transfer.finetune_rates import best_rates, held_out_score
+from seehear.transfer.finetune_rates import best_rates, held_out_score, held_out_score_of_several
 from seehear.transfer.finetune_result import keep, make_result, mean_result
 from seehear.transfer.prediction import class_probabilities
 from seehear.types import ClipRef
@@ -70,11 +71,6 @@ def finetune(
     Arguments, result and errors are those of `seehear.finetune`.
     """
     dataset = open_data(data, label_column=label_column, split_column=split_column)
-    if dataset.multilabel:
-        raise UsageError(
-            f"{dataset.name} gives several classes to a video, and a finetuning learns one",
-            "score its frozen features instead, or give a table with one class for each video",
-        )
     columns = dataset.chosen(split)
     start = open_start(run)
     config = finetune_config(
@@ -412,5 +408,9 @@ def _try_rate(
     if not len(bank):
         raise DataError("not one held-out video could be decoded", "mend the data, or set optim.base_lr")
     number = {name: i for i, name in enumerate(job.class_names)}
-    truth = np.array([number[job.classes[ref.video_id]] for ref in bank.refs])
+    texts = [job.classes[ref.video_id] for ref in bank.refs]
+    if job.separator is not None:
+        several = indicators_of(texts, job.class_names, job.separator)
+        return {name: held_out_score_of_several(bank.features[name], several) for name in job.modalities}
+    truth = np.array([number[text] for text in texts])
     return {name: held_out_score(bank.features[name], truth) for name in job.modalities}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seehear.data.datasets import TEST, TRAIN, DataSet, open_data
+from seehear.data.datasets import SEPARATOR, TEST, TRAIN, DataSet, open_data
 from seehear.data.loader import workers_of
 from seehear.data.manifest import Manifest
 from seehear.engine.device import choose_device
@@ -23,7 +23,7 @@ from seehear.files import user_cache_folder
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
 from seehear.transfer.backbones import GivenFeatures, Network, measured_statistics, open_backbone
-from seehear.transfer.classifiers import Predictor
+from seehear.transfer.classifiers import Predictor, logistic_of_several
 from seehear.transfer.options import FrozenOptions
 from seehear.transfer.protocols import PROTOCOLS, Plan, make_plan, make_predictor
 from seehear.transfer.retrieval import (
@@ -42,7 +42,9 @@ def evaluate_linear(run: str | Path, data: str | Path, **options: Any) -> dict[s
     What `evaluate_transfer` returns for the protocol "linear", and the bare numbers as `accuracy` and, with
     `baselines`, `untrained`. `options` are those of `evaluate_transfer`. A video's feature is the mean over `clips` (3)
     evenly spaced parts of it, each dimension standardised on the training split; the classifier is logistic regression
-    whose strength of regularisation is chosen by 5-fold cross-validation within the training split.
+    whose strength of regularisation is chosen by 5-fold cross-validation within the training split. Where videos have
+    several classes, each is learnt by itself, the strength chosen by mean average precision, and an accuracy is the
+    share of videos whose likeliest class is one of theirs.
     """
     result = evaluate_transfer(run, data, "linear", **options)
     result["accuracy"] = {modality: scores["accuracy"]["value"] for modality, scores in result["scores"].items()}
@@ -83,8 +85,11 @@ def evaluate_transfer(
     names = {"label_column": asked.label_column, "split_column": asked.split_column}
     opened = open_data(data, **names, folds=asked.folds is not None)
     columns = opened.chosen(asked.split or asked.folds or "all")
-    if opened.multilabel:
-        raise UsageError(f"{protocol} knows one class a video, and those of {opened.name} have several")
+    separator = asked.label_separator or (SEPARATOR if opened.multilabel else None)
+    if separator is not None and protocol != "linear":
+        raise UsageError(
+            f"{protocol} knows one class a video, and those of {opened.name} have several", "linear knows several"
+        )
     backbone = open_backbone(run, asked.column)
     if isinstance(backbone, GivenFeatures):
         if asked.of_encoders:
@@ -92,7 +97,8 @@ def evaluate_transfer(
                 f"{run} holds features, and no encoder looks at videos",
                 "leave out what is of encoders: clips, pooling, a paper, windows, modality",
             )
-        material = _given_material(backbone, opened, make_predictor(protocol, shots, seeds), PROTOCOLS[protocol])
+        predictor = make_predictor(protocol, shots, seeds)
+        material = _given_material(backbone, opened, predictor, PROTOCOLS[protocol])
     else:
         streams = opened.streams if asked.modality is None else STREAMS_OF[asked.modality]
         plan = make_plan(
@@ -100,6 +106,8 @@ def evaluate_transfer(
             pooling=asked.pooling, window_seconds=asked.window_seconds, shots=shots, seeds=seeds,
         )  # fmt: skip
         material = _extracted_material(backbone, plan, opened, columns, asked)
+    if separator is not None:
+        material = replace(material, predictor=logistic_of_several(separator), separator=separator)
     results = {c: _score_split(material, opened, c, protocol, asked.baselines) for c in columns}
     return {
         "protocol": protocol,
@@ -123,6 +131,8 @@ class _Material:
     about: dict[str, Any]
     space: tuple[Model, FeatureBank] | None = None
     """The model and its clips' features, if its modalities may share a space that is asked about."""
+    separator: str | None = None
+    """What parts the classes of a video, where it may have several."""
 
     @property
     def decoded(self) -> set[str]:
@@ -221,7 +231,7 @@ def _score_split(material: _Material, opened: DataSet, column: str, protocol: st
     split = make_split(manifest, "label", column, material.decoded)
     result = score_protocol(
         material.predictor, material.features, split, lambda: classes_of(manifest, "label", column, TEST), protocol,
-        baselines=baselines,
+        baselines=baselines, separator=material.separator,
     )  # fmt: skip
     for part, counts in result["missing"].items():
         if "features" in material.about:

@@ -24,6 +24,9 @@ class FrozenOptions:
     ] = None
     label_column: LabelColumn = "label"
     split_column: SplitColumn = "split"
+    label_separator: Annotated[
+        str | None, option("linear: what parts the classes of a video of a table that has several, such as |.")
+    ] = None
     modality: Annotated[
         Modality | None,
         option("Encoders to use; by default those that the data set is for (ucf101: video, esc50: audio)."),
@@ -33,8 +36,8 @@ class FrozenOptions:
         int | None, option("Clips of a video whose features are averaged; 10 by default (linear: 3 parts).")
     ] = None
     pooling: Annotated[
-        Literal["mean", "max"] | None,
-        option("mean: the encoders' own features (default); max: the maximum of their last maps."),
+        Literal["mean", "max", "max2"] | None,
+        option("mean: the encoders' own features (default); max, max2: maxima of their last maps, of all or by parts."),
     ] = None
     paper: Annotated[
         Paper | None,

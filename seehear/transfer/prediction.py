@@ -53,18 +53,42 @@ def class_probabilities(
 ) -> FeatureBank:
     """For each encoder the probability of every class, (N, C), a mean over `clips` evenly spaced clips of each span.
 
-    Each clip is one centre crop, not augmented (XDC paper, section 4.1). A span is judged by its clips that can be
-    decoded; one without any is absent.
+    Each clip is one centre crop, not augmented (XDC paper, section 4.1), or with `finetune.test_crops=3` also those at
+    both ends of the longer side (GDT's release). A span is judged by its clips that can be decoded; one without any is
+    absent.
     """
+    classes, several = len(model.class_names), model.config.data.label_separator is not None
     modules = {
-        name: Probabilities(model.encoders[name], model.classifiers[name], len(model.class_names)).to(device)
+        name: Probabilities(model.encoders[name], model.classifiers[name], classes, several).to(device)
         for name in loader.views
     }
     requests = plain_requests(refs, loader.videos, loader.config.clip, clips)
-    return extract(
-        modules, loader, requests, device=torch.device(device), bfloat16=bfloat16,
-        batch_size=loader.config.optim.batch_size, progress=progress,
-    )  # fmt: skip
+
+    def bank_at(at: float, names: Sequence[str]) -> FeatureBank:
+        loader.crop_at = at
+        return extract(
+            {name: modules[name] for name in names}, loader, requests, device=torch.device(device), bfloat16=bfloat16,
+            batch_size=loader.config.optim.batch_size, progress=progress,
+        )  # fmt: skip
+
+    bank = bank_at(0.5, list(modules))
+    seeing = [name for name in modules if streams_of((loader.views[name],)) == ("video",)]
+    if model.config.finetune.test_crops == 3 and seeing:
+        try:
+            _average(bank, [bank_at(0.0, seeing), bank_at(1.0, seeing)], seeing)
+        finally:
+            loader.crop_at = 0.5
+    return bank
+
+
+def _average(bank: FeatureBank, others: Sequence[FeatureBank], names: Sequence[str]) -> None:
+    """Make of a bank's features the mean of its own and those of others, which may lack spans."""
+    rows = [{ref.clip_id: row for row, ref in enumerate(other.refs)} for other in others]
+    for row, ref in enumerate(bank.refs):
+        there = [(other, of[ref.clip_id]) for other, of in zip(others, rows, strict=True) if ref.clip_id in of]
+        for name in names:
+            values = [bank.features[name][row], *(other.features[name][i] for other, i in there)]
+            bank.features[name][row] = np.mean(values, axis=0)
 
 
 def by_modality(bank: FeatureBank) -> dict[str, np.ndarray]:

@@ -42,6 +42,10 @@ PREDICTORS: dict[str, Predictor] = {
 """What answers for test videos, by protocol."""
 
 
+OF_THE_ENCODER = -1.0
+"""Windows as long as the sound of the clips that the encoder was trained on."""
+
+
 @dataclass(frozen=True)
 class Defaults:
     """How a paper carries out a protocol."""
@@ -50,7 +54,8 @@ class Defaults:
     pooling: Pooling
     source: str
     window_seconds: float | None = None
-    """Sound alone, in windows of this length; None: clips of the encoders' own length, sight and sound."""
+    """Sound alone, in windows of this length or `OF_THE_ENCODER`; None: clips of the encoders' own length, sight and
+    sound."""
     each_window: bool = False
     """Windows are classified, and their scores averaged; otherwise features are averaged, and a video classified."""
     only_data: str = ""
@@ -59,7 +64,7 @@ class Defaults:
 
 PROTOCOL_DEFAULTS: dict[str, dict[str, tuple[Defaults, ...]]] = {
     "xdc": {
-        "svm": (Defaults(60, "mean", "XDC, section 6: DCASE", window_seconds=1.0, each_window=True),),
+        "svm": (Defaults(60, "mean", "XDC, section 6: DCASE", window_seconds=OF_THE_ENCODER, each_window=True),),
     },
     "gdt": {
         "retrieval": (Defaults(10, "max", "GDT, appendix A.10"),),
@@ -160,6 +165,8 @@ def make_plan(
                 f"{protocol} has no windows of sound", "they are of audio-linear, and of svm with --protocol xdc"
             )
         defaults = replace(defaults, window_seconds=window_seconds)
+    if defaults.window_seconds == OF_THE_ENCODER:
+        defaults = replace(defaults, window_seconds=model.config.clip.audio_seconds)
     if pooling is not None and defaults.pooling == "map":
         raise UsageError(f"{protocol} is on the last map itself, which is not pooled", "leave out --pooling")
     sampling = Sampling(clips or defaults.clips, pooling=pooling or defaults.pooling)

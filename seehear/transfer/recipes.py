@@ -28,6 +28,8 @@ def _finetuning(config: Config, optim: OptimConfig, settings: FinetuneConfig, cl
         last_round=None,
         final=None,
         clip=clip or config.clip,
+        # However the run was pretrained: finetuning crops at random in all papers.
+        augment=replace(config.augment, crop="random"),
         model=replace(config.model, video_weights=None, audio_weights=None),
         cluster=ClusterConfig(max_span_seconds=WHOLE_VIDEO_SECONDS),
         optim=optim,
@@ -69,6 +71,19 @@ def finetune_gdt(config: Config, freeze: bool = False, data: str = "") -> Config
     return _finetuning(config, optim, FinetuneConfig(protocol="gdt", clips_per_video=10), clip)
 
 
+def finetune_gdt_release(config: Config, freeze: bool = False, data: str = "") -> Config:
+    """GDT's released code: a tenth of the classifier's rate for the encoder, colour jitter, 128 pixels, three crops."""
+    tuned = finetune_gdt(config, freeze, data)
+    return replace(
+        tuned,
+        clip=replace(tuned.clip, short_side_px=128, crop_px=128),
+        # Its crops of random sizes in training are not offered, nor its choice of the best epoch on the test split.
+        augment=replace(tuned.augment, crop="random", short_side_range_px=(128, 160), colour_jitter=0.4),
+        optim=replace(tuned.optim, base_lr=0.002),
+        finetune=replace(tuned.finetune, protocol="gdt-release", classifier_lr=0.02, clips_per_video=1, test_crops=3),
+    )
+
+
 def finetune_gdt_vggsound(config: Config, freeze: bool = False, data: str = "") -> Config:
     """GDT on VGG-Sound, appendix A.10: sound alone, Adam, 1e-4 and for the classifier 1e-3 at 128 clips a step."""
     optim = OptimConfig(
@@ -87,7 +102,14 @@ def finetune_selavi(config: Config, freeze: bool = False, data: str = "") -> Con
 
 FINETUNE_PROTOCOLS: dict[str, Callable[[Config, bool, str], Config]] = {
     f.__name__.removeprefix("finetune_").replace("_", "-"): f
-    for f in (finetune_small, finetune_xdc, finetune_gdt, finetune_gdt_vggsound, finetune_selavi)
+    for f in (
+        finetune_small,
+        finetune_xdc,
+        finetune_gdt,
+        finetune_gdt_release,
+        finetune_gdt_vggsound,
+        finetune_selavi,
+    )
 }
 """From a run's configuration, whether encoders are frozen, and the data set's name to that of a finetuning."""
 

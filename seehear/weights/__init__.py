@@ -80,11 +80,11 @@ def import_weights(
     Args:
         out: The new folder.
         modality: Import the encoder of this modality alone.
-        statistics: Videos to measure the normalisation on that a file does not state, or a statistics.json.
+        statistics: Videos to measure the normalisation on that the settings leave open, or a statistics.json.
 
     Raises:
         DataError: as `show_weights`, and if no video can be used.
-        UsageError: what is asked for is not in the file; sound without `statistics`; a setting is wrong.
+        UsageError: what is asked for is not in the file; a setting is wrong, or asks for `statistics`.
         RunError: there is something in `out`.
     """
     from seehear.data.loader import worker_count

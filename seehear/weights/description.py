@@ -59,21 +59,35 @@ def preprocessing(model: Model, stream: str) -> dict[str, Any]:
     settings = model.config.spectrogram
     transform = SpectrogramView(model.config, statistics).transform
     top = clip.sample_rate_hz / 2 if settings.f_max_hz is None else settings.f_max_hz
+    kinds: dict[str, dict[str, Any]] = {
+        "logmel": {
+            "waveform": "mono, samples from -1 to 1",
+            "window": "Hann",
+            "mel_scale": "Slaney, filters of unit area",
+            "values": "ln(mel power + log_offset), then (x - spectrogram_mean) / spectrogram_std",
+            "log_offset": settings.log_offset,
+        },
+        "logfbank": {
+            "waveform": "mono, 16-bit samples from -32768 to 32767, pre-emphasis 0.97",
+            "window": "rectangular",
+            "mel_scale": "HTK, triangles of height 1 between whole bins",
+            "values": "python_speech_features.logfbank, then (x - spectrogram_mean) / spectrogram_std",
+        },
+    }
+    of_kind = kinds[settings.kind]
     return {
+        "kind": settings.kind,
         "seconds": clip.audio_seconds,
         "sample_rate_hz": clip.sample_rate_hz,
-        "waveform": "mono, samples from -1 to 1",
+        "waveform": of_kind.pop("waveform"),
         "mel_bins": settings.mel_bins,
         "frames": settings.frames,
         "hop_seconds": settings.hop_seconds,
         "window_seconds": settings.window_seconds,
-        "window": "Hann",
         "n_fft": transform.n_fft,
         "f_min_hz": settings.f_min_hz,
         "f_max_hz": top,
-        "mel_scale": "Slaney, filters of unit area",
-        "values": "ln(mel power + log_offset), then (x - spectrogram_mean) / spectrogram_std",
-        "log_offset": settings.log_offset,
+        **of_kind,
         "spectrogram_mean": statistics.spectrogram_mean,
         "spectrogram_std": statistics.spectrogram_std,
     }

@@ -40,7 +40,7 @@ def import_weights(
     Args:
         path, audio_weights, modality, settings, ignore: see `read_weights`.
         out: the new folder.
-        statistics: videos on which to measure the means and deviations that the files do not state (whatever `scan`
+        statistics: videos on which to measure the means and deviations that the settings leave open (whatever `scan`
             takes, or its result), or the `statistics.json` of a run.
         workers: decoding processes.
         progress: called with videos looked at and their number.
@@ -50,7 +50,7 @@ def import_weights(
 
     Raises:
         DataError: as `read_weights`, and if no video can be used.
-        UsageError: as `read_weights`; for sound without `statistics`.
+        UsageError: as `read_weights`; if something is left to measure and there are no `statistics`.
         RunError: there is something in `out`.
     """
     folder = RunFolder(Path(out))
@@ -58,18 +58,22 @@ def import_weights(
     weights = read_weights(path, audio_weights=audio_weights, modality=modality, settings=settings, ignore=ignore)
     notes, measured = list(weights.notes), None
     if statistics is not None and not weights.measure:
-        raise UsageError("these weights state their statistics: there is nothing to measure", "leave --statistics out")
+        raise UsageError(
+            "how these weights' clips are normalised is known: there is nothing to measure",
+            "leave --statistics out; to measure all the same, --set clip.pixel_statistics=measured for pixels,"
+            " --set spectrogram.mean=null --set spectrogram.std=null for spectrograms",
+        )
     if statistics is not None:
         weights.model.statistics, measured, said = _measured(weights.model, statistics, workers, progress)
         notes += said
     elif "spectrograms" in weights.measure:
         raise UsageError(
-            "the file does not state the mean and deviation of spectrograms that its audio encoder needs",
+            "the settings leave the mean and deviation of spectrograms to be measured, which the audio encoder needs",
             "measure them: --statistics VIDEOS; or take the video encoder alone: --modality video",
         )
     elif "pixels" in weights.measure:
-        notes.append(
-            "the file does not state the pixels' mean and deviation: those of Kinetics are used (--statistics)"
+        raise UsageError(
+            "the settings leave the pixels' mean and deviation to be measured", "measure them: --statistics VIDEOS"
         )
     told = {
         "format": "seehear-imported",
@@ -79,6 +83,8 @@ def import_weights(
         "sources": list(weights.sources),
         "statistics": measured,
         "unused": list(weights.unused),
+        "exact": list(weights.exact),
+        "inexact": list(weights.inexact),
         "notes": notes,
     }
     with new_folder(folder.path) as temporary:

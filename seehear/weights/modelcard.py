@@ -12,6 +12,8 @@ from seehear.engine.runfolder import RunFolder
 
 _METHODS = {
     "gdt": "GDT (Patrick et al., 2020), contrastive learning over data transformations",
+    "avts": "AVTS (Korbar et al., 2018), audio-visual temporal synchronisation",
+    "rotation": "3DRot (Jing and Tian, 2018), rotation prediction",
     "selavi": "SeLaVi (Asano et al., 2020), self-labelling by optimal transport",
     "supervised": "supervised training on class labels",
     "finetune": "finetuning on class labels",

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from seehear.config import Config, OptimConfig
-from seehear.data.views import SpectrogramView, Statistics
+from seehear.data.views import SpectrogramView, Statistics, measured_by
 from seehear.errors import DataError, UsageError
 from seehear.features.model import Model
 from seehear.hashes import sha256_of
@@ -35,6 +35,7 @@ from seehear.models.pretrained import (
 from seehear.models.video import VideoEncoder
 from seehear.settings import with_settings
 from seehear.weights.description import cluster_heads_text, describe, heads_text, projections_text
+from seehear.weights.exactness import exactness
 from seehear.weights.formats import Encoder
 
 _METHODS = {XDC.name: "xdc", GDT.name: "gdt", SELAVI.name: "selavi", TORCHVISION.name: "supervised"}
@@ -50,7 +51,8 @@ class Weights:
         heads: what the heads of the files became.
         unused: keys of the files, and entries beside the tensors, that nothing was made of.
         notes: what a person should know before using the model.
-        measure: statistics that the files do not state: "pixels", "spectrograms".
+        measure: statistics that the settings leave to be measured: "pixels", "spectrograms".
+        exact, inexact: what is as the authors of the files had it, and what is not.
     """
 
     model: Model
@@ -59,6 +61,8 @@ class Weights:
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     measure: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    inexact: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """All of it but the tensors, as plain values."""
@@ -67,6 +71,8 @@ class Weights:
             **describe(self.model),
             "heads": self.heads,
             "unused": list(self.unused),
+            "exact": list(self.exact),
+            "inexact": list(self.inexact),
             "notes": list(self.notes),
         }
 
@@ -100,7 +106,9 @@ def read_weights(
             )
         return _own_weights(own, modality)
     files = _files(path, audio_weights, modality)
-    config = _config(files, settings)
+    stated = _stated_config(files)
+    config = _config(files, stated, settings)
+    exact, inexact = exactness(files, stated, config)
     encoders: dict[str, nn.Module] = {}
     sources: list[dict[str, Any]] = []
     notes: list[str] = []
@@ -124,14 +132,16 @@ def read_weights(
     if became is None and any(published_heads(file) for file in files.values()):
         notes.append("the file's heads are left: they do not fit the encoders that were taken")
     modalities = {name: name for name in encoders}
-    statistics, measure = _stated_statistics(files)
+    streams = {"pixels": "video", "spectrograms": "audio"}
     return Weights(
-        Model(config, modalities, encoders, statistics, projections=projections, heads=heads),
+        Model(config, modalities, encoders, Statistics.stated(config), projections=projections, heads=heads),
         tuple(sources),
         became,
         tuple(key for path, key in unused if (path, key) not in loaded | of_heads),
         (*notes, *_notes(files)),
-        measure,
+        tuple(part for part in measured_by(config) if streams[part] in files),
+        exact,
+        inexact,
     )
 
 
@@ -176,7 +186,7 @@ def _files(path: str | Path, audio_weights: str | Path | None, modality: str) ->
     return files
 
 
-def _config(files: Mapping[Modality, Published], settings: Sequence[str]) -> Config:
+def _stated_config(files: Mapping[Modality, Published]) -> Config:
     """The settings that the files' encoders and clips ask for."""
     base = Config()
     shapes: dict[str, Any] = {}
@@ -194,32 +204,40 @@ def _config(files: Mapping[Modality, Published], settings: Sequence[str]) -> Con
             clip,
             frames=facts.clip_frames[-1],  # the last training had the longest clips (XDC, section 6)
             frame_rate_hz=facts.frame_rate_hz,
-            short_side_px=facts.short_side_pixels[0],
+            stride=facts.stride,
+            short_side_px=facts.test_short_side_pixels,
             crop_px=facts.crop_pixels,
-            pixel_statistics="measured" if facts.pixel_mean is None else "kinetics",
+            pixel_statistics=facts.pixel_statistics,
         )
     if "audio" in files:
         facts = files["audio"].preprocessing
         assert facts is not None and facts.audio_seconds and facts.mel_bins
-        assert facts.spectrogram_frames and facts.hop_seconds
+        assert facts.spectrogram_frames and facts.hop_seconds and facts.spectrogram_kind
         clip = replace(clip, audio_seconds=facts.audio_seconds, sample_rate_hz=facts.sample_rate_hz)
         spectrogram = replace(
-            spectrogram, mel_bins=facts.mel_bins, frames=facts.spectrogram_frames[0],
-            hop_seconds=facts.hop_seconds[0], window_seconds=0.025,
+            spectrogram, kind=facts.spectrogram_kind, mel_bins=facts.mel_bins, frames=facts.spectrogram_frames[0],
+            hop_seconds=facts.hop_seconds[0], window_seconds=0.02, n_fft=1024, mean=facts.spectrogram_mean,
+            std=facts.spectrogram_std,
         )  # fmt: skip
     first = next(iter(files.values()))
-    config = with_settings(
-        replace(
-            base,
-            method=_METHODS[first.layout.name],
-            recipe="imported",
-            clip=clip,
-            spectrogram=spectrogram,
-            model=replace(base.model, **shapes),
-            optim=OptimConfig(batch_size=8),  # a clip of 32 frames of 224 pixels takes much memory
-        ),
-        settings,
+    return replace(
+        base,
+        method=_METHODS[first.layout.name],
+        recipe="imported",
+        clip=clip,
+        spectrogram=spectrogram,
+        model=replace(base.model, **shapes),
+        optim=OptimConfig(batch_size=8),  # a clip of 32 frames of 224 pixels takes much memory
     )
+
+
+def _config(files: Mapping[Modality, Published], stated: Config, settings: Sequence[str]) -> Config:
+    """The settings that the files state, with changes; where spectrograms are of another kind, to be measured anew."""
+    config = with_settings(stated, settings)
+    own = {s.partition("=")[0].strip() for s in settings}
+    if config.spectrogram.kind != stated.spectrogram.kind and not own & {"spectrogram.mean", "spectrogram.std"}:
+        n_fft = config.spectrogram.n_fft if "spectrogram.n_fft" in own else None
+        config = replace(config, spectrogram=replace(config.spectrogram, mean=None, std=None, n_fft=n_fft))
     if "audio" not in files:
         config = _without_sound(config, settings)
     config.check()
@@ -291,19 +309,6 @@ def _heads(
     return config, {}, heads, cluster_heads_text(heads), keys
 
 
-def _stated_statistics(files: Mapping[Modality, Published]) -> tuple[Statistics, tuple[str, ...]]:
-    """The statistics that the files state, and which they do not."""
-    facts = files["video"].preprocessing if "video" in files else None
-    measure = []
-    if facts is not None and facts.pixel_mean is None:
-        measure.append("pixels")
-    if "audio" in files:
-        measure.append("spectrograms")
-    if facts is not None and facts.pixel_mean is not None and facts.pixel_std is not None:
-        return Statistics(facts.pixel_mean, facts.pixel_std), tuple(measure)
-    return Statistics(), tuple(measure)
-
-
 def _notes(files: Mapping[Modality, Published]) -> list[str]:
     """What a layout leaves open."""
     notes = []
@@ -315,11 +320,11 @@ def _notes(files: Mapping[Modality, Published]) -> list[str]:
         notes.append(f"clips have {chosen} frames, as in the last training; {others[0]} before: --set clip.frames")
     audio = files["audio"].preprocessing if "audio" in files else None
     if audio is not None and audio.spectrogram_frames and len(audio.spectrogram_frames) > 1:
-        chosen, *others = audio.spectrogram_frames
-        notes.append(f"spectrograms have {chosen} frames; the paper also says {others[0]}: --set spectrogram.frames")
-    if audio is not None:
+        (chosen, *others), hops = audio.spectrogram_frames, audio.hop_seconds or ()
         notes.append(
-            "the release computed its log-mel spectrograms with other filters than ours: its features of sound cannot"
-            " be had exactly"
+            f"spectrograms have {chosen} frames, as in the release; the paper also says {others[0]}:"
+            f" --set spectrogram.frames={others[0]} --set spectrogram.hop_seconds={hops[-1]}"
         )
+    if any(key.startswith("text_network.") for file in files.values() for key in file.tensors):
+        notes.append("the file's text encoder and its head are left: nothing here reads text yet")
     return notes

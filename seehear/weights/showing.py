@@ -25,17 +25,7 @@ def show_weights(
         return json.loads(folder.provenance.read_text()) | {**describe(Model.load(path))}
     if folder.config.exists():
         open_run(path)
-    weights = read_weights(path, audio_weights=audio_weights, ignore=ignore)
-    told = weights.as_dict()
-    if weights.measure:
-        # Not known before they are measured on videos.
-        for stream, keys in (
-            ("video", ("pixel_mean", "pixel_std")),
-            ("audio", ("spectrogram_mean", "spectrogram_std")),
-        ):
-            if {"video": "pixels", "audio": "spectrograms"}[stream] in weights.measure:
-                told["preprocessing"][stream] |= dict.fromkeys(keys)
-    return told
+    return read_weights(path, audio_weights=audio_weights, ignore=ignore).as_dict()
 
 
 def provenance(folder: RunFolder) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def weights_text(told: Mapping[str, Any]) -> str:
         )
     for stream, values in told["preprocessing"].items():
         lines.append(f"{stream} inputs")
-        lines += [f"  {key}: {'not stated' if value is None else value}" for key, value in values.items()]
+        lines += [f"  {key}: {value}" for key, value in values.items()]
     if told["clusters"]:
         lines.append("clusters: " + ", ".join(f"{count} of {name}" for name, count in told["clusters"].items()))
     elif not told["classes"]:
@@ -33,6 +33,8 @@ def weights_text(told: Mapping[str, Any]) -> str:
         lines.append(f"statistics: {told['statistics']}")
     if told["unused"]:
         lines.append(f"not used ({len(told['unused'])}): {', '.join(told['unused'])}")
+    lines += [f"exact: {text}" for text in told.get("exact", ())]
+    lines += [f"not exact: {text}" for text in told.get("inexact", ())]
     return "\n".join([*lines, *(f"note: {note}" for note in told["notes"])])
 
 

@@ -36,6 +36,25 @@ def test_random_crops_reach_every_corner(frames):
     assert {(0, 0), (4, 8), (0, 8), (4, 0)} <= tops
 
 
+def test_a_centre_crop_is_never_moved_and_is_flipped_all_the_same(frames):
+    """GDT, appendix A.5."""
+    augment = AugmentConfig(crop="centre", flip_probability=0.5)
+    views = [video_view(frames, CLIP, augment, np.random.default_rng(seed)).numpy() for seed in range(20)]
+    centre = frames[:, 2:10, 4:12]
+    straight = [np.array_equal(view, centre) for view in views]
+    assert 0 < sum(straight) < 20
+    assert all(np.array_equal(view, centre[:, :, ::-1]) for view, same in zip(views, straight, strict=True) if not same)
+
+
+def test_a_plain_crop_can_lie_at_the_ends_of_the_longer_side(frames):
+    """Three crops at test, as GDT's release takes them."""
+    for at, left in ((0.0, 0), (0.5, 4), (1.0, 8)):
+        assert np.array_equal(video_view(frames, CLIP, STILL, None, at).numpy(), frames[:, 2:10, left : left + 8])
+        upright = frames.transpose(0, 2, 1, 3)
+        found = video_view(np.ascontiguousarray(upright), CLIP, STILL, None, at).numpy()
+        assert np.array_equal(found, upright[:, left : left + 8, 2:10])
+
+
 def test_a_flip_mirrors_all_frames(frames):
     square = frames[:, 2:10, 4:12]
     view = video_view(square, CLIP, AugmentConfig(flip_probability=1.0), np.random.default_rng(0))

@@ -196,7 +196,7 @@ def validated(processes, run, cases, tmp_path):
     return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(processes)]
 
 
-@pytest.mark.parametrize("method", ["gdt", "xdc"])
+@pytest.mark.parametrize("method", ["gdt", "avts", "xdc"])
 def test_validation_by_several_processes_gives_the_numbers_of_one(method, collection, tmp_path):
     """A step of several processes is the step of one with all their clips, however few each has."""
     run = tmp_path / "run"

@@ -31,6 +31,17 @@ def test_the_rate_scales_with_the_clips_of_a_step():
     assert learning_rate(PAPER, 15, 64 * 32) == pytest.approx(0.64)
 
 
+@pytest.mark.parametrize(("processes", "start"), [(1, 0.01), (16, 0.01), (64, 0.01)])
+def test_gdts_warm_up_begins_with_the_rate_of_one_gpu(processes, start):
+    """base (1 + (W - 1) epoch / 10), as the gradual warm-up of the release has it."""
+    optim = recipe("gdt-kinetics").optim
+    for epoch in range(11):
+        expected = start * (1 + (processes - 1) * epoch / 10)
+        assert learning_rate(optim, epoch, 12 * processes) == pytest.approx(expected)
+    assert learning_rate(optim, 150, 12 * processes) == pytest.approx(0.01 * processes)
+    assert learning_rate(replace(optim, warmup_from_process=False), 0, 12 * processes) == 0
+
+
 def test_one_cycle_rises_and_falls():
     optim = OptimConfig(base_lr=0.1, schedule="one-cycle", warmup_epochs=2, epochs=8)
     rates = [learning_rate(optim, e / 10, 32) for e in range(81)]

@@ -112,6 +112,31 @@ def test_a_stopped_run_resumes_to_the_bit(stop_after, finished_run, collection, 
     assert_same_run(finished_run, run)
 
 
+def test_a_stopped_run_of_avts_resumes_to_the_bit(collection, tmp_path, monkeypatch):
+    """Before hard negatives come, in the step with which they come, and after the last one, before validation."""
+    save_or_stop = Trainer.save_or_stop
+    config = make_config(method="avts", settings=[*TINY_SETTINGS, "rounds=1", "avts.gap_seconds=0.2"])
+    pretraining.pretrain(collection, tmp_path / "whole", config, quiet=True)
+    steps = [r for r in read_metrics(tmp_path / "whole" / "metrics.jsonl") if r["kind"] == "step"]
+    a_epoch = len(steps) // 3
+    assert a_epoch * 3 == len(steps)
+    for stop_after in (1, 2 * a_epoch, 2 * a_epoch + 1, 3 * a_epoch):
+
+        def stopping(self, stop_after=stop_after):
+            if self.state.step == stop_after:
+                self.stop.signal = signal.SIGTERM
+            save_or_stop(self)
+
+        run = tmp_path / str(stop_after)
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "save_or_stop", stopping)
+            with pytest.raises(Interrupted):
+                pretraining.pretrain(collection, run, config, quiet=True)
+        torch.manual_seed(123)
+        pretraining.pretrain(None, run, config, resume=True, quiet=True)
+        assert_same_run(tmp_path / "whole", run)
+
+
 @pytest.mark.parametrize("labels_from", ["training", "pass"])
 def test_a_stopped_run_of_selavi_resumes_to_the_bit(labels_from, collection, tmp_path, monkeypatch):
     """Between two clusterings within an epoch: the features kept, the labels and what is due are part of the state."""

@@ -20,14 +20,10 @@ from seehear.localization import run as task
 from seehear.localization.annotations import Segment
 from seehear.localization.localizer import (
     Localizer,
-    LocalizerSettings,
-    SavedTraining,
     Snippets,
     candidates,
     contrast,
     fit_classifier,
-    fit_localizer,
-    localizer_settings,
     make_targets,
     snippets_of,
     span_means,
@@ -36,6 +32,8 @@ from seehear.localization.localizer import (
 from seehear.localization.metrics import Detection, mean_average_precision
 from seehear.localization.pictures import best_apart, timelines_svg
 from seehear.localization.run import detect, find_videos, localize
+from seehear.localization.settings import LocalizerSettings, localizer_settings
+from seehear.localization.training import SavedTraining, fit_localizer
 from tests.commands import run
 from tests.corpus import _class_frames, _class_wave, make_video
 

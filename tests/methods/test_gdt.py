@@ -142,6 +142,65 @@ def test_gradients_are_those_of_the_loss(name):
     assert torch.autograd.gradcheck(lambda y: gdt_nce(y, codes, spec, RHO)[0], (x,))
 
 
+def gradient_of_queries(x, codes, spec, rho):
+    """The derivative of Eq. 1 by each f(T), all else held still: sums over T' and T'' as they stand, (K, D)."""
+    x, codes, terms = x.double(), codes.tolist(), 0
+    found = torch.zeros_like(x)
+    for t, a in enumerate(codes):
+        compared = [v for v, b in enumerate(codes) if v != t and weight(spec, a, b)]
+        below = sum(math.exp(float(x[t] @ x[v]) / rho) for v in compared)
+        for u in compared:
+            if contrast(spec, a, codes[u]):
+                terms += 1
+                found[t] -= x[u] / rho
+                for v in compared:
+                    found[t] += math.exp(float(x[t] @ x[v]) / rho) / below * x[v] / rho
+    return found / max(terms, 1)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_with_detached_keys_gradients_reach_the_queries_alone(name):
+    spec = parse(name)
+    _, codes = batch_of(spec, 2)
+    x = unit(len(codes), 4, dtype=torch.float64).requires_grad_()
+    plain = gdt_nce(x, codes, spec, RHO)[0]
+    loss = gdt_nce(x, codes, spec, RHO, detach_keys=True)[0]
+    assert loss.item() == plain.item()
+    if not loss.requires_grad or not any(contrast(spec, a, b) for a in codes for b in codes):
+        return
+    (found,) = torch.autograd.grad(loss, x)
+    assert torch.allclose(found, gradient_of_queries(x.detach(), codes, spec, RHO), atol=1e-12)
+
+
+def test_detached_keys_halve_the_gradient_of_matched_pairs():
+    """Sight and sound alone: the mean of two cross-entropies whose keys are constants, as released."""
+    spec = parse("e")
+    _, codes = batch_of(spec, 16)
+    x = unit(len(codes), 32, dtype=torch.float64).requires_grad_()
+    sees = codes[:, spec.column("modality")] == list(MODALITIES).index("video")
+    video, audio = x[sees], x[~sees]
+    right = torch.arange(len(video))
+    released = 0.5 * F.cross_entropy(video @ audio.detach().T / RHO, right)
+    released = released + 0.5 * F.cross_entropy(audio @ video.detach().T / RHO, right)
+    (theirs,) = torch.autograd.grad(released, x)
+    (detached,) = torch.autograd.grad(gdt_nce(x, codes, spec, RHO, detach_keys=True)[0], x)
+    (whole,) = torch.autograd.grad(gdt_nce(x, codes, spec, RHO)[0], x)
+    assert torch.allclose(detached, theirs, atol=1e-14)
+    assert 1.8 < float(whole.norm() / detached.norm()) < 2.2
+    assert F.cosine_similarity(whole.flatten(), detached.flatten(), dim=0) > 0.9
+
+
+def test_a_run_can_detach_its_keys():
+    gradients = []
+    for name in ("e", "e detached"):
+        model = plain_model(name)
+        output = model(*plain_batch(model.spec, 4))
+        output.loss.backward()
+        gradients.append((output.loss.item(), model.projections["video"].layer.weight.grad))
+    assert gradients[0][0] == gradients[1][0]
+    assert float(gradients[0][1].norm()) > 1.2 * float(gradients[1][1].norm())
+
+
 def test_a_batch_without_a_positive_has_no_loss_and_no_gradient():
     spec = parse("a")
     _, codes = batch_of(spec, 3)
@@ -362,7 +421,9 @@ class Plain(nn.Module):
 
 
 def plain_model(name):
-    model = GDT(replace(TINY, gdt=replace(TINY.gdt, hypotheses=name)))
+    """Of a specification; with ` detached` behind it, keys have no gradient."""
+    text = name.removesuffix(" detached")
+    model = GDT(replace(TINY, gdt=replace(TINY.gdt, hypotheses=text, detach_keys=text != name)))
     torch.manual_seed(0)
     for encoder in model.spec.encoded:
         model.encoders[encoder], model.projections[encoder] = nn.Identity(), Plain()
@@ -378,7 +439,7 @@ def plain_batch(spec, clips):
     return inputs, targets
 
 
-COMPARED = ("m", "rotnet", "all-pairs")
+COMPARED = ("m", "rotnet", "all-pairs", "l detached")
 
 
 def _process(rank: int, folder: str) -> None:

@@ -356,7 +356,13 @@ def test_the_mean_nmi_over_pairs_of_heads_is_that_of_a_plain_loop():
 def test_the_papers_recipes_have_its_numbers():
     config = RECIPES["selavi-vggsound"]()
     settings = config.selavi
-    assert (settings.heads, settings.strength, settings.clusterings, settings.power) == (10, 20.0, 100, 2.0)
+    assert (settings.heads, settings.strength, settings.power) == (10, 20.0, 2.0)
+    # 100 clusterings in all: t_0 = 0 and 99 more, the last at the end.
+    times = [0.0, *SeLaVi(replace(TINY, selavi=config.selavi)).relabel_epochs(200)]
+    assert len(times) == 100
+    assert times == pytest.approx([200 * (j / 99) ** 2 for j in range(100)])
+    # Two views are drawn for clusterings alone, which take a pass over all clips (section 3.3).
+    assert (settings.labels_from, settings.views, settings.labelling_views) == ("pass", 1, 2)
     assert config.optim.base_lr * config.optim.batch_size / 32 == pytest.approx(0.01)
     assert [RECIPES[f"selavi-{n}"]().cluster.k for n in ("vggsound", "kinetics", "ave", "kinetics-sound")] == [
         309, 400, 28, 32,
@@ -369,6 +375,19 @@ def test_the_papers_recipes_have_its_numbers():
 def test_settings_out_of_range_are_refused(field):
     with pytest.raises(UsageError, match=field.partition("=")[0]):
         make_config(method="selavi", settings=[f"selavi.{field}"])
+
+
+def test_the_releases_schedule_is_of_its_160_times_those_that_fall_in_training():
+    config = RECIPES["selavi-release"]()
+    found = [0.0, *SeLaVi(replace(TINY, selavi=config.selavi)).relabel_epochs(200)][:-1]
+    assert found == pytest.approx((200 * np.linspace(0, 1, 160) ** 1.5)[:-1].tolist())
+    assert config.spectrogram.kind == "logfbank"
+
+
+def test_one_view_in_training_needs_a_pass_for_two():
+    with pytest.raises(UsageError, match="labels_from=pass"):
+        make_config(method="selavi", settings=["selavi.training_views=1"])
+    make_config(method="selavi", settings=["selavi.training_views=1", "selavi.decorrelated=false"])
 
 
 # -- whole runs ---------------------------------------------------------------------------------------------------
@@ -388,6 +407,32 @@ def test_the_ablations_run_from_end_to_end(variant, collection, tmp_path):
     with pytest.raises(UsageError, match="no labels by 'audio'"):
         seehear.label(tmp_path / "run", modality="audio")
     assert set(seehear.evaluate(tmp_path / "run", collection)["scores"]) == {modality}
+
+
+def test_training_sees_one_view_and_clusterings_two(collection, tmp_path, monkeypatch):
+    """As the paper has it: in each round of clustering two augmentations are drawn of all clips."""
+    steps, banks = [], []
+    forward, assign = SeLaVi.forward, SeLaVi.assign
+
+    def watched_forward(self, inputs, targets):
+        if self.training:
+            steps.append((len(inputs["video"]), len(targets["head0"])))
+        return forward(self, inputs, targets)
+
+    def watched_assign(self, bank, seed):
+        banks.append({name: np.array(x) for name, x in bank.features.items()})
+        return assign(self, bank, seed)
+
+    monkeypatch.setattr(SeLaVi, "forward", watched_forward)
+    monkeypatch.setattr(SeLaVi, "assign", watched_assign)
+    settings = [*SHORT, "optim.epochs=2", "selavi.training_views=1", "selavi.labels_from=pass"]
+    seehear.pretrain(collection, tmp_path / "run", method="selavi", settings=settings, quiet=True)
+    assert steps and all(rows == clips for rows, clips in steps)
+    assert len(banks) > 2
+    for bank in banks:
+        assert set(bank) == {"video", "video@1", "audio", "audio@1"}
+        assert len(bank["video"]) == 24
+        assert not np.allclose(bank["video"], bank["video@1"])
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_xdc(tmp_path: Path) -> None:
     facts = report.preprocessing
     assert facts is not None
     assert (facts.crop_pixels, facts.short_side_pixels, facts.clip_frames) == (224, (256, 256), (8, 32))
-    assert facts.pixel_mean == (0.43216, 0.394666, 0.37645)
+    assert (facts.pixel_statistics, facts.test_short_side_pixels) == ("kinetics", 256)
     assert (facts.audio_seconds, facts.mel_bins, facts.spectrogram_frames) == (2.0, 40, (100,))
 
 
@@ -168,8 +168,68 @@ def test_gdt(tmp_path: Path) -> None:
     assert {"audio_network.base.fc.weight", "mlp_a.block_forward.8.bias"} <= set(heard.unused)
     assert all(key.startswith("audio_network.base.") for key in heard.loaded)
     assert seen.preprocessing is not None
-    assert seen.preprocessing.pixel_mean is None
+    assert (seen.preprocessing.pixel_statistics, seen.preprocessing.test_short_side_pixels) == ("gdt", 112)
     assert seen.preprocessing.spectrogram_frames == (99, 199)
+    assert (seen.preprocessing.spectrogram_mean, seen.preprocessing.spectrogram_std) == (1.93, 17.89)
+
+
+class Warmup(torch.optim.lr_scheduler.LRScheduler):
+    """A schedule that holds the one that follows it, as GDT's does; `state_dict` has that one whole."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, after: torch.optim.lr_scheduler.LRScheduler) -> None:
+        self.after_scheduler, self.multiplier, self.total_epoch, self.finished = after, 16, 10, False
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        return [rate * (1 + 15 * self.last_epoch / self.total_epoch) for rate in self.base_lrs]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("after", [
+    lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [150, 175]),
+    lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 200),
+])  # fmt: skip
+def test_gdt_as_its_training_saves_it(tmp_path: Path, after: Any, zipped: bool) -> None:
+    """With the optimiser, and the schedule of learning rates with the whole of what follows the warm-up."""
+    encoder = video(seed=1)
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.01, momentum=0.9)
+    schedule = Warmup(optimizer, after(optimizer))
+    encoder(torch.zeros(2, 3, 4, 32, 32)).sum().backward()
+    optimizer.step()
+    encoder = video(seed=1)
+    path = tmp_path / "gdt.pth"
+    payload = {
+        "model": gdt_model(), "optimizer": optimizer.state_dict(), "lr_scheduler": schedule.state_dict(), "epoch": 1,
+        "args": Namespace(z_normalize=True, dataset="kinetics"),
+    }  # fmt: skip
+    torch.save(payload, path, _use_new_zipfile_serialization=zipped)
+    picture = video()
+    assert "lr_scheduler" in load_video_weights(picture, path).unused
+    assert_equal(picture, encoder)
+
+
+def test_gdt_of_video_and_text(tmp_path: Path) -> None:
+    model = {key: value for key, value in gdt_model(("mlp_v", "mlp_t")).items() if not key.startswith("audio_network")}
+    model |= {f"text_network.{key}": torch.zeros(3) for key in ("word_embd.weight", "fc1.weight", "fc1.bias")}
+    said = Namespace(dataset="ht100m", sample_rate=2, clip_len=30, target_fps=30, train_crop_size=112, z_normalize=True)
+    file = read_checkpoint(saved(tmp_path / "gdt.pth", {"epoch": 1, "model": model, "args": said}))
+    assert file.modalities == ("video",)
+    picture = video()
+    assert {"text_network.fc1.bias", "mlp_t.block_forward.8.bias"} <= set(load_video_weights(picture, file).unused)
+    assert_equal(picture, video(seed=1))
+    assert set(published_heads(file)) == {"video"}
+    facts = file.preprocessing
+    assert facts is not None
+    # 32 frames a second, of which every second one: the release asks FFmpeg for 16.
+    assert (facts.frame_rate_hz / facts.stride, facts.stride, facts.clip_frames) == (16.0, 2, (30,))
+    assert facts.pixel_statistics == "none"
+
+
+def test_every_nth_frame_of_a_gdt_file_is_taken(tmp_path: Path) -> None:
+    said = Namespace(dataset="kinetics", sample_rate=2, clip_len=30, target_fps=30)
+    facts = read_checkpoint(saved(tmp_path / "gdt.pth", {"model": gdt_model(), "args": said})).preprocessing
+    assert facts is not None
+    assert (facts.frame_rate_hz, facts.stride) == (30.0, 2)
 
 
 def test_gdt_that_never_was_distributed(tmp_path: Path) -> None:

@@ -21,7 +21,15 @@ from seehear.features.frozen import PooledMap, Sampling, clip_features, window_f
 from seehear.features.model import Model, make_ref, usable_videos
 from seehear.models.audio import AudioEncoder
 from seehear.transfer.audio_linear import AudioLinear, _held_out, mean_of_windows, svm_of_windows, windows_of
-from seehear.transfer.protocols import OURS, PROTOCOL_DEFAULTS, PROTOCOLS, defaults_of, hearing, make_plan
+from seehear.transfer.protocols import (
+    OF_THE_ENCODER,
+    OURS,
+    PROTOCOL_DEFAULTS,
+    PROTOCOLS,
+    defaults_of,
+    hearing,
+    make_plan,
+)
 
 
 def recordings(count: int, windows: int = 4, distance: float = 3.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +162,8 @@ def test_averaging_windows_helps_and_missing_ones_do_no_harm(classifier):
 def test_papers_do_as_they_say():
     """XDC, section 6; GDT, appendix A.10; SeLaVi, appendix A.7."""
     said = {
-        ("xdc", "svm", "dcase2014:x"): (60, 1.0, "mean"), ("gdt", "audio-linear", "esc50:x"): (10, 2.0, "map"),
+        ("xdc", "svm", "dcase2014:x"): (60, OF_THE_ENCODER, "mean"),
+        ("gdt", "audio-linear", "esc50:x"): (10, 2.0, "map"),
         ("gdt", "audio-linear", "DCASE2014:x"): (60, 1.0, "map"), ("gdt", "retrieval", "ucf101:x"): (10, None, "max"),
         ("gdt", "few-shot", "ucf101:x"): (10, None, "mean"), ("selavi", "retrieval", "hmdb51:x"): (10, None, "max"),
     }  # fmt: skip
@@ -190,6 +199,17 @@ def test_what_is_given_wins_over_a_paper(model):
     plan = make_plan(model, "retrieval", paper="gdt", clips=3, pooling="mean")
     assert plan.sampling == Sampling(3, pooling="mean")
     assert make_plan(model, "retrieval", paper="gdt").sampling == Sampling(10, pooling="max")
+
+
+def test_xdcs_windows_are_as_long_as_the_clips_that_the_encoder_heard(model):
+    two = replace(model.config.clip, audio_seconds=2.0)
+    longer = replace(model.config, clip=two, spectrogram=replace(model.config.spectrogram, frames=100))
+    heard = Model(longer, model.modalities, model.encoders, model.statistics)
+    for of, seconds in ((model, 1.0), (heard, 2.0)):
+        plan = make_plan(of, "svm", paper="xdc")
+        assert plan.about()["window_seconds"] == plan.model.config.clip.audio_seconds == seconds
+        assert plan.model.config.spectrogram == of.config.spectrogram
+    assert make_plan(heard, "svm", paper="xdc", window_seconds=1.0).about()["window_seconds"] == 1.0
 
 
 def test_a_model_that_does_not_hear_has_no_windows(model):

@@ -20,7 +20,12 @@ from sklearn.metrics import confusion_matrix
 
 import seehear
 from seehear.cli import main
+from seehear.data.datasets import READERS
 from seehear.errors import DataError, RunError
+from seehear.hypotheses.language import NAMED
+from seehear.hypotheses.language import rows as rows_of_table_1
+from seehear.localization.metrics import SETTINGS
+from seehear.metrics.clustering import METRICS
 from seehear.transfer import evaluations
 from seehear.transfer.evaluations import data_name, load_all, save
 from seehear.transfer.protocols import PROTOCOLS
@@ -332,8 +337,66 @@ def test_published_numbers_are_shares_with_a_source_in_the_papers():
     for p in rows:
         assert 0 < p.percent <= 100
         assert re.match(r"(XDC|GDT|SeLaVi), (table|section) ", p.source)
-        assert p.protocol in (*PROTOCOLS, "finetune", "fc-only", "clustering")
+        assert p.protocol in (*PROTOCOLS, "finetune", "fc-only", "clustering", "localization")
         assert p.modality in ("video", "audio", "both")
+        assert p.data in (*READERS, "thumos14")
+        if p.protocol == "clustering":
+            assert p.metric in METRICS
+        if p.protocol == "localization":
+            assert p.metric in SETTINGS
+
+
+# How many numbers each table has, not counting "NA": rows times columns as printed.
+PRINTED = {
+    "XDC, table 1": 3 * 6 + 3, "XDC, table 2": 9 * 5, "XDC, table 3": 10 * 3 - 1, "XDC, table 4": 3 * 6,
+    "XDC, table 8": 3 * 5, "XDC, table 13": 3 * 3, "GDT, table 1": 13 * 2, "GDT, table A.1": 2 * 4,
+    "SeLaVi, table 3": 7 * 2, "SeLaVi, table 5(a)": 6 * 5, "SeLaVi, table 5(b)": 6 * 5, "SeLaVi, table 5(c)": 6 * 5,
+    "SeLaVi, table 5(d)": 6 * 5, "SeLaVi, table A.2": 4 * 5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", PRINTED)
+def test_a_published_table_is_there_as_a_whole(table):
+    found = [p for p in published() if re.match(rf"{re.escape(table)}(?![\d.])", p.source)]
+    assert len(found) == PRINTED[table]
+
+
+@pytest.mark.parametrize(
+    ("row", "data", "metric", "source", "percent"),
+    [  # a number of every table, read off its page once more
+        ("XDC (R(2+1)D-18, AudioSet-240K)", "hmdb51", "accuracy", "XDC, table 2: k = 128, split 1, 8 frames", 42.6),
+        ("XDC (ResNet-18, Kinetics-400)", "esc50", "accuracy", "XDC, table 2: k = 1024, fold 1", 71.5),
+        ("supervised (ResNet-18, AudioSet)", "esc50", "accuracy", "XDC, table 3: fold 1", 90.3),
+        ("XDC (R(2+1)D-18, IG-Random)", "ucf101", "accuracy", "XDC, table 4: 16M videos, split 1, 8 frames", 84.1),
+        ("AVTS (R(2+1)D-18, AudioSet)", "ucf101", "accuracy", "XDC, table 7(a): all splits", 89.1),
+        ("XDC (R(2+1)D-18, IG-Kinetics)", "thumos14", "mAP@0.5", "XDC, table 8: G-TAD", 37.2),
+        ("XDC (ResNet3D-18, Kinetics-400)", "hmdb51", "accuracy", "XDC, table 13: split 1, 8 frames", 36.3),
+        ("GDT (R(2+1)D-18, Kinetics-400)", "hmdb51", "R@5", "GDT, table 1(m): 100 epochs, split 1", 47.8),
+        ("3DRot (pretraining not stated)", "ucf101", "SVM@20", "GDT, table 2", 47.1),
+        (
+            "GDT (R(2+1)D-18, Kinetics-400)", "ucf101", "accuracy", "GDT, table A.1: within-modal, 50 epochs, split 1",
+            68.3,
+        ),
+        ("SeLa (R(2+1)D-18, VGG-Sound)", "vggsound", "nmi", "SeLaVi, table 3(a): frames alone, 100 epochs", 20.1),
+        ("SeLaVi (R(2+1)D-18, ResNet-9, VGG-Sound, AVE)", "ave", "ari", "SeLaVi, table 5(b)", 43.0),
+        (
+            "supervised (R(2+1)D-18, Kinetics-400)", "kinetics400", "mean_entropy_nats", "SeLaVi, table 5(c), k-means",
+            1.6,
+        ),
+        ("MIL-NCE (S3D, HowTo100M)", "kinetics-sounds", "accuracy", "SeLaVi, table 5(d), k-means", 37.8),
+        ("SeLaVi (R(2+1)D-18, ResNet-9, VGG-Sound)", "vggsound", "accuracy", "SeLaVi, table A.2: K = 1024", 9.6),
+    ],
+)  # fmt: skip
+def test_published_numbers_are_as_printed(row, data, metric, source, percent):
+    found = [p.percent for p in published() if (p.row, p.data, p.metric, p.source) == (row, data, metric, source)]
+    assert found == [percent]
+
+
+def test_rows_of_gdts_table_1_are_those_of_the_specifications():
+    for name in rows_of_table_1():
+        source = f"GDT, table 1({name}): 100 epochs, split 1"
+        found = {p.metric: p.percent for p in published() if p.source == source}
+        assert found == {"accuracy": NAMED[name].accuracy, "R@5": NAMED[name].recall5}
 
 
 def test_published_rows_stand_below_matching_data_alone(make_run):

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import average_precision_score
 
 import seehear
 from seehear.cli import main
 from seehear.config import Config
-from seehear.data.clips import ClipRequest, clip_refs
+from seehear.data.clips import ClipRequest, clip_refs, plain_requests
 from seehear.data.datasets import open_data
 from seehear.data.loader import ClipLoader
 from seehear.data.manifest import Manifest
@@ -33,15 +34,16 @@ from seehear.features.frozen import untrained_model
 from seehear.features.model import Model, usable_videos
 from seehear.pretraining.plan import make_config
 from seehear.recipes import recipe
+from seehear.settings import with_settings
 from seehear.transfer import finetune_config as configs
 from seehear.transfer import finetuning
 from seehear.transfer.finetune_rates import best_rates, few, held_out_score, hold_out, recordings
 from seehear.transfer.finetuning import finetune, finetune_within, resume_finetuning
-from seehear.transfer.prediction import predict
+from seehear.transfer.prediction import class_probabilities, predict
 from seehear.transfer.recipes import finetune_recipe
 from seehear.transfer.text import finetuning_table
 from tests.commands import run as command
-from tests.corpus import make_collection
+from tests.corpus import make_collection, make_video
 
 SHORT = ["optim.epochs=3", "optim.warmup_epochs=1", "optim.batch_size=8", "finetune.test_clips=3"]
 SETTINGS = [*SHORT, "finetune.rates=[0.03,0.1]"]
@@ -298,6 +300,36 @@ def test_probabilities_are_means_over_clips_as_a_plain_loop_has_them(finetuned, 
             assert np.allclose(table["audio"][row], sums["audio"] / 3, atol=2e-2)  # cached sound: edges of resampling
 
 
+def test_three_crops_are_averaged(finetuned, tmp_path):
+    """Those at the left, in the centre and at the right of a wide video, beside a loop."""
+    out, _ = finetuned
+    make_video(tmp_path / "wide.mp4", seconds=2, size=(160, 64))
+    model = Model.load(out)
+    tuned = replace(model.config.finetune, test_crops=3)
+    model.config = replace(model.config, finetune=tuned)
+    videos = usable_videos(seehear.scan(tmp_path / "wide.mp4", workers=0), ("video", "audio"))
+    refs = clip_refs(videos, model.config.cluster)
+    with ClipLoader(videos, model.config, model.modalities, model.statistics, workers=0, cache=None) as loader:
+        bank = class_probabilities(model, loader, refs, clips=1)
+        model.config = replace(model.config, finetune=replace(tuned, test_crops=1))
+        plain = class_probabilities(model, loader, refs, clips=1)
+        (request,) = plain_requests(refs, loader.videos, model.config.clip)
+        ((_, frames, _),) = loader.clips([request])
+    clip = model.config.clip
+    top, sums = (frames.shape[1] - clip.crop_px) // 2, []
+    for left in (0, (frames.shape[2] - clip.crop_px) // 2, frames.shape[2] - clip.crop_px):
+        crop = frames[:, top : top + clip.crop_px, left : left + clip.crop_px].astype(np.float64) / 255
+        crop = (crop - np.array(model.statistics.pixel_mean)) / np.array(model.statistics.pixel_std)
+        x = torch.from_numpy(crop.astype(np.float32)).permute(3, 0, 1, 2)[None]
+        with torch.no_grad():
+            sums.append(model.classifiers["video"].eval()(model.encoders["video"].eval()(x)).softmax(1).numpy()[0])
+    assert np.allclose(plain.features["video"][0], sums[1], atol=1e-5)
+    assert np.allclose(bank.features["video"][0], np.mean(sums, axis=0), atol=1e-5)
+    assert np.array_equal(bank.features["audio"], plain.features["audio"])
+    with pytest.raises(UsageError, match="test_crops must be 1 or 3"):
+        with_settings(model.config, ["finetune.test_crops=2"]).check()
+
+
 def test_both_is_the_mean_of_the_two_and_scores_follow(finetuned, collection):
     out, result = finetuned
     table = pq.read_table(out / "predictions.parquet")
@@ -349,12 +381,44 @@ def test_sound_is_not_asked_of_what_is_only_seen(finished_run, collection, tmp_p
     assert Model.load(tmp_path / "video").config.clip.seconds < Model.load(tmp_path / "both").config.clip.seconds
 
 
-def test_a_set_of_several_classes_a_video_is_refused(finished_run, collection, tmp_path, monkeypatch):
+def test_several_classes_a_video_are_learnt_each_by_itself(finished_run, collection, tmp_path):
+    """Probabilities are of each class, the rate is chosen by mAP, and scores are those of scikit-learn."""
+    rows = [r | {"label": f"{r['label']}|odd" if i % 2 else r["label"]} for i, r in enumerate(rows_of(collection))]
+    table = write_rows(collection.parent / "several_tuned.csv", rows)
+    settings = [*SETTINGS, "data.label_separator='|'"]
+    result = finetune(finished_run, table, tmp_path / "run", modality="audio", settings=settings, quiet=True)
+    with pytest.raises(UsageError, match="one class a video"):
+        finetune(finished_run, table, tmp_path / "few", shots=2, settings=settings, quiet=True)
+    table.unlink()
+    tried = json.loads((tmp_path / "run" / "search.json").read_text())["tried"]
+    assert all(0 < entry["audio"]["mAP"] <= 1 for entry in tried)
+    best = max(tried, key=lambda e: (e["audio"]["mAP"], -e["audio"]["loss"], -e["base_lr"]))
+    assert result["chosen"]["audio"]["base_lr"] == best["base_lr"]
+    model = Model.load(tmp_path / "run")
+    assert model.class_names == ["class_0", "class_1", "class_2", "class_3", "odd"]
+    found = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
+    scores = np.array(found["audio"])
+    assert np.abs(scores.sum(axis=1) - 1).max() > 1e-3
+    label_of = {Path(r["path"]).name: r["label"] for r in rows}
+    labels = [label_of[Path(v).name].split("|") for v in found["video_id"]]
+    truth = np.array([[name in names for name in model.class_names] for names in labels])
+    there = truth.any(axis=0) & ~truth.all(axis=0)
+    expected = np.mean([average_precision_score(truth[:, c], scores[:, c]) for c in np.flatnonzero(there)])
+    assert result["scores"]["audio"]["mAP"]["value"] == pytest.approx(expected)
+    hits = truth[range(len(truth)), scores.argmax(axis=1)]
+    assert result["scores"]["audio"]["accuracy"]["value"] == pytest.approx(hits.mean())
+    assert result["confusion"] == {} and result["classes"] == 5
+    told = predict(tmp_path / "run", collection, top=5).to_pydict()
+    assert abs(sum(told[f"probability_{i}"][0] for i in range(1, 6)) - 1) > 1e-3
+    shared = Model.load(tmp_path / "run").shareable()
+    assert shared.config.data.label_separator == "|"
+
+
+def test_a_data_set_of_several_classes_brings_its_separator(finished_run, collection):
     several = replace(open_data(collection), multilabel=True)
-    monkeypatch.setattr(finetuning, "open_data", lambda *_args, **_options: several)
-    with pytest.raises(UsageError, match="several classes"):
-        finetune(finished_run, collection, tmp_path / "run", quiet=True)
-    assert not (tmp_path / "run").exists()
+    start = configs.open_start(finished_run)
+    assert configs.finetune_config(start, several, run="x").data.label_separator == "|"
+    assert configs.finetune_config(start, open_data(collection), run="x").data.label_separator is None
 
 
 # ---------------------------------------------------------------- splits, shots, what is held out
@@ -491,6 +555,14 @@ def test_the_schedule_of_gdt_is_the_papers():
         assert rates(config, [0, 1, 2, 5.9, 6, 9.9, 10, 11.9]) == pytest.approx(expected)
         assert config.finetune.test_clips == 10
         config.check()
+
+
+def test_gdts_release_gives_the_encoder_a_tenth_of_the_heads_rate():
+    paper, release = (finetune_recipe(recipe("gdt-kinetics"), name) for name in ("gdt", "gdt-release"))
+    assert release.optim == replace(paper.optim, base_lr=0.002)
+    assert (release.finetune.classifier_lr, release.finetune.test_crops, paper.finetune.test_crops) == (0.02, 3, 1)
+    assert (release.clip.short_side_px, release.clip.crop_px, release.augment.colour_jitter) == (128, 128, 0.4)
+    release.check()
 
 
 def test_the_schedule_of_gdt_on_vggsound_is_the_papers():

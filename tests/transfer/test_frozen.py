@@ -23,7 +23,7 @@ from seehear.data.scanning import scan
 from seehear.errors import DataError, MediaError, UsageError
 from seehear.features import frozen
 from seehear.features.bank import FeatureBank
-from seehear.features.frozen import MaxPooled, Sampling, clip_features, features_key, video_features
+from seehear.features.frozen import CoarseMap, MaxPooled, Sampling, clip_features, features_key, video_features
 from seehear.features.model import Model, make_ref, usable_videos
 from seehear.metrics.intervals import bootstrap, score_of
 from seehear.transfer import frozen as protocols
@@ -482,6 +482,32 @@ def test_max_pooling_takes_the_maximum_of_the_last_map(run, manifest):
     plain = clip_features(model, manifest, Sampling(clips=1)).bank.features
     assert all((pooled[name] >= plain[name] - 1e-5).all() for name in plain)
     assert any((pooled[name] > plain[name] + 1e-3).any() for name in plain)
+
+
+def test_max_pooling_by_parts_is_the_releases(run, manifest, collection):
+    """MaxPool3d(2) on the last map, flattened (SeLaVi's retrieval), beside a loop."""
+    model = Model.load(run)
+    with torch.inference_mode():
+        x = torch.randn(2, 3, 16, 128, 160)
+        maps = model.encoders["video"].feature_map(x)
+        pooled = CoarseMap(model.encoders["video"], x.shape[1:])
+        found = pooled(x)
+    t, h, w = (max(1, size // 2) for size in maps.shape[2:])
+    steps = [min(2, size) for size in maps.shape[2:]]
+    expected = torch.stack([
+        maps[:, :, a * steps[0] : (a + 1) * steps[0], b * steps[1] : (b + 1) * steps[1],
+             c * steps[2] : (c + 1) * steps[2]].amax((2, 3, 4))
+        for a in range(t) for b in range(h) for c in range(w)
+    ], dim=2).flatten(1)  # fmt: skip
+    assert min(h, w) > 0 and h * w > 1
+    assert torch.equal(found, expected)
+    assert pooled.feature_dim == found.shape[1]
+    assert min(maps.shape[2:]) > 1
+    assert torch.equal(found, torch.nn.MaxPool3d(2, stride=2)(maps).flatten(1))
+    of_videos = clip_features(model, manifest, Sampling(clips=1, pooling="max2")).bank.features
+    assert set(of_videos) == {"video", "audio"}
+    result = seehear.evaluate(run, protocol="retrieval", data=collection, clips=1, pooling="max2")
+    assert result["pooling"] == "max2"
 
 
 @pytest.mark.parametrize("sampling", [Sampling(clips=0), Sampling(pooling="median")])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from python_speech_features import logfbank
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -24,7 +25,6 @@ from seehear.errors import DataError, RunError, SeehearError, UsageError
 from seehear.features.model import Model
 from seehear.labelling import label
 from seehear.media.decode import Window, decode
-from seehear.media.spectrogram import LogMelSpectrogram
 from seehear.models import build_encoders, build_video_encoder
 from seehear.settings import with_settings
 from seehear.transfer.frozen import evaluate_linear
@@ -53,6 +53,8 @@ KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
 STATED = {
     "pixel_mean": [0.5, 0.4, 0.3], "pixel_std": [0.2, 0.3, 0.25], "spectrogram_mean": -7.0, "spectrogram_std": 3.0,
 }  # fmt: skip
+RELEASED = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+MEASURED = ["clip.pixel_statistics=measured", "spectrogram.mean=null", "spectrogram.std=null"]
 
 
 @pytest.fixture(scope="module")
@@ -134,23 +136,30 @@ def test_torchvision(tmp_path, clip):
     assert close(seehear.load(tmp_path / "run").embed(clip)["video"][0].as_py(), features_of(original, x))
 
 
-def test_gdt(clip, tmp_path, statistics):
-    told = import_weights(gdt_file(tmp_path / "gdt.pth"), tmp_path / "run", statistics=statistics)
+def spectrogram_by_hand(path, *, start, bins, mean, std):
+    """The spectrogram (1, 1, Q, P) of a second, by the package that the releases of GDT and SeLaVi use."""
+    (decoded,) = decode(path, [Window(start, 0, 30.0, audio_seconds=1.0)], short_side_px=None, sample_rate_hz=24000)
+    stored = np.round(decoded.waveform.astype(np.float64) * 32768).clip(-32768, 32767).astype(np.int16)
+    energies = logfbank(stored, 24000, winlen=0.02, winstep=0.01, nfilt=bins, nfft=1024).T
+    return torch.from_numpy(((energies - mean) / std).astype(np.float32))[None, None]
+
+
+def test_gdt(clip, tmp_path, capsys):
+    code, text, _ = run(capsys, "weights", "import", gdt_file(tmp_path / "gdt.pth"), "--out", tmp_path / "run")
+    assert code == 0
+    assert "exact: spectrograms: those of python_speech_features.logfbank" in text
+    assert "exact: pixels: normalised as in GDT's release" in text
+    assert "not exact: sound: resampled" in text
+    told = seehear.show_weights(tmp_path / "run")
     assert told["heads"] == f"projections of video and audio to {OUTPUTS} dimensions"
     assert {"epoch", "optimizer", "args", "audio_network.base.fc.weight"} <= set(told["unused"])
     assert not [key for key in told["unused"] if key.startswith("mlp")]
     model = seehear.load(tmp_path / "run")
     (row,) = model.embed(clip).to_pylist()
-    x = frames_by_hand(
-        clip, start=1.0, frames=30, rate=30, short_side=128, crop=112, mean=STATED["pixel_mean"],
-        std=STATED["pixel_std"],
-    )  # fmt: skip
+    # A square is all that is left of the frame's shorter side.
+    x = frames_by_hand(clip, start=1.0, frames=30, rate=30, short_side=112, crop=112, mean=RELEASED[0], std=RELEASED[1])
     assert close(row["video"], features_of(video(seed=1), x))
-    (decoded,) = decode(clip, [Window(1.0, 0, 30.0, audio_seconds=1.0)], short_side_px=None, sample_rate_hz=24000)
-    transform = LogMelSpectrogram(
-        sample_rate_hz=24000, mel_bins=257, hop_seconds=0.01, window_seconds=0.025, frames=99
-    )  # fmt: skip
-    spectrogram = (transform(torch.from_numpy(decoded.waveform)[None]) + 7.0) / 3.0
+    spectrogram = spectrogram_by_hand(clip, start=1.0, bins=257, mean=1.93, std=17.89)
     assert spectrogram.shape == (1, 1, 257, 99)
     heard = features_of(audio(seed=2), spectrogram)
     assert close(row["audio"], heard)
@@ -162,12 +171,14 @@ def test_gdt(clip, tmp_path, statistics):
     assert close(ours, projected)
 
 
-def test_selavi_labels_by_its_heads(clip, tmp_path, statistics, capsys):
+def test_selavi_labels_by_its_heads(clip, tmp_path, capsys):
     path = selavi_file(tmp_path / "selavi.pth")
-    told = import_weights(path, tmp_path / "run", statistics=statistics)
+    told = import_weights(path, tmp_path / "run")
     assert told["heads"] == f"10 heads to {OUTPUTS} clusters of video and audio"
     assert {"selflabels", "dist"} <= set(told["unused"])
     (row,) = seehear.load(tmp_path / "run").embed(clip).to_pylist()
+    heard = features_of(audio(seed=2), spectrogram_by_hand(clip, start=1.0, bins=257, mean=0.0, std=1.0))
+    assert close(row["audio"], heard)
     for number in (0, 7):
         answers = []
         for letter, feature in (("v", row["video"]), ("a", row["audio"])):
@@ -190,7 +201,6 @@ def test_selavi_labels_by_its_heads(clip, tmp_path, statistics, capsys):
     # One encoder alone keeps its heads.
     told = import_weights(path, tmp_path / "seen", modality="video")
     assert told["heads"] == f"10 heads to {OUTPUTS} clusters of video"
-    assert any("Kinetics are used" in note for note in told["notes"])
     assert label(tmp_path / "seen", clip, modality="video")["cluster"].to_pylist()
     assert read_weights(path, modality="audio").heads is None
 
@@ -207,7 +217,9 @@ def test_heads_that_do_not_fit_are_left(tmp_path):
 def test_encoders_of_two_files_keep_their_own_eps(tmp_path, statistics, clip):
     original = video(seed=1, mid_planes="convolution", bn_eps=1e-3)
     path = saved(tmp_path / "xdc.pth", original.state_dict())
-    import_weights(path, tmp_path / "run", audio_weights=gdt_file(tmp_path / "gdt.pth"), statistics=statistics)
+    import_weights(
+        path, tmp_path / "run", audio_weights=gdt_file(tmp_path / "gdt.pth"), statistics=statistics, settings=MEASURED
+    )
     model = seehear.load(tmp_path / "run")
     assert {name: encoder.bn_eps for name, encoder in model.encoders.items()} == {"video": 1e-3, "audio": 1e-5}
     assert model.statistics.pixel_mean == tuple(STATED["pixel_mean"])
@@ -218,7 +230,11 @@ def test_encoders_of_two_files_keep_their_own_eps(tmp_path, statistics, clip):
 
 def test_statistics_are_measured_on_videos(collection, tmp_path):
     path = gdt_file(tmp_path / "gdt.pth")
-    told = import_weights(path, tmp_path / "run", statistics=collection, settings=["clip.crop_px=32"])
+    settings = [*MEASURED, "clip.short_side_px=128", "clip.crop_px=32"]
+    told = import_weights(path, tmp_path / "run", statistics=collection, settings=settings)
+    assert "clips: clip.short_side_px=128 where GDT's release has 112" in told["inexact"]
+    assert any(text.startswith("spectrograms: spectrogram.mean=None") for text in told["inexact"])
+    assert not any(text.startswith(("pixels", "spectrograms")) for text in told["exact"])
     assert told["statistics"] == "measured on 24 videos"
     found = json.loads((tmp_path / "run" / "statistics.json").read_text())
     # The pixels' mean by hand, over the middle clips.
@@ -237,29 +253,37 @@ def test_statistics_are_measured_on_videos(collection, tmp_path):
     assert found["spectrogram_std"] != 1.0
 
 
-def test_the_imported_settings_are_the_papers(tmp_path):
-    """What a layout says of its clips is what the recipes of the papers have."""
+def test_the_imported_settings_are_the_releases(tmp_path):
+    """What a layout says of its clips is the papers' recipe, but for what the released code has otherwise."""
     from seehear.recipes import recipe
 
-    for make, name in ((gdt_file, "gdt-kinetics"), (selavi_file, "selavi-vggsound")):
+    for make, name, mean, std in (
+        (gdt_file, "gdt-kinetics", 1.93, 17.89), (selavi_file, "selavi-vggsound", 0.0, 1.0),
+    ):  # fmt: skip
         found, paper = read_weights(make(tmp_path / "w.pth")).model.config, recipe(name)
-        assert found.spectrogram == paper.spectrogram
-        assert replace(found.clip, short_side_px=0) == replace(paper.clip, short_side_px=0)
+        assert found.spectrogram == replace(
+            paper.spectrogram, kind="logfbank", frames=99, hop_seconds=0.01, window_seconds=0.02, n_fft=1024, mean=mean,
+            std=std,
+        )  # fmt: skip
+        assert found.clip == replace(paper.clip, short_side_px=112, pixel_statistics="gdt")
 
 
-def test_a_gdt_files_own_command_line_decides(tmp_path, clip, statistics):
+def test_a_gdt_files_own_command_line_decides(tmp_path, clip):
     arguments = Namespace(
         aud_spec_type=1, num_sec=2, aud_sample_rate=16000, clip_len=8, target_fps=10, train_crop_size=224,
-        z_normalize=True, lr=0.1,
+        z_normalize=False, sample_rate=2, dataset="kinetics", lr=0.1,
     )  # fmt: skip
     path = saved(tmp_path / "gdt.pth", {"epoch": 1, "model": gdt_model(), "args": arguments})
-    config = read_weights(path).model.config
-    found = (config.clip.frames, config.clip.frame_rate_hz, config.clip.short_side_px, config.clip.crop_px)
-    assert found == (8, 10.0, 256, 224)
+    weights = read_weights(path)
+    config = weights.model.config
+    found = (config.clip.frames, config.clip.frame_rate_hz, config.clip.stride, config.clip.short_side_px)
+    assert found == (8, 10.0, 2, 224)
+    assert config.clip.crop_px == 224
     spectrogram = config.spectrogram
     assert (config.clip.audio_seconds, config.clip.sample_rate_hz) == (2.0, 16000)
     assert (spectrogram.mel_bins, spectrogram.frames, spectrogram.hop_seconds) == (40, 199, 0.01)
-    told = import_weights(path, tmp_path / "run", statistics=statistics)
+    assert (weights.model.statistics.spectrogram_mean, weights.model.statistics.spectrogram_std) == (0.0, 1.0)
+    told = import_weights(path, tmp_path / "run")
     assert any("command line" in note for note in told["notes"])
     assert told["preprocessing"]["audio"]["mel_bins"] == 40
     assert len(seehear.load(tmp_path / "run").embed(clip)["audio"][0]) == 8 * WIDTH
@@ -267,6 +291,33 @@ def test_a_gdt_files_own_command_line_decides(tmp_path, clip, statistics):
     plain = read_weights(gdt_file(tmp_path / "plain.pth"))
     assert plain.model.config.spectrogram.mel_bins == 257
     assert not any("command line" in note for note in plain.notes)
+
+
+def test_video_and_text(tmp_path, clip):
+    """The text encoder is left; every second of 32 frames a second is seen, scaled to [0, 1] alone."""
+    model = {key: value for key, value in gdt_model(("mlp_v", "mlp_t")).items() if not key.startswith("audio")}
+    model["text_network.fc1.weight"] = torch.zeros(3, 3)
+    said = Namespace(dataset="ht100m", sample_rate=2, clip_len=30, target_fps=30, train_crop_size=112, z_normalize=True)
+    path = saved(tmp_path / "gdt.pth", {"epoch": 1, "model": model, "lr_scheduler": {}, "args": said})
+    told = import_weights(path, tmp_path / "run")
+    assert any("text encoder" in note for note in told["notes"])
+    assert "text_network.fc1.weight" in told["unused"]
+    assert told["heads"] == f"projections of video to {OUTPUTS} dimensions"
+    found = np.array(seehear.load(tmp_path / "run").embed(clip)["video"][0].as_py())
+    # 30 frames, a sixteenth of a second apart, around the middle of the video.
+    start = round((1.5 - 60 / 32 / 2) * 32) / 32
+    x = frames_by_hand(clip, start=start, frames=30, rate=16, short_side=112, crop=112, mean=0.0, std=1.0)
+    assert close(found, features_of(video(seed=1), x))
+
+
+def test_another_kind_of_spectrogram_has_to_be_measured(tmp_path, statistics):
+    path = gdt_file(tmp_path / "gdt.pth")
+    with pytest.raises(UsageError, match="mean and deviation of spectrograms"):
+        import_weights(path, tmp_path / "run", settings=["spectrogram.kind=logmel"])
+    told = import_weights(path, tmp_path / "run", settings=["spectrogram.kind=logmel"], statistics=statistics)
+    assert told["preprocessing"]["audio"]["mel_scale"].startswith("Slaney")
+    assert told["preprocessing"]["audio"]["spectrogram_mean"] == -7.0
+    assert any("spectrogram.kind=logmel where GDT's release has logfbank" in text for text in told["inexact"])
 
 
 # ---------------------------------------------------------------- what cannot be imported
@@ -314,7 +365,10 @@ def test_mistakes(tmp_path, statistics, capsys):
     gdt, xdc = gdt_file(tmp_path / "gdt.pth"), saved(tmp_path / "xdc.pth", video(mid_planes="convolution").state_dict())
     out = tmp_path / "run"
     cases = [
-        (["import", gdt, "--out", out], 2, "--statistics VIDEOS"),
+        (["import", gdt, "--out", out, "--set", "spectrogram.kind=logmel"], 2, "--statistics VIDEOS"),
+        (["import", gdt, "--out", out, "--set", "clip.pixel_statistics=measured"], 2, "--statistics VIDEOS"),
+        (["import", gdt, "--out", out, "--set", "spectrogram.mean=null"], 2, "go together"),
+        (["import", gdt, "--out", out, "--statistics", statistics], 2, "nothing to measure"),
         (["import", xdc, "--out", out, "--statistics", statistics], 2, "nothing to measure"),
         (["import", xdc, "--out", out, "--modality", "audio"], 2, "holds no audio encoder"),
         (["import", xdc, "--out", out, "--audio-weights", xdc, "--statistics", statistics], 3, "holds no audio"),
@@ -322,7 +376,11 @@ def test_mistakes(tmp_path, statistics, capsys):
         (["import", xdc, "--out", out, "--set", "spectrogram.frames=99"], 2, "nothing listens"),
         (["import", xdc, "--out", out, "--format", "hub"], 2, "--format"),
         (["import", xdc], 2, "--out"),
-        (["import", gdt, "--out", out, "--statistics", xdc.with_suffix(".json")], 3, "holds no statistics"),
+        (
+            ["import", gdt, "--out", out, "--set", "spectrogram.kind=logmel", "--statistics", xdc.with_suffix(".json")],
+            3,
+            "holds no statistics",
+        ),
         (["import", xdc, "--out", tmp_path], 4, "not empty"),
         (["export", xdc, "--out", out], 2, "--format"),
         (["show", gdt, "--out", out], 2, "--out"),
@@ -334,14 +392,15 @@ def test_mistakes(tmp_path, statistics, capsys):
     assert not out.exists()
 
 
-def test_show_says_what_is_not_stated(tmp_path, capsys):
+def test_show_says_how_inputs_are_made(tmp_path, capsys):
     code, text, _ = run(capsys, "weights", "show", gdt_file(tmp_path / "gdt.pth"))
     assert code == 0
-    assert "spectrogram_mean: not stated" in text
+    assert "spectrogram_mean: 1.93" in text
+    assert "kind: logfbank" in text
     code, text, _ = run(capsys, "weights", "show", tmp_path / "gdt.pth", "--json")
     told = json.loads(text)
     assert told["sources"][0]["sha256"] == hashlib.sha256((tmp_path / "gdt.pth").read_bytes()).hexdigest()
-    assert told["preprocessing"]["video"]["pixel_mean"] is None
+    assert told["preprocessing"]["video"]["pixel_mean"] == [0.45, 0.45, 0.45]
     parameters = sum(p.numel() for p in video().parameters())
     assert told["encoders"]["video"]["parameters"] == parameters
 
@@ -411,8 +470,8 @@ def test_paths_of_this_machine_stay_here(finished_run, tmp_path):
         model.save_pretrained(tmp_path / "given")
 
 
-def test_selavis_heads_come_along(tmp_path, statistics, clip):
-    import_weights(selavi_file(tmp_path / "selavi.pth"), tmp_path / "run", statistics=statistics)
+def test_selavis_heads_come_along(tmp_path, clip):
+    import_weights(selavi_file(tmp_path / "selavi.pth"), tmp_path / "run")
     export_weights(tmp_path / "run", tmp_path / "given", format="hub")
     card = (tmp_path / "given" / "README.md").read_text()
     assert "selavi.pth" in card
