@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.app.browsing import ARGUMENTS, Visit, find_chromium
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_video, tone
 
@@ -172,3 +173,24 @@ def server(made_app: App, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     started = Server(run)
     yield started
     assert started.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; tests that ask for it are skipped where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser: Any, server: Server) -> Iterator[Visit]:
+    """A window on the shared server; what was edited is taken back afterwards."""
+    made = Visit(browser, server)
+    yield made
+    made.leave()
+    while (last := server.get("/api/clusters")["undo"]) is not None:
+        assert server.edit(kind="undo", expected=last["id"]).status == 200

@@ -124,7 +124,7 @@ def rows(
     """
     with held.lock:
         view = held.view(by)
-    keep = view.rejected if state == "rejected" else ~view.rejected
+    keep = view.rejected.copy() if state == "rejected" else ~view.rejected
     if state in ("confirmed", "open"):
         keep &= view.confirmed == (state == "confirmed")
     if cluster is not None:

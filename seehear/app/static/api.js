@@ -43,7 +43,15 @@ export async function call(path, { method = "GET", params = {}, body, raw, signa
     throw new LostError();
   }
   if (connection.get().lost) connection.patch({ lost: false });
-  const said = await response.json().catch(() => ({}));
+  let said;
+  try {
+    said = await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    // Half of an answer is none; what refuses may say so without JSON.
+    if (response.ok) throw new LostError();
+    said = {};
+  }
   if (response.ok) {
     if (connection.get().token) connection.patch({ token: false });
     return said;

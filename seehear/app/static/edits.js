@@ -41,30 +41,33 @@ const queued = () => memory ?? readQueue();
 export function edit(kind, details = {}, { quiet = false } = {}) {
   const { by, generation, revision } = session.get();
   const entry = { key: key(), by, revision, quiet, tried: false, body: { generation, kind, ...details } };
-  const promise = new Promise((resolve) => promises.set(entry.key, resolve));
+  const answered = {};
+  answered.promise = new Promise((resolve) => { answered.resolve = resolve; });
+  promises.set(entry.key, answered);
   const add = (queue) => [...queue, entry];
   if (memory) { memory = add(memory); waiting.set(memory.length); } else writeQueue(add);
   send();
-  return promise;
+  return answered.promise;
 }
 
 // crypto.randomUUID is there in secure contexts only, and http://192.168... is none
 const key = () => `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
 
-/** Take back the last edit, or do the last one taken back again: only if it is still the one shown. */
-export function undo() {
-  const last = session.get().undo;
-  if (last) return edit("undo", { expected: last.id });
-  toast("There is nothing to undo.");
-  return Promise.resolve(null);
-}
+/** When this page's edits have been answered: what can be undone is known only then. */
+const settled = () => Promise.all([...promises.values()].map((one) => one.promise));
+
+/** Take back the last edit, if it is still the one shown. */
+export const undo = () => step("undo");
 
 /** Do again what was undone last. */
-export function redo() {
-  const last = session.get().redo;
-  if (last) return edit("redo", { expected: last.id });
-  toast("There is nothing to redo.");
-  return Promise.resolve(null);
+export const redo = () => step("redo");
+
+async function step(kind) {
+  await settled();
+  const last = session.get()[kind];
+  if (last) return edit(kind, { expected: last.id });
+  toast(`There is nothing to ${kind}.`);
+  return null;
 }
 
 let sending = false, timer = 0;
@@ -108,7 +111,7 @@ async function sendAll() {
       if (!entry.quiet) toast(sentence(answer.edit?.text), { undo: answer.undo?.id });
     }
     await refresh(); // first, so that whoever waits for the edit finds the page as it is after it
-    promises.get(entry.key)?.(answer);
+    promises.get(entry.key)?.resolve(answer);
     promises.delete(entry.key);
   }
 }

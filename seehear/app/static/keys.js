@@ -90,7 +90,8 @@ function typing(target) {
 
 /** Keys that an element has a use for itself. */
 function taken(target, name) {
-  if (["enter", "space"].includes(name) && target.closest("button, a, summary, [role=radio], [role=tab]")) return true;
+  if (name === "enter" && target.closest("a, button, summary")) return true;
+  if (name === "space" && target.closest("button, summary")) return true;
   return target.tagName === "INPUT" && /^(arrow|home|end|page|space|enter)/.test(name);
 }
 

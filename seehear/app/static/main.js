@@ -1,5 +1,6 @@
 /** @file The page: which view stands in it. */
 
+import { moveFrames } from "./frames.js";
 import { html, render, useEffect } from "./html.js";
 import { keepPreferences } from "./prefs.js";
 import { route } from "./route.js";
@@ -50,5 +51,6 @@ function App() {
 }
 
 keepPreferences();
+moveFrames();
 render(html`<${App} />`, document.getElementById("app"));
 start().then(send); // what an earlier page could not send

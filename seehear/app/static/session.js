@@ -8,11 +8,11 @@ const POLL_MS = 2000;
 
 /**
  * run: facts of the run or null; by: the labelling looked at; clusters, conflicts, undo, redo, rejected: as the server
- * lists them; revision, generation; outdated: the index has been rebuilt since the page was loaded; failed: text.
+ * lists them; revision, generation; epoch: grows whenever a lost server is found again; outdated: the index has been rebuilt since the page was loaded; failed: text.
  */
 export const session = createStore({
   run: null, by: "both", clusters: null, byId: new Map(), conflicts: [], rejected: 0, undo: null, redo: null,
-  revision: 0, generation: "", outdated: false, failed: "",
+  revision: 0, generation: "", outdated: false, failed: "", epoch: 0,
 });
 
 /** The clusters by id, watched. */
@@ -85,7 +85,10 @@ export async function look() {
     if (now.run === null) await begin();
     else if (generation !== now.generation) session.patch({ outdated: true });
     else if (revision !== now.revision || wasLost) await refresh();
-    if (wasLost) dispatchEvent(new Event("seehear:found"));
+    if (wasLost) {
+      session.patch({ epoch: session.get().epoch + 1 }); // views ask again for what they did not get
+      dispatchEvent(new Event("seehear:found"));
+    }
   } catch (error) {
     if (!(error instanceof LostError) && !(error instanceof ApiError)) throw error;
   } finally {

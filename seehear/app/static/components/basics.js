@@ -87,14 +87,16 @@ export function TextFilter({ value, onChange, label, placeholder = label, id }) 
  */
 export function ShareRange({ label, low, high, onChange }) {
   const [now, setNow] = useState([low, high]);
-  useEffect(() => { setNow([low, high]); }, [low, high]);
+  const latest = useRef(now); // "change" may come before what "input" set has been drawn
+  useEffect(() => { latest.current = [low, high]; setNow(latest.current); }, [low, high]);
   const slide = (index) => (event) => {
-    const next = [...now];
+    const next = [...latest.current];
     next[index] = Number(event.currentTarget.value) / 100;
     if (next[0] > next[1]) next[1 - index] = next[index];
+    latest.current = next;
     setNow(next);
   };
-  const tell = () => { if (now[0] !== low || now[1] !== high) onChange(now[0], now[1]); };
+  const tell = () => { const [a, b] = latest.current; if (a !== low || b !== high) onChange(a, b); };
   return html`<fieldset class="share-range" style=${{ "--low": String(now[0]), "--high": String(now[1]) }}>
     <legend>${label} <output>${percent(now[0])} – ${percent(now[1])}</output></legend>
     ${["at least", "at most"].map((word, index) => html`<input key=${word} type="range" min="0" max="100" step="1"

@@ -3,7 +3,7 @@
 import { html, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 import { useKeys } from "../keys.js";
 import { toggleSound } from "../sound.js";
-import { Tile } from "./tile.js";
+import { Tile, placingFocus } from "./tile.js";
 
 const GAP = 10, CAPTION = 24, LEAST = 148, LEAST_NARROW = 108, SPARE_ROWS = 2;
 
@@ -161,7 +161,7 @@ export function SegmentGrid({ rows, selection, onOpen, label, showCluster = fals
     if (tile && !event.shiftKey && !event.ctrlKey && !event.metaKey) onOpen(Number(tile.dataset.row));
   };
   const onFocus = (event) => {
-    const tile = event.target.closest("[data-index]");
+    const tile = placingFocus() ? null : event.target.closest("[data-index]");
     if (tile && Number(tile.dataset.index) !== selection.focus) selection.focusOn(Number(tile.dataset.index));
   };
   const onBlur = (event) => { if (!element.current?.contains(event.relatedTarget)) setFocusing(false); };

@@ -29,7 +29,7 @@ export function How({ how, weight, from, onChange, streams = { video: true, audi
   return html`<div class="how"><${Choice} label="Alike by" value=${how} options=${options} onChange=${(value) => onChange({ how: value })} />
     ${how === "both" && html`<label class="field weight"><span>sight</span><input type="range" min="0" max="100" step="5"
       aria-label="Weight of sound" aria-valuetext=${`${percent(now)} sound`} value=${Math.round(now * 100)}
-      onInput=${(event) => setNow(Number(event.currentTarget.value) / 100)} onChange=${() => onChange({ weight: now })} /><span>sound</span></label>`}
+      onInput=${(event) => setNow(Number(event.currentTarget.value) / 100)} onChange=${(event) => onChange({ weight: Number(event.currentTarget.value) / 100 })} /><span>sound</span></label>`}
     ${how === "across" && both && html`<${Choice} label="Direction" value=${from || "sight"} onChange=${(value) => onChange({ from: value })}
       options=${[{ value: "sight", text: "seen here, heard there" }, { value: "sound", text: "heard here, seen there" }]} />`}</div>`;
 }

@@ -1,4 +1,4 @@
-/** @file A moving thumbnail: eight frames side by side in one picture, moved by a CSS animation in steps. */
+/** @file A moving thumbnail: eight frames side by side in one picture, of which frames.js says which is shown. */
 
 import { media } from "../api.js";
 import { html, useEffect, useRef, useState } from "../html.js";

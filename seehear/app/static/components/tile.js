@@ -1,7 +1,7 @@
 /** @file A segment as a picture with what is known of it. */
 
 import { clock, clusterName, fileName, percent } from "../format.js";
-import { html, useEffect, useRef } from "../html.js";
+import { html, useLayoutEffect, useRef } from "../html.js";
 import { useSegment } from "../segments.js";
 import { useCluster } from "../session.js";
 import { heard, hush, listen } from "../sound.js";
@@ -12,11 +12,16 @@ import { Strip } from "./strip.js";
 
 const HOVER_MS = 260;
 
+let placing = false;
+
+/** Whether the focus is being put where the grid has said: then the grid need not be told, and must not answer. */
+export const placingFocus = () => placing;
+
 /** A segment in words, for those who do not see it. */
 function inWords(segment, score) {
   if (!segment) return "loading";
   return [
-    segment.title, `at ${clock(segment.start)}`, segment.name || `cluster ${segment.cluster}`,
+    segment.title, `at ${clock(segment.start)}`, clusterName({ id: segment.cluster, name: segment.name }),
     score === undefined ? `confidence ${percent(segment.confidence)}` : `score ${percent(score)}`,
     segment.confirmed && "confirmed", segment.rejected && "rejected",
   ].filter(Boolean).join(", ");
@@ -31,8 +36,11 @@ export function Tile({ row, index, total, id, place, selected, focused, takesFoc
   const cluster = useCluster(segment?.cluster);
   const isHeard = useStore(heard, (h) => h === row);
   const element = useRef(null);
-  useEffect(() => {
-    if (takesFocus && document.activeElement !== element.current) element.current.focus({ preventScroll: true });
+  useLayoutEffect(() => {
+    if (!takesFocus || document.activeElement === element.current) return;
+    placing = true;
+    element.current.focus({ preventScroll: true });
+    placing = false;
   }, [takesFocus]);
   const kind = `tile${segment?.rejected ? " rejected" : ""}${isHeard ? " heard" : ""}`;
   return html`<div class=${kind} role="option" id=${id} ref=${element} data-index=${index} data-row=${row}
@@ -47,9 +55,9 @@ export function Tile({ row, index, total, id, place, selected, focused, takesFoc
         size=${13} /></span>`}
       <span class="tick" aria-hidden="true"><${Icon} name="check" size=${13} /></span>
       <button type="button" class="open" tabindex="-1" aria-hidden="true" title="Play (Enter)"
-        onClick=${(event) => { event.stopPropagation(); onOpen(row); }}><${Icon} name="play" size=${18} /></button>
-      <span class="time">${segment ? clock(segment.start) : ""}</span>
+        onClick=${(event) => { event.stopPropagation(); onOpen(row); }}><${Icon} name="play" size=${15} /></button>
       ${score !== undefined && html`<span class="score">${percent(score)}</span>`}
+      <span class="time">${segment ? clock(segment.start) : ""}</span>
       <span class="line" style=${{ "--share": String(score ?? segment?.confidence ?? 0) }}></span></span>
     <span class="caption" title=${segment?.title}>${showCluster ? html`<span class="dot"></span>${segment ? clusterName(cluster ?? { id:
       segment.cluster, name: segment.name }) : ""}` : segment ? fileName(segment.title) : ""}</span></div>`;

@@ -6,7 +6,7 @@ const CLOSEST = 400;
 export const WHOLE = { x: 0, y: 0, zoom: 1 };
 
 /** Pixels for one unit. */
-const scale = (camera, width, height) => (Math.min(width, height) / 2) * 0.94 * camera.zoom;
+const scale = (camera, width, height) => (Math.min(width, height) / 2) * 0.88 * camera.zoom;
 
 /** Where points lie on the screen. */
 export function project(camera, width, height, x, y, out) {

@@ -130,7 +130,7 @@ function paint(box, below, above, props, work) {
     }
     context.stroke();
   }
-  paintLabels(context, width, height, dense, props, style);
+  paintLabels(context, width, height, dense, radius, props, style);
   if (work.hover >= 0 && work.hover < count) {
     context.strokeStyle = ink;
     context.lineWidth = 2.5 * dense;
@@ -155,7 +155,7 @@ function paint(box, below, above, props, work) {
 }
 
 /** Names where their segments are, the largest first; one that would cover another is left out. */
-function paintLabels(context, width, height, dense, { camera, labels }, style) {
+function paintLabels(context, width, height, dense, radius, { camera, labels }, style) {
   const taken = [], place = { x: new Float32Array(1), y: new Float32Array(1) };
   context.font = `600 ${13 * dense}px ${style.fontFamily}`;
   context.textAlign = "center";
@@ -163,8 +163,9 @@ function paintLabels(context, width, height, dense, { camera, labels }, style) {
   context.lineJoin = "round";
   for (const label of labels) {
     project(camera, width, height, [label.x], [label.y], place);
-    const x = place.x[0], y = place.y[0], wide = context.measureText(label.text).width / 2 + 6 * dense, high = 11 * dense;
-    if (x < 0 || y < 0 || x > width || y > height) continue;
+    const wide = context.measureText(label.text).width / 2 + 6 * dense, high = 11 * dense;
+    const x = Math.max(wide, Math.min(width - wide, place.x[0])), y = place.y[0] - radius - high;
+    if (place.x[0] < 0 || y < 0 || place.x[0] > width || y > height) continue;
     if (taken.some((t) => Math.abs(t.x - x) < t.wide + wide && Math.abs(t.y - y) < t.high + high)) continue;
     taken.push({ x, y, wide, high });
     context.lineWidth = 4 * dense;

@@ -22,7 +22,7 @@ const NONE = [];
  * @param {Object} query
  */
 export function useRows(query) {
-  const { revision, by, generation } = useStore(session);
+  const { revision, by, generation, epoch } = useStore(session);
   const [found, setFound] = useState(null);
   const key = JSON.stringify([query, by]);
   useEffect(() => {
@@ -35,7 +35,7 @@ export function useRows(query) {
         toast(error.message, { bad: true });
       });
     return () => abort.abort();
-  }, [key, revision, generation]);
+  }, [key, revision, generation, epoch]);
   return found?.key === key ? found.rows : found ? found.rows : null;
 }
 

@@ -86,7 +86,7 @@ export function ClustersView({ params }) {
       <${Choice} label="Named or not" value=${named} onChange=${(value) => setParams({ named: value })} options=${[
         { value: "", text: "All" }, { value: "yes", text: "Named" }, { value: "no", text: "Unnamed" }]} />
       <${Pick} label="Order" value=${sort} options=${ORDERS} onChange=${(value) => setParams({ sort: value === "size" ? "" : value })} />
-      ${chosen.size > 0 && html`<span class="chosen">${plural(chosen.size, "cluster")} chosen
+      ${chosen.size > 0 && html`<span class="chosen-count">${plural(chosen.size, "cluster")} chosen
         <button type="button" class="action" onClick=${merge}><${Icon} name="merge" size=${17} /><span>Merge</span></button>
         <${IconButton} icon="close" label="Choose none" keys="Esc" onClick=${() => setChosen(new Set())} /></span>`}
       <output class="quiet end">${shown.length < clusters.length ? `${shown.length} of ${plural(clusters.length, "cluster")}` : ""}</output>

@@ -14,7 +14,7 @@ const ICONS = { name: "pencil", merge: "merge", split: "split", move: "move", re
 const STEP = 200;
 
 export function HistoryView() {
-  const { by, revision, generation, undo: last, redo: next, run } = useStore(session);
+  const { by, revision, generation, epoch, undo: last, redo: next, run } = useStore(session);
   const [edits, setEdits] = useState(null);
   const [limit, setLimit] = useState(STEP);
   useEffect(() => {
@@ -23,7 +23,7 @@ export function HistoryView() {
     call("/api/edits", { params: { by, limit }, signal: abort.signal }).then((answer) => setEdits(answer.edits))
       .catch((error) => { if (error.name !== "AbortError" && !(error instanceof LostError)) toast(error.message, { bad: true }); });
     return () => abort.abort();
-  }, [by, revision, generation, limit]);
+  }, [by, revision, generation, epoch, limit]);
   return html`<div class="view-head"><h1>History</h1><p class="quiet">${edits ? plural(edits.length, "edit") : "Loading …"}${edits?.length === limit ? " (the last ones)" : ""}</p></div>
     ${run && !run.read_only && html`<p class="tools"><button type="button" class="button" disabled=${!last} onClick=${undo}><${Icon} name="undo" size=${17} />Undo${last ? html`<span class="quiet"> ${last.text}</span>` : ""}</button>
       <button type="button" class="button" disabled=${!next} onClick=${redo}><${Icon} name="redo" size=${17} />Redo${next ? html`<span class="quiet"> ${next.text}</span>` : ""}</button></p>`}

@@ -25,7 +25,7 @@ const STRONG = 215, WEAK = 24;
 
 /** The points of the run, asked for again when clusters change. */
 function usePoints() {
-  const { by, revision, generation } = useStore(session);
+  const { by, revision, generation, epoch } = useStore(session);
   const [found, setFound] = useState(null);
   useEffect(() => {
     if (!generation) return undefined;
@@ -37,7 +37,7 @@ function usePoints() {
       by, generation, cluster: Int32Array.from(map.cluster), ids: map.ids, confidence: Float32Array.from(map.confidence),
     }))).catch((error) => { if (error.name !== "AbortError" && !(error instanceof LostError)) toast(error.message, { bad: true }); });
     return () => abort.abort();
-  }, [by, revision, generation]);
+  }, [by, revision, generation, epoch]);
   return found?.by === by ? found : null;
 }
 
@@ -65,17 +65,18 @@ function useColours(map, colourBy, only, byId, dark) {
   }, [map, colourBy, only, byId, dark]);
 }
 
-/** A name for each cluster at the middle of its segments, the largest first. */
+/** A name for each cluster above most of its segments, the named and the largest first. */
 function useLabels(map, byId, only) {
   return useMemo(() => {
     if (!map) return [];
     const members = map.ids.map(() => []);
     for (let i = 0; i < map.cluster.length; i++) if (map.cluster[i] >= 0) members[map.cluster[i]].push(i);
     const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+    const high = (values) => values.sort((a, b) => a - b)[Math.floor(values.length * 0.93)]; // so that it stands above them
     return map.ids.map((id, k) => ({ id, cluster: byId.get(id), rows: members[k] }))
       .filter(({ id, cluster, rows }) => cluster && rows.length && (!only || id === only))
       .sort((a, b) => Number(Boolean(b.cluster.name)) - Number(Boolean(a.cluster.name)) || b.rows.length - a.rows.length)
-      .map(({ cluster, rows }) => ({ text: clusterName(cluster), x: middle(rows.map((i) => map.points.x[i])), y: middle(rows.map((i) => map.points.y[i])) }));
+      .map(({ cluster, rows }) => ({ text: clusterName(cluster), x: middle(rows.map((i) => map.points.x[i])), y: high(rows.map((i) => map.points.y[i])) }));
   }, [map, byId, only]);
 }
 

@@ -2,8 +2,8 @@
 
 import { call, LostError } from "../api.js";
 import { clock, clusterName, fileName, percent } from "../format.js";
-import { html, useContext, useEffect, useMemo, useRef, useState } from "../html.js";
-import { Layer, useKeys } from "../keys.js";
+import { html, useEffect, useMemo, useRef, useState } from "../html.js";
+import { useKeys } from "../keys.js";
 import { prefs } from "../prefs.js";
 import { go, link, route, setParams } from "../route.js";
 import { loadSegment, useSegment } from "../segments.js";
@@ -53,7 +53,7 @@ export function PlayerDialog({ params }) {
   const segment = useSegment(row);
   const [video, setVideo] = useState(null);
   const [problem, setProblem] = useState("");
-  const { by, revision } = useStore(session);
+  const { by, revision, epoch } = useStore(session);
   const id = segment?.video ?? params.watch ?? "";
   useEffect(() => { hush(); }, []);
   useEffect(() => {
@@ -62,35 +62,53 @@ export function PlayerDialog({ params }) {
     call(`/api/videos/${encodeURIComponent(id)}`, { params: { by }, signal: abort.signal }).then(setVideo)
       .catch((error) => { if (error.name !== "AbortError" && !(error instanceof LostError)) setProblem(error.message); });
     return () => abort.abort();
-  }, [id, by, revision]);
+  }, [id, by, revision, epoch]);
   useEffect(() => {
     if (row === null) return;
     loadSegment(row).catch((error) => { if (!(error instanceof LostError)) setProblem(error.message); });
   }, [row]);
-  const fits = video && video.video === id;
+  const fits = video && video.video === id && (row === null || segment);
   return html`<${Dialog} class="player" onClose=${closePlayer} title=${fileName(segment?.title ?? (fits ? video.title : "Video"))}>
-    ${problem ? html`<p class="notice">${problem}</p>` : fits && (row === null || segment)
+    ${problem ? html`<p class="notice">${problem}</p>` : fits
       ? html`<${Film} video=${video} row=${row} segment=${segment} at=${params.at ? Number(params.at) : null} />`
-      : html`<p class="quiet loading">Loading …</p>`}<//>`;
+      : html`<div class="film"><div class="stage"><div class="only-sound"><${Strip} row=${row} still /></div></div></div>`}
+    <${Acting} row=${row} segment=${segment} /><//>`;
+}
+
+const nextBy = (row, step) => {
+  const place = list.indexOf(row), next = list[place + step];
+  if (place >= 0 && next !== undefined) openPlayer(next, list);
+};
+
+/** What is known of the segment, what can be done with it, and the keys for that: there before the video is. */
+function Acting({ row, segment }) {
+  const readOnly = useStore(session, (s) => s.run?.read_only);
+  const [moving, setMoving] = useState(false);
+  const change = (act) => () => { if (row !== null && !readOnly) act([row]); };
+  const onMove = () => { if (row !== null && !readOnly) setMoving(true); };
+  useKeys({
+    j: () => nextBy(row, 1), k: () => nextBy(row, -1), y: change(confirm), x: change(rejectOrRestore), v: onMove,
+  });
+  return html`<aside class="about">${segment
+    ? html`<${About} segment=${segment} change=${change} onMove=${onMove} readOnly=${readOnly} /><${Alike} segment=${segment} />`
+    : row === null && html`<p class="quiet">Choose a segment on the line below the picture, or draw a stretch on the waveform to
+      search for what is like it.</p>`}</aside>
+    ${moving && html`<${ClusterPicker} title="Move this segment to" allowNew without=${segment ? [segment.cluster] : []}
+      onClose=${() => setMoving(false)} onPick=${(choice) => { setMoving(false); moveTo([row], choice); }} />`}`;
 }
 
 function Film({ video, row, segment, at }) {
   const part = useMemo(() => around(video, segment ?? (at === null ? null : { start: at, end: at })), [video.video, segment?.row, at]);
   const film = useFilm(video, segment, part, at);
   const [stretch, setStretch] = useState(null);
-  const [moving, setMoving] = useState(false);
   const { volume, muted } = useStore(prefs);
-  const readOnly = useStore(session, (s) => s.run?.read_only);
   const begin = useRef(null);
   useEffect(() => { setStretch(null); }, [row, video.video]);
   useEffect(() => { if (film.element.current) Object.assign(film.element.current, { volume, muted }); }, [volume, muted]);
-  const place = list.indexOf(row);
-  const nextBy = (step) => { const next = list[place + step]; if (place >= 0 && next !== undefined) openPlayer(next, list); };
   const find = () => {
     if (stretch) go("search", null, { video: video.video, start: stretch[0].toFixed(2), end: stretch[1].toFixed(2) });
     else if (row !== null) go("search", null, { row });
   };
-  const change = (act) => () => { if (row !== null && !readOnly) act([row]); };
   const bound = (index) => {
     if (index === 0) begin.current = film.now;
     const a = index === 0 ? film.now : begin.current ?? part[0], b = index === 1 ? film.now : stretch?.[1] ?? part[1];
@@ -100,18 +118,17 @@ function Film({ video, row, segment, at }) {
   useKeys({
     space: () => film.toggle(), arrowleft: () => film.seek(film.now - 1), arrowright: () => film.seek(film.now + 1),
     ",": () => film.step(-FRAME_SECONDS), ".": () => film.step(FRAME_SECONDS), "<": () => film.faster(-1), ">": () => film.faster(1),
-    o: () => film.setLoop(!film.loop), "[": () => bound(0), "]": () => bound(1), f: find, j: () => nextBy(1), k: () => nextBy(-1),
-    y: change(confirm), x: change(rejectOrRestore), v: () => { if (row !== null && !readOnly) setMoving(true); },
+    o: () => film.setLoop(!film.loop), "[": () => bound(0), "]": () => bound(1), f: find,
     "shift+l": () => prefs.patch({ muted: !muted }),
     escape: () => { if (!stretch) return false; setStretch(null); return true; },
   });
   return html`<div class="film"><div class="stage">
       ${video.has_video ? html`<video ref=${film.element} src=${film.source} playsinline preload="auto" onClick=${() => film.toggle()} ...${film.handlers} />`
         : html`<audio ref=${film.element} src=${film.source} preload="auto" ...${film.handlers} /><div class="only-sound"><${Strip} row=${row} sound still /></div>`}
-      ${film.problem && html`<p class="notice">${film.problem}</p>`}
+      ${film.problem && html`<p class="notice">${film.problem}${video.why_not ? ` ${video.why_not}` : ""}</p>`}
     </div>
     <div class="controls" role="toolbar" aria-label="Playing">
-      <${IconButton} icon=${film.playing ? "pause" : "play"} label=${film.playing ? "Pause" : "Play"} keys="Space" class="big" autofocus onClick=${() => film.toggle()} />
+      <${IconButton} icon=${film.playing ? "pause" : "play"} label=${film.playing ? "Pause" : "Play"} keys="Space" class="big" onClick=${() => film.toggle()} />
       <${IconButton} icon="back" label="A frame back" keys="," onClick=${() => film.step(-FRAME_SECONDS)} />
       <${IconButton} icon="on" label="A frame on" keys="." onClick=${() => film.step(FRAME_SECONDS)} />
       ${segment && html`<${IconButton} icon="loop" label="Loop the segment" keys="o" pressed=${film.loop} onClick=${() => film.setLoop(!film.loop)} />`}
@@ -127,15 +144,11 @@ function Film({ video, row, segment, at }) {
     ${stretch && html`<p class="stretch-tools"><strong>${clock(stretch[0], 1)} – ${clock(stretch[1], 1)}</strong>
       <button type="button" class="button main" onClick=${find}><${Icon} name="search" size=${17} />Search this stretch</button>
       <button type="button" class="plain" onClick=${() => setStretch(null)}>Forget it</button></p>`}
-  </div>
-  <aside class="about">${segment && html`<${About} segment=${segment} place=${place} nextBy=${nextBy} change=${change} onMove=${() => setMoving(true)} readOnly=${readOnly} />
-    <${Alike} segment=${segment} />`}
-    ${!segment && html`<p class="quiet">Choose a segment on the line below the picture, or draw a stretch on the waveform to search for what is like it.</p>`}</aside>
-  ${moving && html`<${ClusterPicker} title="Move this segment to" allowNew without=${[segment.cluster]} onClose=${() => setMoving(false)}
-    onPick=${(choice) => { setMoving(false); moveTo([row], choice); }} />`}`;
+  </div>`;
 }
 
-function About({ segment, place, nextBy, change, onMove, readOnly }) {
+function About({ segment, change, onMove, readOnly }) {
+  const place = list.indexOf(segment.row);
   const cluster = useCluster(segment.cluster);
   const state = segment.rejected ? "rejected" : segment.confirmed ? "confirmed" : "open";
   return html`<div class="about-head" style=${toneOf(cluster)}>
@@ -144,8 +157,8 @@ function About({ segment, place, nextBy, change, onMove, readOnly }) {
     <p class="buttons">${!readOnly && html`<button type="button" class="button" title="Confirm (y)" onClick=${change(confirm)} disabled=${segment.confirmed || segment.rejected}><${Icon} name="check" size=${17} />Confirm</button>
       <button type="button" class="button" title="Move (v)" onClick=${onMove}><${Icon} name="move" size=${17} />Move</button>
       <button type="button" class="button" title="Reject (x)" onClick=${change(rejectOrRestore)}><${Icon} name=${segment.rejected ? "restore" : "close"} size=${17} />${segment.rejected ? "Restore" : "Reject"}</button>`}
-      ${place >= 0 && list.length > 1 && html`<span class="pages"><${IconButton} icon="left" label="Previous segment" keys="k" disabled=${place === 0} onClick=${() => nextBy(-1)} />
-        <span class="quiet">${place + 1} / ${list.length}</span><${IconButton} icon="right" label="Next segment" keys="j" disabled=${place === list.length - 1} onClick=${() => nextBy(1)} /></span>`}</p></div>`;
+      ${place >= 0 && list.length > 1 && html`<span class="pages"><${IconButton} icon="left" label="Previous segment" keys="k" disabled=${place === 0} onClick=${() => nextBy(segment.row, -1)} />
+        <span class="quiet">${place + 1} / ${list.length}</span><${IconButton} icon="right" label="Next segment" keys="j" disabled=${place === list.length - 1} onClick=${() => nextBy(segment.row, 1)} /></span>`}</p></div>`;
 }
 
 /** What is like the segment, as small pictures that lead on. */

@@ -20,7 +20,7 @@ const BATCH = 20;
 
 /** Questions from the server, without those whose answers are on their way or that were skipped. */
 function useQuestions(cluster) {
-  const { by, revision, generation } = useStore(session);
+  const { by, revision, generation, epoch } = useStore(session);
   const [found, setFound] = useState(null);
   const [skipped, setSkipped] = useState(() => new Set());
   const answered = useRef(new Map()); // row -> "sent" | "kept"
@@ -34,7 +34,7 @@ function useQuestions(cluster) {
       setFound(answer);
     }).catch((error) => { if (error.name !== "AbortError" && !(error instanceof LostError)) toast(error.message, { bad: true }); });
     return () => abort.abort();
-  }, [by, cluster, revision, generation, skipped]);
+  }, [by, cluster, revision, generation, epoch, skipped]);
   const left = (found?.questions ?? []).filter((q) => !answered.current.has(q.row) && !skipped.has(q.row));
   return {
     found, left,

@@ -16,7 +16,7 @@ const PAGE = 60;
 
 export function VideosView({ params }) {
   const { text = "" } = params;
-  const generation = useStore(session, (s) => s.generation);
+  const { generation, epoch } = useStore(session);
   const [state, setState] = useState({ key: null, total: 0, videos: [] });
   const [wanted, setWanted] = useState(PAGE);
   const foot = useRef(null);
@@ -30,7 +30,7 @@ export function VideosView({ params }) {
       .then((answer) => setState((old) => ({ key: text, total: answer.total, videos: [...(offset ? old.videos : []), ...answer.videos] })))
       .catch((error) => { if (error.name !== "AbortError" && !(error instanceof LostError)) toast(error.message, { bad: true }); });
     return () => abort.abort();
-  }, [text, wanted, generation]);
+  }, [text, wanted, generation, epoch]);
   useEffect(() => {
     const observer = new IntersectionObserver(([entry]) => { if (entry.isIntersecting) setWanted((n) => Math.min(n, state.videos.length) + PAGE); }, { rootMargin: "600px" });
     observer.observe(foot.current);
@@ -48,7 +48,7 @@ function VideoLine({ video }) {
   const element = useRef(null);
   const [seen, setSeen] = useState(false);
   const [full, setFull] = useState(null);
-  const { by, revision } = useStore(session);
+  const { by, revision, epoch } = useStore(session);
   useEffect(() => {
     const observer = new IntersectionObserver(([entry]) => { if (entry.isIntersecting) { setSeen(true); observer.disconnect(); } }, { rootMargin: "200px" });
     observer.observe(element.current);
@@ -59,7 +59,7 @@ function VideoLine({ video }) {
     const abort = new AbortController();
     call(`/api/videos/${encodeURIComponent(video.video)}`, { params: { by }, signal: abort.signal }).then(setFull).catch(() => {});
     return () => abort.abort();
-  }, [seen, by, revision]);
+  }, [seen, by, revision, epoch]);
   const rows = full?.segments.map((segment) => segment.row) ?? [];
   const open = (row) => (row === undefined || row === null ? watchVideo(video.video) : openPlayer(row, rows));
   return html`<li ref=${element} class="video-line"><button type="button" class="picture" onClick=${() => open(rows[0])} aria-label=${`Play ${video.title}`}>
