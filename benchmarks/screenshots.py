@@ -28,7 +28,8 @@ from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZES = {"desk": (1360, 850, 1), "phone": (390, 780, 2)}
-COLOURS = (256, 160, 96, 64)
+COLOURS = (256, 192, 128, 96)
+OWN_COLOURS = 48
 MOST_BYTES = 300_000
 
 
@@ -90,10 +91,18 @@ def views(served: Served) -> dict[str, str]:
 
 
 def picture(png: bytes, path: Path) -> None:
-    """Write a picture with as many colours as fit."""
+    """Write a picture with as many colours as fit.
+
+    The colours that most pixels have, those of the page itself, are kept as they are; the others are for the rest.
+    """
     image = Image.open(io.BytesIO(png)).convert("RGB")
+    counted = image.getcolors(image.width * image.height) or []
+    own = [colour for _, colour in sorted(counted, reverse=True)[:OWN_COLOURS]]
     for colours in COLOURS:
-        kept = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        rest = image.quantize(colours - OWN_COLOURS, method=Image.Quantize.MEDIANCUT).getpalette() or []
+        palette = Image.new("P", (1, 1))
+        palette.putpalette([value for colour in own for value in colour] + rest[: 3 * (colours - OWN_COLOURS)])
+        kept = image.quantize(palette=palette, dither=Image.Dither.NONE)
         held = io.BytesIO()
         kept.save(held, "PNG", optimize=True)
         if held.tell() <= MOST_BYTES:

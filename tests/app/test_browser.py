@@ -505,6 +505,18 @@ def test_history_lists_edits_and_takes_them_back(visit: Visit, server: Server) -
     until(lambda: big(server)["name"] is None, page)
 
 
+def test_what_was_said_is_exported(visit: Visit, server: Server) -> None:
+    server.edit(kind="name", cluster=big(server)["id"], text="thunder")
+    page = visit.page
+    page.get_by_role("button", name="Export").click()
+    page.wait_for_selector(".exports a")
+    formats = [link.get_attribute("href") for link in page.locator(".exports a").all()]
+    with page.expect_download() as download:
+        page.locator(".exports a").first.click()
+    assert "thunder" in Path(download.value.path()).read_text(encoding="utf-8")
+    assert [server.ask(link).status for link in formats] == [200] * len(formats)
+
+
 # ---- others, and a server that goes away
 
 

@@ -9,6 +9,7 @@ import { heard, hush, listen, toggleSound } from "../sound.js";
 import { useStore } from "../store.js";
 import { MergeDialog, SplitDialog, rename } from "../components/actions.js";
 import { Choice, Confidence, EditableName, Empty, Pick, TextFilter, toneOf } from "../components/basics.js";
+import { ExportDialog } from "../components/export.js";
 import { Icon, IconButton } from "../components/icons.js";
 import { Strip } from "../components/strip.js";
 
@@ -33,6 +34,7 @@ export function ClustersView({ params }) {
   const [chosen, setChosen] = useState(() => new Set());
   const [editing, setEditing] = useState(null);
   const [open, setOpen] = useState(null); // {what, clusters}
+  const [exporting, setExporting] = useState(false);
   const [focus, setFocus] = useState(0);
   const list = useRef(null);
   const at = Math.min(focus, shown.length - 1);
@@ -76,7 +78,7 @@ export function ClustersView({ params }) {
   if (!clusters) return html`<${Skeleton} />`;
   const names = [...new Set(clusters.map((c) => c.name).filter(Boolean))];
   const done = clusters.filter((c) => c.name).length;
-  return html`<div class="view-head"><h1>Clusters</h1>
+  return html`<div class="view-head with-tools"><h1>Clusters</h1><button type="button" class="button" onClick=${() => setExporting(true)}><${Icon} name="export" size=${17} />Export</button>
       <p class="quiet"><a href=${link("segments")}>${plural(run.segments, "segment")}</a> of ${plural(run.videos, "video")}, ${duration(run.seconds)}${" · "}
       ${done} of ${clusters.length} named${rejected > 0 && html` · <a href=${link("segments", null, { state: "rejected" })}>${thousands(rejected)} rejected</a>`}</p></div>
     ${conflicts.length > 0 && html`<details class="notice conflicts"><summary>${plural(conflicts.length, "name")} could not
@@ -98,6 +100,7 @@ export function ClustersView({ params }) {
       onMerge=${() => setOpen({ what: "merge", clusters: [cluster] })} />`)}</ul>
     ${!shown.length && html`<${Empty} title="No cluster is like that">Take away a filter to see more.<//>`}
     ${open?.what === "merge" && html`<${MergeDialog} clusters=${open.clusters} onClose=${(done_) => { setOpen(null); if (done_) setChosen(new Set()); }} />`}
+    ${exporting && html`<${ExportDialog} onClose=${() => setExporting(false)} />`}
     ${open?.what === "split" && html`<${SplitDialog} cluster=${open.clusters[0]} onClose=${() => setOpen(null)} />`}`;
 }
 

@@ -65,18 +65,27 @@ function useColours(map, colourBy, only, byId, dark) {
   }, [map, colourBy, only, byId, dark]);
 }
 
-/** A name for each cluster above most of its segments, the named and the largest first. */
+const REACH = 0.09; // how far from its middle a crowd of points may reach and still have its name on top
+
+/** Where a cluster's name stands: above the crowd round the segment that is nearest to the middle of all. */
+function labelPlace({ x, y }, rows) {
+  const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+  const mx = middle(rows.map((i) => x[i])), my = middle(rows.map((i) => y[i]));
+  const nearest = rows.reduce((best, i) => (Math.hypot(x[i] - mx, y[i] - my) < Math.hypot(x[best] - mx, y[best] - my) ? i : best), rows[0]);
+  const crowd = rows.filter((i) => Math.hypot(x[i] - x[nearest], y[i] - y[nearest]) < REACH).map((i) => y[i]).sort((a, b) => a - b);
+  return { x: x[nearest], y: crowd[Math.floor(crowd.length * 0.95)] };
+}
+
+/** A name for each cluster, the named and the largest first. */
 function useLabels(map, byId, only) {
   return useMemo(() => {
     if (!map) return [];
     const members = map.ids.map(() => []);
     for (let i = 0; i < map.cluster.length; i++) if (map.cluster[i] >= 0) members[map.cluster[i]].push(i);
-    const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
-    const high = (values) => values.sort((a, b) => a - b)[Math.floor(values.length * 0.93)]; // so that it stands above them
     return map.ids.map((id, k) => ({ id, cluster: byId.get(id), rows: members[k] }))
       .filter(({ id, cluster, rows }) => cluster && rows.length && (!only || id === only))
       .sort((a, b) => Number(Boolean(b.cluster.name)) - Number(Boolean(a.cluster.name)) || b.rows.length - a.rows.length)
-      .map(({ cluster, rows }) => ({ text: clusterName(cluster), x: middle(rows.map((i) => map.points.x[i])), y: high(rows.map((i) => map.points.y[i])) }));
+      .map(({ cluster, rows }) => ({ text: clusterName(cluster), ...labelPlace(map.points, rows) }));
   }, [map, byId, only]);
 }
 
