@@ -7,7 +7,7 @@ clips, as `seehear search RUN FILE` uses it. Every file of the test part is aske
 across, and the precision among the first ten hits is the share that has the query's class. Recall of the moment: the
 test part is indexed in a copy of the run, and each clip's own sound is looked for by its picture among all of them,
 and the other way round. With `--strangers`, files of another collection are asked for too: the share that is told
-"nothing like it here", beside the same share of the queries that do have their like. Nothing is chosen by these numbers.
+"nothing like it here", beside the same share of the queries that do have their like. Nothing is chosen by these.
 """
 
 from __future__ import annotations

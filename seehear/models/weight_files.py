@@ -22,7 +22,7 @@ def read_weight_file(path: Path) -> object:
 
 
 def verified_sha256(path: Path) -> str:
-    """The SHA-256 of a file; `DataError` if its name states another (see `seehear.models.pretrained.read_checkpoint`)."""
+    """The SHA-256 of a file; `DataError` if its name states another: see `read_checkpoint`."""
     digest = sha256_of(path)
     stated = re.search(r"-([0-9a-f]{8,64})$", path.stem)
     if stated and not digest.startswith(stated[1]):
