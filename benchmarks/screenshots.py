@@ -24,6 +24,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -96,13 +97,18 @@ def picture(png: bytes, path: Path) -> None:
     The colours that most pixels have, those of the page itself, are kept as they are; the others are for the rest.
     """
     image = Image.open(io.BytesIO(png)).convert("RGB")
+    pixels = np.array(image)
     counted = image.getcolors(image.width * image.height) or []
     own = [colour for _, colour in sorted(counted, reverse=True)[:OWN_COLOURS]]
     for colours in COLOURS:
         rest = image.quantize(colours - OWN_COLOURS, method=Image.Quantize.MEDIANCUT).getpalette() or []
         palette = Image.new("P", (1, 1))
         palette.putpalette([value for colour in own for value in colour] + rest[: 3 * (colours - OWN_COLOURS)])
-        kept = image.quantize(palette=palette, dither=Image.Dither.NONE)
+        places = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+        for place, colour in enumerate(own):  # Pillow takes the nearest only nearly
+            places[(pixels == colour).all(axis=-1)] = place
+        kept = Image.fromarray(places)
+        kept.putpalette(palette.getpalette() or [])
         held = io.BytesIO()
         kept.save(held, "PNG", optimize=True)
         if held.tell() <= MOST_BYTES:

@@ -80,11 +80,12 @@ export function Overview({ video, window: part, now, current, onPick, high = 26 
  */
 export function Detail({ video, window: part, segment, stretch, now, onSeek, onStretch }) {
   const [peaks, setPeaks] = useState(null);
-  const [shown, setShown] = useState(false);
+  const [shown, setShown] = useState(""); // the address of the spectrogram that has come, which may be before effects run
   const drag = useRef(null), box = useRef(null);
   const [from, to] = part, long = Math.max(to - from, 0.001);
+  const picture = media.spectrogram(video.video, from, to);
   useEffect(() => {
-    setPeaks(null); setShown(false);
+    setPeaks(null);
     if (!video.has_audio) return undefined;
     const abort = new AbortController();
     call(media.wave(video.video, from, to), { signal: abort.signal }).then((wave) => setPeaks(wave.peaks)).catch(() => {});
@@ -129,8 +130,8 @@ export function Detail({ video, window: part, segment, stretch, now, onSeek, onS
     aria-valuemax=${to.toFixed(2)} aria-valuenow=${now.toFixed(2)} aria-valuetext=${`${clock(now, 1)} of ${clock(video.seconds, 1)}`}
     onPointerDown=${onPointerDown} onPointerMove=${onPointerMove} onPointerUp=${onPointerUp} onPointerCancel=${() => { drag.current = null; }}>
     <canvas ref=${canvas} class="wave" aria-hidden="true" />
-    ${video.has_audio ? html`<img class=${`spectrogram ${shown ? "there" : ""}`} alt="" draggable=${false} key=${`${video.video} ${from}`}
-      src=${media.spectrogram(video.video, from, to)} onLoad=${() => setShown(true)} onError=${() => setShown(false)} />`
+    ${video.has_audio ? html`<img class=${`spectrogram ${shown === picture ? "there" : ""}`} alt="" draggable=${false} key=${picture}
+      src=${picture} onLoad=${() => setShown(picture)} />`
       : html`<p class="no-sound">no sound</p>`}
     ${segment && mark("segment", segment.start, segment.end)}
     ${stretch && mark("stretch", stretch[0], stretch[1])}
