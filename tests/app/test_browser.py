@@ -242,14 +242,8 @@ def test_filters_of_segments_combine_and_are_in_the_address(visit: Visit, server
     expected = rows(server, order="surest", text="clip_0", min_confidence=0.05)
     assert expected
     until(lambda: shown(page)[:6] == expected[:6], page)
-<<<<<<< HEAD
-    slide = (
-        "(e) => { e.value = 60; for (const n of ['input', 'change']) e.dispatchEvent(new Event(n, { bubbles: true })) }"
-    )
-=======
     slide = """(e) => { e.value = 60;
         for (const name of ["input", "change"]) e.dispatchEvent(new Event(name, { bubbles: true })); }"""
->>>>>>> ui
     page.get_by_label("Confidence, at most").evaluate(slide)
     expected = rows(server, order="surest", text="clip_0", min_confidence=0.05, max_confidence=0.6)
     until(lambda: shown(page)[:6] == expected[:6] and "max=0.6" in page.url, page)
