@@ -21,6 +21,7 @@ from tests.commands import run as command
 COMMANDS = (
     ("scan {videos}", "--out", ".parquet"),
     ("pretrain {videos} --quiet", "--out", None),
+    ("explore {videos} --no-open", "--out", None),
     ("finetune {run} --data {labels} --quiet", "--out", None),
     ("predict {run} {videos}", "--out", ".csv"),
     ("embed {run}", "--out", ".parquet"),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, Interrupted, RunError
-from seehear.files import user_cache_folder
+from seehear.files import check_destination, user_cache_folder
 
 if TYPE_CHECKING:
     from seehear.config import Config
@@ -87,12 +87,14 @@ def prepare(
 
     Raises:
         DataError: there are fewer than `FEWEST_VIDEOS` usable videos.
+        DestinationError: the folder cannot be written.
         RunError: the folder holds a run of other videos, or is in use.
         Interrupted: a signal came; what was done is kept.
     """
     from seehear.progress import Progress
 
     folder = RunFolder(Path(out) if out is not None else default_folder(videos))
+    check_destination(folder.path, folder=True)
     if not folder.config.exists() or not folder.begun:
         folder.check_new()
     with Progress(quiet=None) as progress, _same_command():

@@ -186,7 +186,7 @@ def test_several_classes_a_video_are_refused_before_any_work(finished_run, tmp_p
         (tmp_path / f"{name}_segments.csv").write_text(f'{video}, 0.000, 10.000, "/m/1,/m/2"\n')
         (tmp_path / f"{video}.mp4").touch()
     with pytest.raises(UsageError, match="have several"):
-        evaluate_transfer(finished_run, f"audioset:{tmp_path}", "linear")
+        evaluate_transfer(finished_run, f"audioset:{tmp_path}", "knn")
 
 
 # ---------------------------------------------------------------- features of anyone's model
