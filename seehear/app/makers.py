@@ -14,11 +14,12 @@ import numpy as np
 from PIL import Image
 
 from seehear.errors import MediaError
-from seehear.media.decode import Decoded, Window, decode
+from seehear.media.decode import Decoded, Window
 from seehear.media.encoding import Mp4Writer, Picture, Sound
-from seehear.media.identity import Identity, unchanged
+from seehear.media.identity import Identity
 from seehear.media.mel import mel_filters
 from seehear.media.opening import open_media
+from seehear.media.reading import read_windows
 from seehear.media.timeline import Streams
 
 VERSION = 1
@@ -69,11 +70,9 @@ class Stretch:
 
     def decode(self, windows: list[Window], short_side_px: int | None, sample_rate_hz: int) -> list[Decoded]:
         """Windows of the file, if it is still what was scanned."""
-        with unchanged(self.path, self.identity):
-            return decode(
-                self.path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz,
-                clock_jumps=self.clock_jumps, audio_track=self.audio_track,
-            )  # fmt: skip
+        return read_windows(
+            self.path, self.identity, windows, short_side_px, sample_rate_hz, "pyav", self.clock_jumps, self.audio_track
+        )
 
     @property
     def short_side_px(self) -> int:

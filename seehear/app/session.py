@@ -104,8 +104,10 @@ class Session:
         self.workshop = Workshop(Cache(user_cache_folder() / "app", cache_bytes))
 
     def close(self) -> None:
-        """End the processes that make things."""
+        """End the processes that make things and look at queries."""
         self.workshop.close()
+        if self._searcher is not None:
+            self._searcher.close()
 
     @property
     def generation(self) -> str:

@@ -28,9 +28,9 @@ from seehear.data.views import (
 )
 from seehear.errors import DataError, MediaError
 from seehear.hypotheses.factors import FACTORS, View
-from seehear.media.decode import Backend, Decoded, Window, decode
-from seehear.media.identity import Identity, unchanged
+from seehear.media.decode import Decoded, Window
 from seehear.media.pool import Outcome, WorkerPool, available_cores
+from seehear.media.reading import read_clips, read_windows
 from seehear.modalities import MODALITIES, streams_of
 from seehear.types import Batch, ClipRef
 
@@ -130,7 +130,7 @@ class ClipLoader:
         items = (
             (v.video_id, self._decode_arguments(v, [self.cache.window(v, clip, self.modalities)])) for v in missing
         )
-        for done, outcome in enumerate(self.pool.imap(_decode, items, ordered=False, ahead=2 * self._workers), 1):
+        for done, outcome in enumerate(self.pool.imap(read_windows, items, ordered=False, ahead=2 * self._workers), 1):
             video = self.videos[str(outcome.key)]
             if outcome.error is not None:
                 self.failures.add(video.video_id, outcome.error)
@@ -188,7 +188,7 @@ class ClipLoader:
         outcomes = self._each_clip(
             openings,
             self.pool.imap(
-                _decode_clips, streamed(), ordered=True,
+                read_clips, streamed(), ordered=True,
                 ahead=max(2 * self._workers, self.config.optim.batch_size // clips_each),
             ),
         )  # fmt: skip
@@ -348,51 +348,6 @@ def _transformed(array: np.ndarray, stream: str, view: View) -> np.ndarray:
     changed = pair[0] if stream == "video" else pair[1]
     assert changed is not None
     return np.ascontiguousarray(changed)
-
-
-def _decode(
-    path: str,
-    identity: Identity,
-    windows: list[Window],
-    short_side_px: int,
-    sample_rate_hz: int,
-    decoder: Backend,
-    clock_jumps: bool,
-    audio_track: int,
-) -> list[Decoded]:
-    """What a worker runs. `MediaError` with reason `changed` if the file is not the one that was scanned."""
-    with unchanged(path, identity):
-        return decode(
-            path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder,
-            clock_jumps=clock_jumps, audio_track=audio_track,
-        )  # fmt: skip
-
-
-def _decode_clips(
-    path: str,
-    identity: Identity,
-    clips: list[list[Window]],
-    short_side_px: int,
-    sample_rate_hz: int,
-    decoder: Backend,
-    clock_jumps: bool,
-    audio_track: int,
-) -> list[list[Decoded] | MediaError]:
-    """The windows of several clips of one file, in one opening; if that fails, each clip by itself."""
-    settings = short_side_px, sample_rate_hz, decoder, clock_jumps, audio_track
-    try:
-        decoded = iter(_decode(path, identity, [window for windows in clips for window in windows], *settings))
-        return [[next(decoded) for _ in windows] for windows in clips]
-    except MediaError as error:
-        if len(clips) == 1 or error.reason == "changed":
-            raise
-    found: list[list[Decoded] | MediaError] = []
-    for windows in clips:
-        try:
-            found.append(_decode(path, identity, windows, *settings))
-        except MediaError as error:
-            found.append(error)
-    return found
 
 
 def _openings(requests: Sequence[ClipRequest]) -> list[list[ClipRequest]]:

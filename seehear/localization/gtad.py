@@ -107,9 +107,15 @@ def alignment_matrix(length: int, durations: int, points: int, context: float = 
             rows.append(candidate[inside])
             columns.append((point * length + place)[inside])
             weights.append((share / samples)[inside])
+    return _sparse(rows, columns, weights, (durations * length, points * length))
+
+
+def _sparse(
+    rows: list[np.ndarray], columns: list[np.ndarray], weights: list[np.ndarray], shape: tuple[int, int]
+) -> Tensor:
+    """The sparse float32 matrix of these entries, those of one place summed."""
     places = torch.from_numpy(np.stack([np.concatenate(rows), np.concatenate(columns)]))
     values = torch.from_numpy(np.concatenate(weights)).float()
-    shape = (durations * length, points * length)
     return torch.sparse_coo_tensor(places, values, shape, check_invariants=True).coalesce()
 
 
@@ -143,10 +149,7 @@ def published_alignment_matrix(length: int, durations: int, points: int, context
                 rows.append(candidate[inside])
                 columns.append((point * length + place)[inside])
                 weights.append((part / samples)[inside])
-    places = torch.from_numpy(np.stack([np.concatenate(rows), np.concatenate(columns)]))
-    values = torch.from_numpy(np.concatenate(weights)).float()
-    shape = (durations * length, points * length)
-    return torch.sparse_coo_tensor(places, values, shape, check_invariants=True).coalesce()
+    return _sparse(rows, columns, weights, (durations * length, points * length))
 
 
 class AlignedProjection(nn.Module):

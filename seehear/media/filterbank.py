@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from seehear.errors import UsageError
+from seehear.media.mel import highest_hz
 
 FULL_SCALE = 32768  # of 16-bit samples
 PRE_EMPHASIS = 0.97
@@ -77,12 +78,7 @@ class LogFilterbank(nn.Module):
         f_max_hz: float | None = None,
     ) -> None:
         super().__init__()
-        top = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
-        if not 0 <= f_min_hz < top <= sample_rate_hz / 2:
-            raise UsageError(
-                f"mel filters from {f_min_hz:g} Hz to {top:g} Hz do not fit a rate of {sample_rate_hz} Hz",
-                f"choose 0 <= f_min_hz < f_max_hz <= {sample_rate_hz / 2:g}",
-            )
+        top = highest_hz(sample_rate_hz, f_min_hz, f_max_hz)
         # The package rounds halves up; `round` would round them to even.
         self.hop = math.floor(hop_seconds * sample_rate_hz + 0.5)
         self.window_samples = math.floor(window_seconds * sample_rate_hz + 0.5)

@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from seehear.media.decode import Window, decode
-from seehear.media.identity import Identity, unchanged
+from seehear.media.decode import Window
+from seehear.media.identity import Identity
+from seehear.media.reading import read_windows
 
 PICTURE_RATE_HZ, SOUND_RATE_HZ = 4, 16
 STRETCH_SECONDS = 30.0
@@ -74,11 +75,9 @@ def looks_of(
     frames = max(1, int((spans[0][1] - spans[0][0]) * _FRAMES_HZ)) if "video" in streams else 0
     seconds = spans[0][1] - spans[0][0] if "audio" in streams else 0.0
     windows = [Window(first, frames, float(_FRAMES_HZ), seconds) for first, _ in spans]
-    with unchanged(path, identity):
-        decoded = decode(
-            path, windows, short_side_px=2 * _SIDE, sample_rate_hz=_SAMPLE_RATE_HZ, clock_jumps=clock_jumps,
-            audio_track=audio_track,
-        )  # fmt: skip
+    decoded = read_windows(
+        path, identity, windows, 2 * _SIDE, _SAMPLE_RATE_HZ, "pyav", clock_jumps, audio_track
+    )  # fmt: skip
     pictures = [picture_bits(d.frames) for d in decoded if d.frames is not None]
     sounds = [sound_bits(d.waveform) for d in decoded if d.waveform is not None]
     none = np.zeros((len(spans), 0))

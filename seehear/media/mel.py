@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from seehear.errors import UsageError
+
 _LINEAR_STEP_HZ = 200 / 3  # of one mel, below the corner
 _CORNER_HZ = 1000.0
 _CORNER_MEL = _CORNER_HZ / _LINEAR_STEP_HZ
@@ -28,6 +30,17 @@ def mel_to_hz(mel: np.ndarray) -> np.ndarray:
     mel = np.asarray(mel, np.float64)
     above = _CORNER_HZ * np.exp(_LOG_STEP * np.maximum(mel - _CORNER_MEL, 0))
     return np.where(mel < _CORNER_MEL, mel * _LINEAR_STEP_HZ, above)
+
+
+def highest_hz(sample_rate_hz: int, f_min_hz: float, f_max_hz: float | None) -> float:
+    """Where filters from `f_min_hz` on end: `f_max_hz`, or half the rate. `UsageError` if they do not fit the rate."""
+    top = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
+    if not 0 <= f_min_hz < top <= sample_rate_hz / 2:
+        raise UsageError(
+            f"mel filters from {f_min_hz:g} Hz to {top:g} Hz do not fit a rate of {sample_rate_hz} Hz",
+            f"choose 0 <= f_min_hz < f_max_hz <= {sample_rate_hz / 2:g}",
+        )
+    return top
 
 
 def mel_filters(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seehear.errors import UsageError
-from seehear.media.mel import count_empty_filters, mel_filters
+from seehear.media.mel import count_empty_filters, highest_hz, mel_filters
 
 MAX_N_FFT = 1 << 16
 
@@ -68,12 +68,7 @@ class LogMelSpectrogram(nn.Module):
         log_offset: float = 1e-6,
     ) -> None:
         super().__init__()
-        top = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
-        if not 0 <= f_min_hz < top <= sample_rate_hz / 2:
-            raise UsageError(
-                f"mel filters from {f_min_hz:g} Hz to {top:g} Hz do not fit a rate of {sample_rate_hz} Hz",
-                f"choose 0 <= f_min_hz < f_max_hz <= {sample_rate_hz / 2:g}",
-            )
+        top = highest_hz(sample_rate_hz, f_min_hz, f_max_hz)
         self.hop = round(hop_seconds * sample_rate_hz)
         self.window_samples = round(window_seconds * sample_rate_hz)
         if self.hop < 1 or self.window_samples < 2 or frames < 1 or mel_bins < 1 or log_offset <= 0:

@@ -1,4 +1,4 @@
-"""What a process of the pool reads of a file that is a query: still pictures, and windows of a video or a sound.
+"""What a process of the pool reads of a file that is a query: still pictures, and what kind of file it is.
 
 Imports no torch.
 """
@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from seehear.errors import MediaError
-from seehear.media.decode import MAX_FRAME_PIXELS, Backend, Decoded, Window, decode
+from seehear.media.decode import MAX_FRAME_PIXELS
 from seehear.media.frames import scaled_size
-from seehear.media.identity import Identity, unchanged
 from seehear.media.probe import ProbeResult, probe
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -56,24 +55,6 @@ def read_picture(path: str, short_side_px: int) -> np.ndarray:
         raise MediaError(path, reason, f"the picture does not decode: {error}") from None
     size = scaled_size(upright.width, upright.height, None, short_side_px)
     return np.asarray(upright.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
-
-
-def read_windows(
-    path: str,
-    identity: Identity,
-    windows: list[Window],
-    short_side_px: int,
-    sample_rate_hz: int,
-    decoder: Backend,
-    clock_jumps: bool,
-    audio_track: int,
-) -> list[Decoded]:
-    """`decode` of the file that `identity` names. Raises `MediaError`, with reason `changed` if it is another."""
-    with unchanged(path, identity):
-        return decode(
-            path, windows, short_side_px=short_side_px, sample_rate_hz=sample_rate_hz, backend=decoder,
-            clock_jumps=clock_jumps, audio_track=audio_track,
-        )  # fmt: skip
 
 
 def look(

@@ -22,7 +22,8 @@ from seehear.features.extract import evaluation
 from seehear.features.model import Model, segments
 from seehear.media.decode import Decoded, Window
 from seehear.media.pool import WorkerPool
-from seehear.media.stills import is_picture, look, read_picture, read_windows
+from seehear.media.reading import read_windows
+from seehear.media.stills import is_picture, look, read_picture
 from seehear.search.segments import IndexedVideo
 from seehear.search.spaces import encoders_of
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import seehear
-from seehear.data import loader as loader_module
 from seehear.data.cache import MediaCache
 from seehear.data.clips import Video, clip_refs, plain_requests
 from seehear.data.loader import ClipLoader
@@ -20,6 +19,7 @@ from seehear.errors import MediaError
 from seehear.features.model import usable_videos
 from seehear.media import identity as identity_module
 from seehear.media import probe as probe_module
+from seehear.media import reading as reading_module
 from seehear.media.identity import Identity, file_fingerprint, unchanged
 from seehear.pretraining.plan import make_config
 from seehear.report import thumbnails
@@ -147,14 +147,14 @@ def test_runs_that_share_a_cache_get_the_content_that_each_scanned(folder, video
 
 
 def test_a_file_replaced_while_it_is_decoded_is_changed(folder, videos, config, monkeypatch, tmp_path):
-    original = loader_module.decode
+    original = reading_module.decode
 
     def meddling(path, *args, **options):
         if path.endswith("clip_0000.mp4"):
             replace_first(folder)
         return original(path, *args, **options)
 
-    monkeypatch.setattr(loader_module, "decode", meddling)
+    monkeypatch.setattr(reading_module, "decode", meddling)
     cache = MediaCache(tmp_path / "cache", 2**30)
     _, failed = load(videos, config, cache)
     assert failed == {"clip_0000.mp4": "changed"}

@@ -11,7 +11,6 @@ import torch
 
 import seehear
 from seehear.config import ClusterConfig
-from seehear.data import loader as loader_module
 from seehear.data.cache import MediaCache
 from seehear.data.clips import clip_refs, plain_requests, training_requests
 from seehear.data.loader import ClipLoader, measure_statistics, prefetch
@@ -19,6 +18,7 @@ from seehear.data.views import Statistics
 from seehear.errors import MediaError
 from seehear.features.model import usable_videos
 from seehear.media import opening
+from seehear.media import reading as reading_module
 from seehear.pretraining.plan import make_config
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
@@ -242,14 +242,14 @@ def test_clips_that_share_an_opening_fail_alone(videos, config, monkeypatch):
         refs = clip_refs(videos[:2], ClusterConfig(clips_per_video=4))
         requests = plain_requests(refs, loader.videos, config.clip)
         bad = requests[2].start_seconds
-        original = loader_module.decode
+        original = reading_module.decode
 
         def failing(path, windows, **options):
             if path == videos[0].path and any(w.start_seconds == bad for w in windows):
                 raise MediaError(path, "decode_error", "as the test says")
             return original(path, windows, **options)
 
-        monkeypatch.setattr(loader_module, "decode", failing)
+        monkeypatch.setattr(reading_module, "decode", failing)
         found = [request for request, _, _ in loader.clips(requests)]
         assert found == [r for i, r in enumerate(requests) if i != 2]
         assert [report["reason"] for report in loader.failures.reports] == ["decode_error"]

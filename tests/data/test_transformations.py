@@ -17,6 +17,7 @@ from seehear.data.loader import ClipLoader
 from seehear.data.views import Statistics
 from seehear.features.model import usable_videos
 from seehear.hypotheses.language import parse
+from seehear.media import reading
 from seehear.modalities import MODALITIES
 from seehear.pretraining.plan import make_config
 from tests.conftest import TINY_SETTINGS
@@ -219,13 +220,13 @@ def test_every_view_has_its_own_volume_and_masks(videos):
 @pytest.mark.parametrize("spec", ["m", "sample=distinct, speed=distinct*2, time_shift=distinct, modality=invariant"])
 def test_a_video_is_opened_once_a_batch(spec, videos, monkeypatch):
     calls = []
-    decode = loading.decode
+    decode = reading.decode
 
     def counting(path, windows, **options):
         calls.append((path, len(windows)))
         return decode(path, windows, **options)
 
-    monkeypatch.setattr(loading, "decode", counting)
+    monkeypatch.setattr(reading, "decode", counting)
     batch, _ = batch_for(videos, config_with(spec=spec))
     assert sorted(path for path, _ in calls) == sorted(v.path for v in videos)
     # Views that differ in direction or modality alone share a window.

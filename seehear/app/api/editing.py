@@ -14,7 +14,6 @@ from starlette.background import BackgroundTask
 from seehear.app.api.common import PROBLEMS, Held, Labelling
 from seehear.app.api.models import (
     Duplicates,
-    EditInfo,
     EditList,
     EditMade,
     EditReply,
@@ -28,7 +27,7 @@ from seehear.app.api.reading import read_only, step_of
 from seehear.app.session import ReadOnlyError
 from seehear.app.workshop import WORKERS
 from seehear.collection.collection import Collection
-from seehear.collection.export import Format
+from seehear.collection.export import ENDINGS, Format
 from seehear.errors import UsageError
 
 router = APIRouter(prefix="/api", tags=["editing"], responses=PROBLEMS)
@@ -61,13 +60,7 @@ def edits(held: Held, by: Labelling, limit: Annotated[int, Query(ge=1, le=1000)]
     """Who did what, when, and whether it still holds."""
     with held.lock:
         found = held.collection(by).history(limit)
-    return EditList(edits=[
-        EditInfo(
-            id=one.id, revision=one.revision, author=one.author or "", when=str(one.when), kind=one.kind, text=one.text,
-            active=one.active,
-        )
-        for one in found
-    ])  # fmt: skip
+    return EditList(edits=found)
 
 
 @router.get("/review", summary="What to ask a person next")
@@ -83,7 +76,6 @@ def review(
         questions = collection.review(limit=limit, cluster=cluster)
         names = {one.id: one.name for one in collection.clusters}
         answered = int(collection.confirmed.sum())
-        unsure = int(getattr(collection, "unsure", len(questions)))
     return Review(
         questions=[
             QuestionInfo(
@@ -96,7 +88,7 @@ def review(
             for one in questions
         ],
         answered=answered,
-        unsure=unsure,
+        unsure=len(questions),
     )  # fmt: skip
 
 
@@ -126,7 +118,7 @@ def export(held: Held, by: Labelling, format: Format) -> FileResponse:
     """Labels and names of all segments, to download; formats as of `seehear export`."""
     folder = tempfile.TemporaryDirectory(prefix="seehear-export-")
     try:
-        out = Path(folder.name) / f"{held.run.resolve().name}{_ENDINGS.get(format, '.' + format)}"
+        out = Path(folder.name) / f"{held.run.resolve().name}{ENDINGS[format]}"
         with held.lock:
             held.collection(by).export(format, out)
     except BaseException:
@@ -135,9 +127,6 @@ def export(held: Held, by: Labelling, format: Format) -> FileResponse:
     return FileResponse(
         out, filename=out.name, media_type="application/octet-stream", background=BackgroundTask(folder.cleanup)
     )
-
-
-_ENDINGS = {"label-studio": ".json", "fiftyone": ".json"}
 
 
 def _about(collection: Collection, before: set[str], asked: EditRequest) -> str | None:

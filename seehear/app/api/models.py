@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from seehear.collection.results import Edit
+
 By = Literal["both", "video", "audio"]
 """A labelling: by sight and sound, by sight, by sound."""
 SearchBy = Literal["both", "sight", "sound", "across"]
@@ -206,18 +208,8 @@ class EditReply(BaseModel):
     redo: Step | None
 
 
-class EditInfo(BaseModel):
-    id: str
-    revision: int
-    author: str
-    when: str
-    kind: str
-    text: str
-    active: bool
-
-
 class EditList(BaseModel):
-    edits: list[EditInfo]
+    edits: list[Edit]
 
 
 class OtherCluster(BaseModel):

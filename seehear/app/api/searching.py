@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from seehear.app.api.common import PROBLEMS, Held
-from seehear.app.api.models import By, HitInfo, SearchBy, SearchReply, SearchRequest
+from seehear.app.api.models import By, SearchBy, SearchReply, SearchRequest
 from seehear.app.api.reading import place_of
 from seehear.app.session import Session
 from seehear.errors import MediaError, UsageError
@@ -116,12 +116,4 @@ def _named_query(path: Path) -> Iterator[None]:
 
 
 def _reply(held: Session, answer: Answer) -> SearchReply:
-    hits = [
-        HitInfo(row=int(hit.row), score=round(float(hit.score), 4), similarity=round(float(hit.similarity), 4))
-        for hit in answer.hits
-    ]
-    return SearchReply(
-        generation=held.generation, hits=hits, by=answer.by, through=answer.through, notes=list(answer.notes),
-        nothing_like_it=bool(answer.nothing_like_it), cut_off=float(answer.cut_off), exact=bool(answer.exact),
-        recall=None if answer.recall is None else float(answer.recall),
-    )  # fmt: skip
+    return SearchReply(generation=held.generation, **answer.as_dict())
