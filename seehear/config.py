@@ -138,6 +138,23 @@ class ModelConfig:
     """File of published or own weights to start the video encoder from."""
     audio_weights: str | None = None
     """File of published or own weights to start the audio encoder from."""
+    text: Literal["mlp", "transformer"] = "mlp"
+    """Text encoder: a layer over each word's embedding and the maximum over words (Miech et al.), or a transformer,
+    which sees their order."""
+    text_words: int = 20_000
+    """Words that are known at most, the most frequent of the training texts; a run notes how many there are."""
+    text_length: int = 32
+    """Words of a text that are read; later ones are not."""
+    text_dimensions: int = 300
+    """Length of a word's embedding."""
+    text_width: int = 2048
+    """Length of the text encoder's feature."""
+    text_layers: int = 2
+    """Blocks of the transformer."""
+    text_vectors: str | None = None
+    """File of word vectors to start embeddings from, in the text form of GloVe and word2vec."""
+    text_fixed: bool = False
+    """Leave the word embeddings as they are (Miech et al., with vectors of word2vec)."""
 
 
 @dataclass(frozen=True)
@@ -374,6 +391,10 @@ class DataConfig:
     label_separator: str | None = None
     """What stands between the classes of a video that has several (AudioSet as `seehear` reads it: "|"). Each class is
     then learnt by itself; by default a video has one class."""
+    text_column: str | None = None
+    """Column with the captions, for text; by default subtitle files (.vtt, .srt) beside the videos are read."""
+    subtitle_language: str | None = None
+    """Read the subtitle files of this language: en for a.en.vtt beside a.mp4."""
     audio_track: int | None = None
     """Sound track of every file, counted from 0; by default the default one, unless it is silent and another is not."""
     validation_share: float = 0.05
@@ -495,6 +516,11 @@ class Config:
                 f"the final stage retrains the video encoder on pseudo-labels, and {self.method} has none",
                 "leave out final, or take longer clips from the start: clip.frames",
             )
+        model = self.model
+        if min(model.text_words, model.text_length, model.text_dimensions, model.text_layers) < 1:
+            raise UsageError("model.text_words, text_length, text_dimensions and text_layers must be at least 1")
+        if model.text_width < 1 or (model.text == "transformer" and model.text_width % 32):
+            raise UsageError("model.text_width must be at least 1, and of a transformer a multiple of 32")
         if self.gdt.temperature <= 0 or self.gdt.dimensions < 4:
             raise UsageError("gdt.temperature must be above 0 and gdt.dimensions at least 4")
         sync = self.avts

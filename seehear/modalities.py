@@ -1,7 +1,7 @@
 """What an encoder can see of a clip: each modality by name, with the stream that it is made from.
 
 A modality is added here and, if it is not a plain stream, in `data.views.to_modality`; nothing else knows
-which ones there are.
+which ones there are. Text is no stream of a file: what is said of a clip comes with it (`seehear.data.captions`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Modality:
     stream: str | None
     """The stream of a file that it comes from: "video", "audio", or None for what is no media at all."""
     encoder: str | None
-    """The family of encoders that takes it: "video" (B, 3, T, H, W), "audio" (B, 1, Q, P), or None."""
+    """The family of encoders that takes it: "video" (B, 3, T, H, W), "audio" (B, 1, Q, P), "text" (B, L), or None."""
     meaning: str
 
 
@@ -25,6 +25,7 @@ MODALITIES: dict[str, Modality] = {
     "audio": Modality("audio", "audio", "log-mel spectrogram of the sound"),
     "motion": Modality("video", "video", "differences of successive frames"),
     "label": Modality(None, None, "the value of a factor as a one-hot vector: a pretext label"),
+    "text": Modality(None, "text", "words: a caption, or the subtitles of that time"),
 }
 
 

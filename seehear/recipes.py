@@ -19,6 +19,7 @@ from seehear.config import (
     ClipConfig,
     ClusterConfig,
     Config,
+    ContrastConfig,
     DataConfig,
     FinalConfig,
     LabellingConfig,
@@ -40,7 +41,16 @@ def small() -> Config:
         clip=ClipConfig(frames=4, frame_rate_hz=17.5, stride=4, short_side_px=72, crop_px=64),
         augment=AugmentConfig(independent_jitter=True),
         # Pooling after the stem halves the cost of the video encoder; a wider audio encoder costs little.
-        model=ModelConfig(video="r2plus1d_10", video_width=16, video_stem_pool=True, audio="resnet9", audio_width=32),
+        model=ModelConfig(
+            video="r2plus1d_10",
+            video_width=16,
+            video_stem_pool=True,
+            audio="resnet9",
+            audio_width=32,
+            text_dimensions=64,
+            text_width=128,
+            text_layers=1,
+        ),
         cluster=ClusterConfig(k=12, restarts=10, averaged_clips=3, max_span_seconds=30.0, calibrate_batchnorm="first"),
         # Small batches: on a few hundred clips their noise keeps encoders from learning labels by heart.
         optim=OptimConfig(
@@ -68,6 +78,11 @@ def small_gdt() -> Config:
         augment=AugmentConfig(volume_jitter=0.1, time_mask_frames=6, frequency_mask_bins=3),
         optim=replace(base.optim, base_lr=0.1, batch_size=32, epochs=40, warmup_epochs=5),
     )
+
+
+def small_gdt_text() -> Config:
+    """`small-gdt` for frames and words: captions of a column, or subtitle files beside the videos."""
+    return replace(small_gdt(), recipe="small-gdt-text", gdt=ContrastConfig(hypotheses="video-text"))
 
 
 def small_selavi() -> Config:
@@ -326,7 +341,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         small, small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, xdc_final_32_audioset, xdc_final_32_ig,
-        supervised_kinetics, supervised_audioset,
+        supervised_kinetics, supervised_audioset, small_gdt_text,
         gdt_kinetics, gdt_audioset, gdt_vggsound, gdt_ig65m, small_selavi, selavi_vggsound, selavi_kinetics,
         selavi_ave, selavi_kinetics_sound, gdt_release, selavi_release, small_avts, avts_kinetics, small_rotation,
     )

@@ -16,6 +16,7 @@ from seehear.hypotheses.factors import Span, View
 from seehear.hypotheses.language import Hypotheses
 from seehear.media.identity import Identity
 from seehear.types import ClipRef
+from seehear.words.cues import Cue, from_cell
 
 # A sampler's and an augmentation's draws must differ though they share seed, round and epoch.
 _ORDER_STREAM, _SAMPLE_STREAM = 0, 1
@@ -41,6 +42,8 @@ class Video:
     size_bytes: int | None = None
     """Size and time of the last change when it was scanned, by which it is known again; None where not noted."""
     modified_ns: int | None = None
+    cues: tuple[Cue, ...] = ()
+    """What is said of it, where a run looks at text (`seehear.data.captions`)."""
 
     @property
     def identity(self) -> Identity:
@@ -50,6 +53,10 @@ class Video:
     @property
     def seconds(self) -> float:
         return self.end_seconds - self.start_seconds
+
+    def silent(self, ref: ClipRef) -> bool:
+        """Whether text is looked at and nothing is said in a span of this video."""
+        return bool(self.cues) and not any(cue.overlaps(ref.start_seconds, ref.end_seconds) for cue in self.cues)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], modalities: Sequence[str]) -> Video:
@@ -69,6 +76,7 @@ class Video:
             audio_track=row.get("audio_track") or 0,  # manifests of older versions know of the first one alone
             size_bytes=row.get("size_bytes"),
             modified_ns=row.get("modified_ns"),
+            cues=from_cell(row.get("text_cues")),
         )
 
 
@@ -208,11 +216,31 @@ def transformation_requests(
         sample_seed = (*seed, _SAMPLE_STREAM, position)
         rng = np.random.default_rng([*sample_seed, 0])
         first, last = _start_limits(ref, videos[ref.video_id], clip.seconds * hypotheses.fastest, clip)
-        start = int(rng.integers(first, last + 1))
-        views = hypotheses.views(ref.clip_id, start, Span(first, last, clip.frame_rate_hz), rng)
+        span = Span(first, last, clip.frame_rate_hz, _starts_with_words(videos[ref.video_id], first, last, clip))
+        start = int(rng.integers(first, last + 1)) if span.allowed is None else int(rng.choice(span.allowed))
+        views = hypotheses.views(ref.clip_id, start, span, rng)
         seconds = start / clip.frame_rate_hz
         requests.append(ClipRequest(ref, seconds, seconds, sample_seed, tuple(views)))
     return requests
+
+
+def _starts_with_words(video: Video, first: int, last: int, clip: ClipConfig) -> np.ndarray | None:
+    """The starts from `first` to `last` at which something is said within a clip; None where that is no matter.
+
+    It is none where text is not looked at or has no times, and where nothing is said at any of them.
+    """
+    timed = [
+        (c.start_seconds, c.end_seconds)
+        for c in video.cues
+        if c.start_seconds is not None and c.end_seconds is not None
+    ]
+    if not timed or len(timed) < len(video.cues):
+        return None
+    begins = np.arange(first, last + 1) / clip.frame_rate_hz
+    spoken = np.zeros(len(begins), dtype=bool)
+    for start, end in timed:
+        spoken |= (begins < end) & (begins + clip.seconds > start)
+    return first + np.flatnonzero(spoken) if spoken.any() else None
 
 
 def plain_requests(

@@ -33,6 +33,9 @@ from seehear.media.pool import Outcome, WorkerPool, available_cores
 from seehear.media.reading import read_clips, read_windows
 from seehear.modalities import MODALITIES, streams_of
 from seehear.types import Batch, ClipRef
+from seehear.words.cues import said
+from seehear.words.tokens import words
+from seehear.words.vocabulary import Vocabulary
 
 T = TypeVar("T")
 Part = tuple[str, float, int]
@@ -66,7 +69,8 @@ class ClipLoader:
     `modalities` names the streams that must be decoded ("video", "audio"); `views` maps each encoder's name to
     the modality that it sees, and every encoder gets a view drawn independently, or the transformations of it
     that a request asks for. With a `degradation` above 1 frames lose detail after they are augmented
-    (`seehear.data.views.degraded`). A context manager: leaving it ends the decoding processes.
+    (`seehear.data.views.degraded`). Text is seen by transformations alone, in words of `vocabulary`. A context manager:
+    leaving it ends the decoding processes.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class ClipLoader:
         cache: MediaCache | None,
         failures: Failures | None = None,
         degradation: int = 1,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self.videos = {v.video_id: v for v in videos}
         self.config = config
@@ -88,6 +93,7 @@ class ClipLoader:
         self.cache = cache
         self.failures = failures if failures is not None else Failures()
         self.degradation = degradation
+        self.vocabulary = vocabulary
         self.crop_at = 0.5  # where plain clips are cropped along the longer side
         self.pool = WorkerPool(workers, timeout_seconds=config.data.decode_timeout_seconds)
         self._workers = max(1, workers)
@@ -291,6 +297,8 @@ class ClipLoader:
             return self._stack_transformed(ids, rows)
         inputs: dict[str, Tensor] = {}
         for view, (name, modality) in enumerate(self.views.items(), start=1):
+            if MODALITIES[modality].stream is None:
+                continue
             rngs = [None if r.seed is None else np.random.default_rng([*r.seed, view]) for r, _ in rows]
             if MODALITIES[modality].stream == "video":
                 arrays = [media["video", r.start_seconds, 1] for r, media in rows]
@@ -308,18 +316,43 @@ class ClipLoader:
         for request, media in rows:
             assert request.seed is not None
             for leaf, view in enumerate(request.views, start=1):
-                codes.setdefault(view.modality, []).append(view.codes)
+                found = codes.setdefault(view.modality, [])
+                if MODALITIES[view.modality].encoder == "text":
+                    numbers = self._words(self.videos[request.ref.video_id], view)
+                    if numbers is None:
+                        continue
+                    arrays[view.modality].append(numbers)
+                found.append(view.codes)
                 stream = MODALITIES[view.modality].stream
                 if stream is not None:
                     array = media[stream, view.start / rate, view.speed]
                     arrays[view.modality].append(_transformed(array, stream, view))
                     rngs[view.modality].append(np.random.default_rng([*request.seed, leaf]))
         inputs = {name: self._input(name, arrays[name], rngs[name]) for name in self.views}
-        return Batch(ids, inputs, {name: torch.tensor(values) for name, values in codes.items()})
+        factors = len(rows[0][0].views[0].codes)
+        held = {name: torch.tensor(values, dtype=torch.int64).reshape(-1, factors) for name, values in codes.items()}
+        return Batch(ids, inputs, held)
+
+    def _words(self, video: Video, view: View) -> np.ndarray | None:
+        """The numbers of the words of a view, (length,) int64.
+
+        None where nothing is said at that time, or the view shall be changed and the text leaves no change.
+        """
+        assert self.vocabulary is not None
+        start = view.start / self.config.clip.frame_rate_hz
+        text = said(video.cues, start, start + self.config.clip.seconds * view.speed)
+        for factor, value in view.acts:
+            changed = FACTORS[factor].act_on_text(text, value)
+            if FACTORS[factor].only == "text" and words(changed) == words(text):
+                return None
+            text = changed
+        return self.vocabulary.numbers(text, self.config.model.text_length)
 
     def _input(self, modality: str, arrays: Sequence[np.ndarray], rngs: Sequence[np.random.Generator | None]) -> Tensor:
-        """Augmented frames (B, T, H, W, 3) uint8 or spectrograms (B, 1, Q, P)."""
+        """Augmented frames (B, T, H, W, 3) uint8, spectrograms (B, 1, Q, P) or numbers of words (B, length) int64."""
         config = self.config
+        if MODALITIES[modality].encoder == "text":
+            return torch.from_numpy(np.array(arrays, dtype=np.int64).reshape(-1, config.model.text_length))
         if MODALITIES[modality].stream == "video":
             pairs, at = zip(arrays, rngs, strict=True), self.crop_at
             views = (video_view(a, config.clip, config.augment, rng, at) for a, rng in pairs)

@@ -41,6 +41,8 @@ REASONS: dict[str, tuple[str, str]] = {
     "timeout": ("looking at the file took too long and was stopped", "try it alone, or raise the timeout"),
     "crashed": ("looking at the file ended the process that did it", "convert the file; please report it"),
     "changed": ("the file is not the one that was scanned", "scan again, or put the file back"),
+    "no_text": ("nothing is said of it", "fill in its caption, put a .srt or .vtt file beside it, or leave text out"),
+    "bad_text": ("its subtitle file cannot be read", "correct the file, or save it as SubRip or WebVTT in UTF-8"),
     "duplicate": ("another file has exactly the same content", "nothing to do: the first one is used"),
 }
 """Why a file cannot be used: code -> (meaning, remedy)."""

@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "statistics.json"
 
     @property
+    def vocabulary(self) -> Path:
+        """The words that a text encoder knows (`seehear.words.vocabulary`)."""
+        return self.path / "vocabulary.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -109,7 +114,8 @@ class RunFolder:
     @property
     def only_begun(self) -> bool:
         """Whether nothing is there but what a run begins with, or part of it."""
-        known = {p.name for p in (self.environment, self.config, self.statistics, self.start, self.manifest)} | {_LOCK}
+        made = (self.environment, self.config, self.statistics, self.vocabulary, self.start, self.manifest)
+        known = {path.name for path in made} | {_LOCK}
         there = self.path.iterdir() if self.path.exists() else ()
         return all(path.name in known or is_temporary(path) for path in there)
 
@@ -234,7 +240,7 @@ def beginning(folders: Sequence[RunFolder]) -> Iterator[None]:
         for folder in folders:
             folder.manifest.unlink(missing_ok=True)
         for folder in folders:
-            for path in (folder.config, folder.environment, folder.statistics):
+            for path in (folder.config, folder.environment, folder.statistics, folder.vocabulary):
                 path.unlink(missing_ok=True)
             shutil.rmtree(folder.start, ignore_errors=True)
         yield

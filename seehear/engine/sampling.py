@@ -32,9 +32,10 @@ def split(
 ) -> tuple[list[ClipRef], list[ClipRef]]:
     """Spans to train on and spans that are held out: of the videos `validation`, or of those that a hash chooses.
 
-    Raises `DataError` if there is nothing to train on.
+    Where text is looked at, spans in which nothing is said are none of both. Raises `DataError` if there is nothing to
+    train on.
     """
-    refs = clip_refs(list(videos.values()), config.cluster)
+    refs = [r for r in clip_refs(list(videos.values()), config.cluster) if not videos[r.video_id].silent(r)]
     hashed = (i for i in videos if held_out(i, config.data.validation_share))
     out = frozenset(hashed if validation is None else validation)
     train = [r for r in refs if r.video_id not in out]

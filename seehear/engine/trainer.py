@@ -29,6 +29,7 @@ from seehear.errors import DivergedError, Interrupted, TrainingError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
+from seehear.modalities import MODALITIES
 from seehear.models import build_encoders
 from seehear.progress import Progress
 from seehear.types import Assignment, Batch, ClipRef, Labelling, StepOutput
@@ -211,7 +212,7 @@ class Trainer:
     ) -> FeatureBank:
         """This process's share of the features of all clips, or those of its `requests` with so many views each."""
         config = loader.config
-        encoders = dict(self.method.encoders.items())
+        encoders = {n: e for n, e in self.method.encoders.items() if MODALITIES[self.method.modalities[n]].stream}
         if requests is None:
             mine = dist.share(refs)
             requests = plain_requests(mine, self.videos, config.clip, config.cluster.averaged_clips)

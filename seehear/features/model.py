@@ -32,6 +32,7 @@ from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.features.headlabels import Adapt, consensus_names, consensus_rows, exemplar_ranks, head_rows
+from seehear.features.texts import Texts
 from seehear.files import new_folder, write_atomic
 from seehear.hashes import HASHES, check_hashes, write_hashes
 from seehear.modalities import MODALITIES, streams_of
@@ -84,6 +85,7 @@ class Model:
         heads: ClusterHeads | None = None,
         classifiers: Mapping[str, nn.Module] | None = None,
         class_names: Sequence[str] = (),
+        texts: Texts | None = None,
     ) -> None:
         self.config = config
         self.modalities = dict(modalities)
@@ -97,6 +99,8 @@ class Model:
         self.classifiers = nn.ModuleDict(classifiers or {}).eval()
         """For each encoder the linear layer to `class_names` (finetuned runs); empty where there is none."""
         self.class_names = list(class_names)
+        self.texts = texts
+        """The text encoder, which looks at no video and so is none of `encoders`."""
 
     def save(self, folder: Path) -> None:
         """Write `config.json`, `model.safetensors` and `hashes.json`: all of them appear, or none.
@@ -108,6 +112,7 @@ class Model:
         if self.heads is not None:
             tensors |= {f"heads.{k}": v.detach().cpu().contiguous() for k, v in self.heads.state_dict().items()}
         tensors |= {f"classifiers.{k}": v.detach().cpu().contiguous() for k, v in self.classifiers.state_dict().items()}
+        tensors |= self.texts.tensors() if self.texts is not None else {}
         for name, clusters in self.clusters.items():
             tensors[f"clusters.{name}.centroids"] = clusters.centroids.contiguous()
             tensors |= {f"clusters.{name}.transform.{k}": v.contiguous() for k, v in clusters.transform.items()}
@@ -118,6 +123,7 @@ class Model:
             "statistics": self.statistics.to_dict(),
             "config": to_dict(self.config),
             **({"classes": self.class_names} if self.class_names else {}),
+            **({"texts": self.texts.description()} if self.texts is not None else {}),
         }
         with new_folder(folder, replacing=(_CONFIG, _WEIGHTS, HASHES)) as temporary:
             # As bytes: the library's own writing reports a full disk as something else than an OSError.
@@ -138,6 +144,7 @@ class Model:
             description = json.loads((folder / _CONFIG).read_text())
             config = from_dict(description["config"])
             tensors = load_file(folder / _WEIGHTS)
+            texts = Texts.restore(config, description.get("texts"), tensors)
         except FileNotFoundError as error:
             remedy = "give the folder of a run"
             if (Path(path) / "config.yaml").exists():
@@ -173,6 +180,7 @@ class Model:
             heads,
             classifiers,
             class_names,
+            texts,
         )
 
     def subset(self, stream: str) -> Model:
@@ -199,6 +207,7 @@ class Model:
             heads,
             {name: layer for name, layer in self.classifiers.items() if name in names},
             self.class_names,
+            self.texts,
         )
 
     def shareable(self) -> Model:
@@ -207,7 +216,7 @@ class Model:
         shared = copy.copy(self)
         shared.config = replace(
             config,
-            model=replace(config.model, video_weights=None, audio_weights=None),
+            model=replace(config.model, video_weights=None, audio_weights=None, text_vectors=None),
             finetune=replace(config.finetune, run="", data=""),
             data=DataConfig(label_separator=config.data.label_separator),
         )

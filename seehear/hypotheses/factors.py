@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from seehear.modalities import MODALITIES
+from seehear.words.changes import shuffle_sentences, swap_words
 
 if TYPE_CHECKING:
     from seehear.hypotheses.language import Hypotheses
@@ -27,6 +28,13 @@ class Span:
     first: int
     last: int
     rate_hz: float
+    allowed: np.ndarray | None = None
+    """The starts (n,) that count, if not all do: those at which something is said, where text is looked at."""
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Every start that there is, (n,)."""
+        return np.arange(self.first, self.last + 1) if self.allowed is None else self.allowed
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,10 @@ class Factor:
     most: ClassVar[int | None] = None
     """How many values there are; None: any number."""
     changes: ClassVar[tuple[str, ...]] = ("video", "audio")
-    """Streams that differ when the value does."""
+    """Streams that differ when the value does, and "text" if that does."""
+    only: ClassVar[str | None] = None
+    """The modality that alone is changed, if there is one: it varies below that and the pseudo-modality label, after
+    the factor modality, and everything else has its first value."""
 
     def sample(self, view: View, span: Span, rng: np.random.Generator) -> list[tuple[int, View]]:
         """`count` values below a view of the factors before: each one's code, and the view that it makes."""
@@ -70,6 +81,11 @@ class Factor:
     def act(frames: np.ndarray | None, sound: np.ndarray | None, value: int) -> tuple[Any, Any]:
         """Carry out a value that `sample` put into `View.acts`: frames (T, H, W, 3), sound (S,)."""
         return frames, sound
+
+    @staticmethod
+    def act_on_text(text: str, value: int) -> str:
+        """Carry out a value that `sample` put into `View.acts` on what is said of the clip."""
+        return text
 
     def worded(self, code: int, rank: int) -> str:
         """A value for pictures: by default the letter and its rank among the values that were sampled with it."""
@@ -107,10 +123,11 @@ class TimeShift(Factor):
     """τ: when in the video the clip starts."""
 
     name, letter, meaning = "time_shift", "τ", "when in the video the clip starts"
+    changes = ("video", "audio", "text")
 
     def sample(self, view: View, span: Span, rng: np.random.Generator) -> list[tuple[int, View]]:
         """Starts drawn uniformly without repetition (with it where the video is too short to do without)."""
-        starts = np.arange(span.first, span.last + 1)
+        starts = span.starts
         drawn = rng.choice(starts, self.count, replace=len(starts) < self.count)
         return [(int(s), replace(view, start=int(s))) for s in drawn]
 
@@ -210,6 +227,57 @@ class Augment(Factor):
         return [(int(rng.integers(2**62)), view) for _ in range(self.count)]
 
 
+@dataclass(frozen=True)
+class _OfText(Factor):
+    """A change of the text alone: as it is written, or changed by a draw of its own.
+
+    The value in `View.acts` is the seed of that draw.
+    """
+
+    most = 2
+    changes = ("text",)
+    only = "text"
+
+    def sample(self, view: View, span: Span, rng: np.random.Generator) -> list[tuple[int, View]]:
+        """As written and, of text, changed; a label tells which."""
+        if view.modality not in ("text", "label"):
+            return [(0, view)]
+        changed = _acted(view, self, int(rng.integers(1, 2**31))) if view.modality == "text" else view
+        return [(0, view), (1, changed)][: self.count]
+
+
+@dataclass(frozen=True)
+class SentenceOrder(_OfText):
+    """h: the sentences of the text as they are written, or shuffled (appendix A.2.1)."""
+
+    name, letter, meaning = "sentence_order", "h", "sentences as written or shuffled"
+
+    @staticmethod
+    def act_on_text(text: str, value: int) -> str:
+        """Shuffle the sentences."""
+        return shuffle_sentences(text, np.random.default_rng(value))
+
+    def worded(self, code: int, rank: int) -> str:
+        """Which of the two."""
+        return "shuffled" if code else "as written"
+
+
+@dataclass(frozen=True)
+class WordOrder(_OfText):
+    """w: the words of the text as they are written, or a tenth of them swapped (appendix A.2.1; Wei and Zou, 2019)."""
+
+    name, letter, meaning = "word_order", "w", "words as written or some swapped"
+
+    @staticmethod
+    def act_on_text(text: str, value: int) -> str:
+        """Swap words."""
+        return swap_words(text, np.random.default_rng(value))
+
+    def worded(self, code: int, rank: int) -> str:
+        """Which of the two."""
+        return "swapped" if code else "as written"
+
+
 def _acted(view: View, factor: Factor, value: int) -> View:
     return replace(view, acts=(*view.acts, (factor.name, value)))
 
@@ -219,6 +287,6 @@ def _subset(values: int, count: int, rng: np.random.Generator) -> list[int]:
 
 
 FACTORS: dict[str, type[Factor]] = {
-    f.name: f for f in (Sample, TimeShift, Speed, Rotation, Reversal, Modalities, Augment)
+    f.name: f for f in (Sample, TimeShift, Speed, Rotation, Reversal, Modalities, SentenceOrder, WordOrder, Augment)
 }
 """Every factor by name, in the order in which the hierarchy samples them."""

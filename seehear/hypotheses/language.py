@@ -75,9 +75,14 @@ class Hypotheses:
 
     @property
     def transformations_per_sample(self) -> int:
-        """The product of K_m below a sample."""
-        counts = (len(f.names) if isinstance(f, Modalities) else f.count for f in self.factors if f.name != "sample")
-        return int(np.prod(list(counts)))
+        """The product of K_m below a sample; a factor that changes one modality alone multiplies only that."""
+        shared = [f.count for f in self.factors if f.only is None and f.name not in ("sample", "modality")]
+        return int(np.prod(shared)) * sum(self._values_of(m) for m in self.modalities)
+
+    def _values_of(self, modality: str) -> int:
+        """How many values those factors have below a modality that change one alone."""
+        counts = [f.count for f in self.factors if f.only is not None and modality in (f.only, "label")]
+        return int(np.prod(counts))
 
     @property
     def fastest(self) -> int:
@@ -174,7 +179,7 @@ class Hypotheses:
         other = ~np.eye(len(codes), dtype=bool)
         w = self.compared(codes, codes) & other
         c = self.contrast(codes, codes)
-        lonely = ~(c & w).any(1)
+        lonely = ~(c & w).any(1) & ~self._only_repels(codes)
         if not w.any():
             raise UsageError(
                 f"{self}: no two transformations are compared (w = 0 everywhere)",
@@ -188,6 +193,14 @@ class Hypotheses:
                 self._remedy_agreeing(),
             )
         return self
+
+    def _only_repels(self, codes: np.ndarray) -> np.ndarray:
+        """Which need no positive: a text that was changed, to be told from what it was, is there to repel."""
+        found = np.zeros(len(codes), dtype=bool)
+        for column, factor in enumerate(self.factors):
+            if factor.only is not None and factor.hypothesis == "distinct":
+                found |= codes[:, column] > 0
+        return found
 
     def _check_factors(self) -> None:
         names = [f.name for f in self.factors]
@@ -220,18 +233,39 @@ class Hypotheses:
                     "of a clip differ in it",
                     f"sample it twice ({factor.name}={factor.hypothesis}*2), or leave it out",
                 )
-            if factor.hypothesis == "distinct":
-                for modality in self.encoded:
-                    if MODALITIES[modality].stream not in factor.changes:
-                        raise UsageError(
-                            f"{factor.name} does not change {modality}, so {modality} cannot be distinctive to it "
-                            "(lemma 3: equal data would have to be told apart)",
-                            f"state {factor.name} as invariant or ignore, or leave {modality} out",
-                        )
+            if factor.only is not None:
+                self._check_factor_of_one(factor)
+            elif factor.hypothesis == "distinct":
+                self._check_that_all_change(factor)
         if "label" in self.modalities:
             self.label_factor  # noqa: B018 - raises if there is no one factor for it
         if not self.encoded:
             raise UsageError(f"{self}: no modality is left to learn")
+        if all(MODALITIES[m].stream is None for m in self.encoded):
+            raise UsageError(
+                f"{self}: nothing of a video is looked at", "add video or audio: modality=invariant:video+text"
+            )
+
+    def _check_that_all_change(self, factor: Factor) -> None:
+        for modality in self.encoded:
+            if (MODALITIES[modality].stream or modality) not in factor.changes:
+                raise UsageError(
+                    f"{factor.name} does not change {modality}, so {modality} cannot be distinctive to it "
+                    "(lemma 3: equal data would have to be told apart)",
+                    f"state {factor.name} as invariant or ignore, or leave {modality} out",
+                )
+
+    def _check_factor_of_one(self, factor: Factor) -> None:
+        names = [f.name for f in self.factors]
+        if factor.only not in self.modalities:
+            raise UsageError(
+                f"{factor.name} changes {factor.only} alone, which is not among the modalities",
+                f"add it: modality=invariant:video+{factor.only}",
+            )
+        if names.index(factor.name) < names.index("modality"):
+            raise UsageError(
+                f"{factor.name} changes {factor.only} alone, so it is sampled after modality", "state it later"
+            )
 
     def _why_lonely(self, lonely: int, total: int) -> str:
         share = "no transformation has" if lonely == total else f"{lonely} of {total} transformations have no"
@@ -399,6 +433,17 @@ NAMED: dict[str, Named] = {
     "motion": Named(
         "sample=distinct, modality=invariant:video+audio+motion", "three modalities: frame differences join"
     ),
+    "video-text": Named(
+        "sample=distinct, modality=invariant:video+text", "frames and words of a clip agree (appendix A.2.1)"
+    ),
+    "video-text-any-order": Named(
+        "sample=distinct, modality=invariant:video+text, sentence_order=invariant, word_order=invariant",
+        "frames and words agree, whatever the order of sentences and words (appendix A.2.1)",
+    ),
+    "video-text-order": Named(
+        "sample=distinct, modality=invariant:video+text, sentence_order=distinct, word_order=distinct",
+        "frames agree with words in their order, and not with those in another (appendix A.2.1)",
+    ),
 }  # fmt: skip
 """Rows (a) to (m) of the paper's table 1, and what its appendix and other systems reduce to."""
 
@@ -416,6 +461,7 @@ def enumerate_specifications(
     Specifications that give the same loss on every batch are kept once: `signature` tells them apart.
     """
     unknown = [f for f in factors if f not in FACTORS or f in ("sample", "modality", "augment")]
+    unknown += [f for f in factors if f in FACTORS and FACTORS[f].only not in (None, *modalities)]
     if unknown:
         raise UsageError(f"there is no such factor to search over: {', '.join(unknown)}")
     found: dict[bytes, Hypotheses] = {}

@@ -94,7 +94,7 @@ def sizes(spec: Hypotheses, batch_size: int) -> str:
     counts = [len(f.names) if isinstance(f, Modalities) else f.count for f in spec.factors if f.name != "sample"]
     k = spec.transformations_per_sample
     factors = [str(n) for n in counts if n > 1]
-    product = f"{' · '.join(factors)} = {k}" if len(factors) > 1 else str(k)
+    product = f"{' · '.join(factors)} = {k}" if len(factors) > 1 and not any(f.only for f in spec.factors) else str(k)
     return f"K = {product} transformations a clip; {batch_size * k} in a batch of {batch_size} clips"
 
 

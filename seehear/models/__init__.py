@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from seehear.config import ModelConfig
     from seehear.models.audio import AudioEncoder
+    from seehear.models.text import TextEncoder
     from seehear.models.video import Family, MidPlanes, VideoEncoder
+
+    Encoder = VideoEncoder | AudioEncoder | TextEncoder
 
 # Name: family and BasicBlocks per stage. The 18-layer ones are torchvision's; the 10-layer ones are ours.
 _VIDEO: dict[str, tuple[Family, tuple[int, int, int, int]]] = {
@@ -37,6 +40,7 @@ __all__ = [
     "build_audio_encoder",
     "build_encoder",
     "build_encoders",
+    "build_text_encoder",
     "build_video_encoder",
     "video_encoder_name",
 ]
@@ -52,7 +56,7 @@ def audio_encoder_name(blocks: Sequence[int]) -> str | None:
     return next((name for name, shape in _AUDIO.items() if shape == tuple(blocks)), None)
 
 
-def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator) -> VideoEncoder | AudioEncoder:
+def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator) -> Encoder:
     """A new encoder of a modality as a run's settings say, its weights drawn from `generator`."""
     norm = {"bn_eps": model.bn_eps, "bn_momentum": model.bn_momentum}
     if MODALITIES[modality].encoder == "video":
@@ -65,14 +69,14 @@ def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator)
             generator=generator,
             **norm,
         )
+    if MODALITIES[modality].encoder == "text":
+        return build_text_encoder(model, generator)
     if model.audio_bn_eps is not None:
         norm["bn_eps"] = model.audio_bn_eps
     return build_audio_encoder(model.audio, width=model.audio_width, generator=generator, **norm)
 
 
-def build_encoders(
-    model: ModelConfig, modalities: Mapping[str, str], seed: int
-) -> dict[str, VideoEncoder | AudioEncoder]:
+def build_encoders(model: ModelConfig, modalities: Mapping[str, str], seed: int) -> dict[str, Encoder]:
     """New encoders by name (`modalities` says what each sees), as a run with this seed starts from."""
     import torch
 
@@ -141,6 +145,16 @@ def build_audio_encoder(
     from seehear.models.audio import AudioEncoder
 
     return AudioEncoder(blocks=_AUDIO[name], width=width, bn_eps=bn_eps, bn_momentum=bn_momentum, generator=generator)
+
+
+def build_text_encoder(model: ModelConfig, generator: torch.Generator | None = None) -> TextEncoder:
+    """A new text encoder as a run's settings say; `generator` as in `build_video_encoder`."""
+    from seehear.models.text import TextEncoder
+
+    return TextEncoder(
+        model.text, words=model.text_words, dimensions=model.text_dimensions, width=model.text_width,
+        layers=model.text_layers, fixed=model.text_fixed, generator=generator,
+    )  # fmt: skip
 
 
 def _unknown(modality: str, name: str, known: Iterable[str]) -> str:

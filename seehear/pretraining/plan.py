@@ -53,4 +53,37 @@ def make_config(
     if config.method == "gdt":
         parse(config.gdt.hypotheses)
     config.check()
+    check_text(config)
     return config
+
+
+def looks_at_text(config: Config) -> bool:
+    """Whether a run with these settings has a text encoder."""
+    return config.method == "gdt" and "text" in parse(config.gdt.hypotheses).modalities
+
+
+def check_text(config: Config) -> None:
+    """Raise `UsageError` for settings of text that contradict the hypotheses, or that nothing would look at."""
+    if not looks_at_text(config):
+        for name in ("text_column", "subtitle_language"):
+            if getattr(config.data, name) is not None:
+                raise UsageError(
+                    f"data.{name} is of text, which this run does not look at",
+                    "--method gdt --hypotheses video-text looks at it",
+                )
+        return
+    if config.data.text_column is not None and config.data.subtitle_language is not None:
+        raise UsageError("data.text_column and data.subtitle_language name two sources of text", "leave one out")
+    spec = parse(config.gdt.hypotheses)
+    ordered = [f.name for f in spec.factors if f.only == "text" and f.count > 1]
+    if ordered and config.model.text == "mlp":
+        raise UsageError(
+            f"the text encoder mlp does not see the order of words, which {' and '.join(ordered)} is about",
+            "--set model.text=transformer",
+        )
+    if config.data.text_column is not None and "time_shift" in spec and spec["time_shift"].hypothesis == "distinct":
+        raise UsageError(
+            "a caption says the same of every moment of a video, so text cannot be distinctive to time_shift "
+            "(lemma 3: equal data would have to be told apart)",
+            "state time_shift as invariant, or read subtitles: leave data.text_column out",
+        )

@@ -37,12 +37,15 @@ from seehear.media.timeline import covers
 from seehear.methods import build_method, check_method
 from seehear.methods.base import Method
 from seehear.methods.deepcluster import VARIANTS, cluster_features, clusters_of
-from seehear.modalities import streams_of
+from seehear.modalities import MODALITIES, streams_of
 from seehear.models import build_encoders
 from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
 from seehear.models.video import VideoEncoder
+from seehear.pretraining.plan import check_text, looks_at_text
+from seehear.pretraining.texts import load_word_vectors, save_vocabulary, trained_texts, with_texts
 from seehear.progress import Progress
+from seehear.words.vocabulary import Vocabulary
 
 
 def pretrain(
@@ -78,6 +81,7 @@ def pretrain(
     else:
         config.check()
         check_method(config.method)
+        check_text(config)
         if source is None:
             raise UsageError("no videos given", "seehear pretrain VIDEOS --out RUN")
     if config.threads:
@@ -92,7 +96,7 @@ def pretrain(
                 progress.note(f"{folder.path} is finished already")
                 return folder.path
             try:
-                _run(folder, Manifest.load(folder.manifest), config, progress, stop, after_epoch)
+                _run(folder, Manifest.load(folder.manifest), folder.load_config(), progress, stop, after_epoch)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -115,6 +119,9 @@ def _begin(
     manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
     for condition in config.data.where:
         manifest = manifest.where(condition)
+    vocabulary = None
+    if looks_at_text(config):
+        manifest, config, vocabulary = with_texts(manifest, config)
     progress.note(manifest.summary_text())
     if not manifest.usable_rows():
         raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")
@@ -127,6 +134,8 @@ def _begin(
         )
     with beginning([folder]):
         folder.create(config)
+        if vocabulary is not None:
+            progress.note(save_vocabulary(folder, manifest, config, vocabulary))
         manifest.save(folder.manifest)
 
 
@@ -215,6 +224,8 @@ def _run(
         progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
     for note in _load_weights(dict(method.encoders.items()), method.modalities, config):
         progress.note(note)
+    for note in load_word_vectors(method, folder, config):
+        progress.note(note)
     with training(folder, method, videos, progress, stop, after_epoch=after_epoch) as (trainer, loader, log):
         _finish(folder, trainer, loader, log, progress)
 
@@ -233,11 +244,12 @@ def training(
     log = RunLog(folder, write=dist.is_main())
     failures = Failures()
     loaders: list[ClipLoader] = []
+    vocabulary = Vocabulary.load(folder.vocabulary) if "text" in method.modalities.values() else None
 
     def make_loader(stage_config: Config) -> ClipLoader:
         loader = ClipLoader(
             videos, stage_config, method.modalities, Statistics(), workers=workers_of(config),
-            cache=media_cache(config), failures=failures,
+            cache=media_cache(config), failures=failures, vocabulary=vocabulary,
         )  # fmt: skip
         loaders.append(loader)
         started = time.monotonic()
@@ -326,9 +338,12 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     bank = gather_bank(share)
     if not dist.is_main():
         return
+    # Text is none of what looks at videos: it stands beside.
+    seen = {n: m for n, m in method.modalities.items() if MODALITIES[m].stream}
     model = Model(
-        config, method.modalities, dict(method.encoders.items()), loader.statistics,
-        projections=dict(method.projections.items()), heads=method.cluster_heads,
+        config, seen, {n: method.encoders[n] for n in seen}, loader.statistics,
+        projections={n: head for n, head in method.projections.items() if n in seen}, heads=method.cluster_heads,
+        texts=trained_texts(method, folder),
     )  # fmt: skip
     model.set_clusters(made)
     model.save(folder.model)

@@ -1,0 +1,96 @@
+"""Write a caption of several sentences for every video of a labelled table, from the name of its class.
+
+    python benchmarks/captions.py TABLE.csv --out captioned.csv [--seed 0]
+
+TABLE.csv needs the columns path and label. Every row gets a column `caption`: a sentence that says what is seen, one
+that says what is heard, and one that says nothing of the class, each drawn from templates with words that describe the
+class, in a random order. So captions of a class differ, their sentences can be shuffled, and no two classes share all
+their words. Paths are written as absolute ones, so that the new table can lie anywhere. The draw depends on the seed and
+the path alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+from pathlib import Path
+
+SEEN = (
+    "You see {seen}.", "The picture shows {seen}.", "Here is {seen} in view.", "In front of the camera is {seen}.",
+)  # fmt: skip
+HEARD = ("You hear {heard}.", "The sound is {heard}.", "It sounds like {heard}.", "There is {heard} to be heard.")
+ASIDE = (
+    "The clip is short.", "Somebody recorded this.", "The light is as it is.", "Nothing else is said of it.",
+    "The camera does not care.", "It goes on for a moment.",
+)  # fmt: skip
+
+WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    # vizdoom_actions
+    "chaingun": (("a chaingun", "a gun with several barrels"), ("quick steady shots", "a rattle of bullets")),
+    "chainsaw": (("a chainsaw", "a saw held in both hands"), ("a motor that growls", "a saw running")),
+    "energy_cannon": (("an energy cannon", "a huge green blaster"), ("a heavy charge and a blast", "energy let loose")),
+    "pistol": (("a pistol", "a small handgun"), ("single small shots", "a handgun firing now and then")),
+    "plasma_rifle": (("a plasma rifle", "a rifle with blue bolts"), ("bolts that hiss", "fast electric zaps")),
+    "punch": (("bare fists", "a hand that punches"), ("blows in the air", "a swing of the arm")),
+    "rocket_launcher": (("a rocket launcher", "a tube with rockets"), ("an explosion far away", "rockets whooshing")),
+    "shotgun": (("a shotgun", "a pump gun"), ("one loud shot and a pump", "a pump after each shot")),
+    "super_shotgun": (("a super shotgun", "a gun with two barrels"), ("a double blast", "two shells being loaded")),
+    # photosound
+    "accordion": (("an accordion", "bellows with keys"), ("reeds and bellows", "an accordion playing")),
+    "clock": (("a clock", "a dial with hands"), ("ticking", "a steady tick and tock")),
+    "dog": (("a dog", "an animal with floppy ears"), ("barking", "a bark")),
+    "electric_guitar": (("an electric guitar", "a guitar with pickups"), ("distorted strings", "a guitar amplifier")),
+    "helicopter": (("a helicopter", "an aircraft with rotors"), ("rotor blades", "a helicopter flying by")),
+    "mandolin": (("a mandolin", "a small bowed body with eight strings"), ("plucked double strings", "a tremolo")),
+    "piano": (("a piano", "black and white keys"), ("hammers on strings", "somebody playing the piano")),
+    "rain": (("rain", "drops and umbrellas"), ("water falling on the ground", "rain pattering")),
+    "rooster": (("a rooster", "a bird with a red comb"), ("a crow at dawn", "a rooster crowing")),
+    "saxophone": (("a saxophone", "a bent brass tube"), ("a reed played low", "a saxophone solo")),
+    "sea": (("the sea", "waves and a beach"), ("waves breaking", "surf")),
+    "speech": (("a face", "a person who looks at you"), ("a voice", "somebody talking")),
+}
+"""For each class what is seen and what is heard, in words to choose from."""
+
+
+def caption(label: str, rng: random.Random) -> str:
+    """Three sentences about a class, in a random order."""
+    seen, heard = WORDS[label]
+    parts = [
+        rng.choice(SEEN).format(seen=rng.choice(seen)),
+        rng.choice(HEARD).format(heard=rng.choice(heard)),
+        rng.choice(ASIDE),
+    ]
+    rng.shuffle(parts)
+    return " ".join(parts)
+
+
+def main() -> None:
+    """Read the table and write it with captions."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    with asked.table.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    unknown = sorted({row["label"] for row in rows} - WORDS.keys())
+    if unknown:
+        parser.error(f"{asked.table}: there are no words for {', '.join(unknown)}; add them to WORDS in this script")
+    for row in rows:
+        row["caption"] = caption(row["label"], random.Random(f"{asked.seed} {row['path']}"))
+        row["path"] = os.path.abspath(asked.table.parent / row["path"])
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    with asked.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    words = {word for row in rows for word in row["caption"].lower().replace(".", "").split()}
+    print(
+        f"{asked.out}: {len(rows)} captions, {len({row['caption'] for row in rows})} of them different, {len(words)} words"
+    )
+
+
+if __name__ == "__main__":
+    main()
