@@ -5,8 +5,8 @@
 TABLE.csv needs the columns path and label. Every row gets a column `caption`: a sentence that says what is seen, one
 that says what is heard, and one that says nothing of the class, each drawn from templates with words that describe the
 class, in a random order. So captions of a class differ, their sentences can be shuffled, and no two classes share all
-their words. Paths are written as absolute ones, so that the new table can lie anywhere. The draw depends on the seed and
-the path alone.
+their words. Paths are written as absolute ones, so that the new table can lie anywhere. The draw depends on the seed
+and the path alone.
 """
 
 from __future__ import annotations
@@ -87,9 +87,8 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     words = {word for row in rows for word in row["caption"].lower().replace(".", "").split()}
-    print(
-        f"{asked.out}: {len(rows)} captions, {len({row['caption'] for row in rows})} of them different, {len(words)} words"
-    )
+    different = len({row["caption"] for row in rows})
+    print(f"{asked.out}: {len(rows)} captions, {different} of them different, {len(words)} words")
 
 
 if __name__ == "__main__":

@@ -16,17 +16,17 @@ from tyro.conf import Positional, arg
 
 from seehear.commands import command, plain
 from seehear.options import Device, OutFile, OwnOrNewVideos, Run, Workers, option
-from seehear.search import text
+from seehear.search import text as words
 
 if TYPE_CHECKING:
     from seehear.search.duplicates import Duplicates
     from seehear.search.found import Found
 
-    Query = str | Path
+    Query = str | Path | None
 else:
     Query = Annotated[
-        Positional[str],
-        option("A video, a sound or a picture; or VIDEO_ID#t=START,END of an indexed video.", metavar="QUERY"),
+        Positional[str | None],
+        option("A video, a sound or a picture; or VIDEO_ID#t=START,END of an indexed video.", metavar="[QUERY]"),
     ]
 
 
@@ -34,7 +34,7 @@ else:
     "index",
     group="look",
     example="seehear index runs/a VIDEOS --every 2",
-    text=text.of_index,
+    text=words.of_index,
     as_json=plain,
 )
 def build_index(
@@ -78,13 +78,16 @@ def build_index(
     "search",
     group="look",
     example="seehear search runs/a query.mp4 --by sound --from 12.5 --to 15",
-    text=text.of_found,
+    text=words.of_found,
     as_json=lambda found: found.as_dict(),
 )
 def search(
     run: Run,
-    query: Query,
+    query: Query = None,
     *,
+    text: Annotated[
+        str | None, option("Search by these words, in a run that learnt from text.", metavar="WORDS")
+    ] = None,
     by: Literal["sight", "sound", "both", "across"] = "both",
     sound_weight: float = 0.5,
     start: Annotated[float | None, option("Take of the query what comes after so many seconds.", name="from")] = None,
@@ -112,7 +115,7 @@ def search(
     from seehear.search.found import search_run
 
     return search_run(
-        run, query, by=by, sound_weight=sound_weight, start=start, end=end, k=k, min_score=min_score,
+        run, query, text=text, by=by, sound_weight=sound_weight, start=start, end=end, k=k, min_score=min_score,
         across_from=across_from,
     )  # fmt: skip
 
@@ -121,7 +124,7 @@ def search(
     "duplicates",
     group="look",
     example="seehear duplicates runs/a",
-    text=text.of_duplicates,
+    text=words.of_duplicates,
     as_json=lambda found: found.as_dict(),
 )
 def find_duplicates(run: Run, *, workers: Workers = None) -> Duplicates:

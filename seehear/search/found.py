@@ -58,8 +58,9 @@ class Found:
 
 def search_run(
     run: str | Path,
-    query: str | Path,
+    query: str | Path | None,
     *,
+    text: str | None = None,
     by: By,
     sound_weight: float,
     start: float | None,
@@ -69,12 +70,23 @@ def search_run(
     across_from: AcrossFrom | None,
 ) -> Found:
     """What `seehear.search` does; arguments as there."""
+    if (query is None) == (text is None):
+        raise UsageError(
+            "a search is for a file or stretch, or for words", "seehear search RUN QUERY, or search RUN --text WORDS"
+        )
+    if text is not None and (start is not None or end is not None or across_from is not None or by != "both"):
+        raise UsageError(
+            "--by, --from, --to and --across-from are of a file or stretch, not of words", "leave them out"
+        )
     index = _opened(run)
     searcher = Searcher(index, run)
     how: dict[str, Any] = {
         "by": by, "sound_weight": sound_weight, "k": k, "min_score": min_score, "across_from": across_from,
     }  # fmt: skip
     try:
+        if text is not None:
+            return Found(searcher.like_words(text, k=k, min_score=min_score), index)
+        assert query is not None
         if os.path.isfile(query):
             return Found(searcher.like_file(query, start=start, end=end, **how), index)
         video, first, last = _stretch(index, str(query), start, end)

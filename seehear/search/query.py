@@ -151,6 +151,44 @@ class Searcher:
         features = files.embed_file(path, start=start, end=end, every_seconds=every)
         return self.search(self._of_features(spaces, features), **how)
 
+    def like_words(self, text: str, *, k: int = 20, min_score: float | None = None) -> Answer:
+        """The k segments that go best with some words, of a run that learnt from frames or sound and text.
+
+        Every segment is compared, by its frames or, where the run has no video encoder, by its sound. Scores are
+        similarities put on 0..1.
+
+        Raises:
+            UsageError: the run has no text encoder, the index is of another encoder, or there is no word in the text.
+        """
+        # Here, as searches by a segment need no torch.
+        from seehear.features.model import Model
+        from seehear.search.across import JointSpace
+        from seehear.search.spaces import by_blocks
+
+        if k < 1:
+            raise UsageError("k is at least 1")
+        model = Model.load(self.run)
+        if model.texts is None:
+            raise UsageError("this run has no text encoder", "--method gdt --hypotheses video-text trains one")
+        names = [(s, n) for s, n in self.index.facts["encoders"].items() if n in model.projections]
+        if self.index.facts["encoder"] != "run" or not names:
+            raise UsageError("this index is not of the run's own encoders", f"`seehear index {self.run}` makes one")
+        stream, name = names[0]
+        space = JointSpace(model, {stream: name})
+        rows = by_blocks(lambda x: space.rows(stream, x), self.index.features[name])
+        similarity = rows @ model.texts.project([text])[0]
+        there = np.flatnonzero(np.asarray(self.index.has[stream]))
+        best = there[np.argsort(-similarity[there], kind="stable")[:k]]
+        scores = (1 + similarity) / 2
+        hits = [
+            Hit(int(row), float(scores[row]), float(similarity[row]))
+            for row in best
+            if min_score is None or scores[row] >= min_score
+        ]
+        seen = "seen" if stream == "video" else "heard"
+        notes = ["scores are similarities put on 0..1: what they mean is not known for words"]
+        return Answer(hits, "words", f"words, with what is {seen}", False, CUT_OFF, True, None, notes)
+
     # -- the search ----------------------------------------------------------------------------------------------
 
     def search(

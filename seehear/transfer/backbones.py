@@ -24,7 +24,7 @@ from seehear.features.bank import mean_by_video
 from seehear.features.files import read_features
 from seehear.features.model import LABELLING_OF, Model, usable_videos
 from seehear.methods import build_method
-from seehear.modalities import streams_of
+from seehear.modalities import MODALITIES, streams_of
 from seehear.recipes import recipe as named_recipe
 
 UNTRAINED = "untrained:"
@@ -103,7 +103,8 @@ def open_backbone(run: str | Path, column: str | None = None) -> Network | Given
 def _untrained(recipe: str) -> Model:
     config = named_recipe(recipe)
     method = build_method(config)
-    return Model(config, method.modalities, dict(method.encoders.items()), Statistics())
+    seen = {name: modality for name, modality in method.modalities.items() if MODALITIES[modality].stream}
+    return Model(config, seen, {name: method.encoders[name] for name in seen}, Statistics())
 
 
 def measured_statistics(model: Model, manifest: Manifest) -> Statistics:

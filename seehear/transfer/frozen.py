@@ -23,6 +23,7 @@ from seehear.files import user_cache_folder
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
 from seehear.transfer.backbones import GivenFeatures, Network, measured_statistics, open_backbone
+from seehear.transfer.captions import text_retrieval
 from seehear.transfer.classifiers import Predictor, logistic_of_several
 from seehear.transfer.options import FrozenOptions
 from seehear.transfer.protocols import PROTOCOLS, Plan, make_plan, make_predictor
@@ -241,6 +242,9 @@ def _score_split(material: _Material, opened: DataSet, column: str, protocol: st
     result["videos_without_label"] = sum(not labels[i] for i in material.decoded)
     if material.space is not None:
         result |= across_modalities(*material.space, split.test, labels)
+        told = text_retrieval(*material.space, manifest, split.test, labels)
+        for name, found in told.items():
+            result[name] = result.get(name, {}) | found
     return result
 
 

@@ -89,6 +89,10 @@ def transfer_table(result: Mapping[str, Any]) -> str:
                 if of_class := result["cross_modal_classes"][direction].get(setting):
                     cells += f"{of_class['value']:>12.3f}{of_class['chance']:>8.3f}"
                 lines.append(cells)
+    if "captions" in result:
+        told = result["captions"]
+        note = f" ({told['note']})" if "note" in told else ""
+        lines.append(f"texts: of {told['videos']} test videos, none of {told['without']} others{note}")
     return "\n".join(lines + failure_lines(result.get("failures", [])))
 
 

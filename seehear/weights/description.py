@@ -96,7 +96,10 @@ def preprocessing(model: Model, stream: str) -> dict[str, Any]:
 def heads_text(model: Model) -> str | None:
     if model.heads is not None:
         return cluster_heads_text(model.heads)
-    return projections_text(model.projections, model.config.gdt.dimensions) if model.projections else None
+    told = [projections_text(model.projections, model.config.gdt.dimensions)] if model.projections else []
+    if model.texts is not None:
+        told.append(f"a text encoder ({model.config.model.text}) of {len(model.texts.vocabulary)} words into that space")
+    return "; ".join(told) or None
 
 
 def cluster_heads_text(heads: ClusterHeads) -> str:

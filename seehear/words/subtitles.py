@@ -49,7 +49,8 @@ def read_subtitles(text: str) -> tuple[Cue, ...]:
         start, end = _times(line, number + 1)
         number += 1
         first = number
-        while number < len(lines) and lines[number].strip(" \t") and "-->" not in lines[number]:
+        # Only a line without even a space ends a cue: automatic captions begin with a line of one.
+        while number < len(lines) and lines[number] and "-->" not in lines[number]:
             number += 1
         body = lines[first:number]
         if number < len(lines) and "-->" in lines[number] and body and body[-1].strip().isdecimal():
@@ -81,7 +82,8 @@ def _times(line: str, number: int) -> tuple[float, float]:
 def _seconds(groups: tuple[str | None, ...]) -> float:
     hours, minutes, seconds, fraction = groups
     assert minutes is not None and seconds is not None
-    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction or 0}")
+    whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+    return (whole * 1000 + int((fraction or "0").ljust(3, "0"))) / 1000
 
 
 def _plain(line: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ from seehear.hypotheses.factors import (
     Reversal,
     Rotation,
     Sample,
+    SentenceOrder,
     Span,
     Speed,
     TimeShift,
@@ -224,9 +226,13 @@ def test_the_contrast_of_any_product_is_an_equivalence_relation_and_checked_find
 @pytest.mark.parametrize("name", NAMED)
 def test_a_clip_has_the_product_of_the_counts_of_transformations(name):
     spec = parse(name)
-    counts = [len(f.names) if f.name == "modality" else f.count for f in spec.factors if f.name != "sample"]
+    # Below each modality the product of all counts, but for factors that change another one alone.
+    below = {
+        m: [f.count for f in spec.factors if f.name not in ("sample", "modality") and f.only in (None, m)]
+        for m in spec.modalities
+    }
     views, codes = drawn(spec)
-    assert spec.transformations_per_sample == int(np.prod(counts)) == len(views) / 3
+    assert spec.transformations_per_sample == sum(map(math.prod, below.values())) == len(views) / 3
     assert {v.modality for v in views} == set(spec.modalities)
     assert codes.shape == (len(views), len(spec.factors))
 
@@ -234,6 +240,8 @@ def test_a_clip_has_the_product_of_the_counts_of_transformations(name):
 @pytest.mark.parametrize("name", NAMED)
 def test_exactly_k_of_the_later_factors_share_the_values_of_the_first(name):
     spec = parse(name)
+    if any(f.only for f in spec.factors):
+        pytest.skip("below text there are more than below the others: another test counts them")
     _, codes = drawn(spec)
     counts = [1, *(len(f.names) if f.name == "modality" else f.count for f in spec.factors[1:])]
     for m in range(1, len(counts) + 1):
@@ -241,6 +249,68 @@ def test_exactly_k_of_the_later_factors_share_the_values_of_the_first(name):
         for row in codes:
             groups[tuple(row[:m])] = groups.get(tuple(row[:m]), 0) + 1
         assert set(groups.values()) == {int(np.prod(counts[m:]))}
+
+
+@pytest.mark.parametrize("hypothesis", ["distinct", "invariant"])
+def test_order_varies_below_text_alone_and_after_the_modality(hypothesis):
+    spec = parse(f"modality=invariant:video+text, sentence_order={hypothesis}, word_order={hypothesis}")
+    views, _ = drawn(spec)
+    names = [f.name for f in spec.factors]
+    for clip in (views[:5], views[5:10], views[10:]):
+        held = [(v.modality, v.codes[names.index("sentence_order")], v.codes[names.index("word_order")]) for v in clip]
+        assert held == [("video", 0, 0), ("text", 0, 0), ("text", 0, 1), ("text", 1, 0), ("text", 1, 1)]
+        assert [[name for name, _ in v.acts] for v in clip] == [
+            [], [], ["word_order"], ["sentence_order"], ["sentence_order", "word_order"]
+        ]  # fmt: skip
+        # One shuffle of the sentences below which words are swapped or not; each swap is drawn for itself.
+        assert clip[3].acts[0] == clip[4].acts[0]
+        assert clip[2].acts[0] != clip[4].acts[1]
+
+
+def test_a_text_out_of_order_repels_or_attracts_its_video():
+    for hypothesis, held in (("distinct", False), ("invariant", True)):
+        spec = parse(f"modality=invariant:video+text, sentence_order={hypothesis}")
+        _, codes = drawn(spec, samples=1)
+        assert spec.compared(codes, codes)[0].tolist() == [False, True, True]
+        assert spec.contrast(codes, codes)[0].tolist() == [True, True, held]
+
+
+def test_a_label_can_tell_whether_sentences_were_shuffled():
+    spec = parse("sample=ignore, modality=invariant:video+text+label, sentence_order=distinct")
+    assert spec.label_factor == "sentence_order"
+    views, codes = drawn(spec, samples=1)
+    column = spec.column("sentence_order")
+    assert [(v.modality, row[column]) for v, row in zip(views, codes, strict=True)] == [
+        ("video", 0), ("text", 0), ("text", 1), ("label", 0), ("label", 1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("sentence_order=distinct", "changes text alone, which is not among"),
+        ("word_order=invariant, modality=invariant:video+audio", "changes text alone, which is not among"),
+        ("sentence_order=ignore, modality=invariant:video+text", "have no positive"),
+        ("word_order=invariant*3, modality=invariant:video+text", "word_order has 2 values, not 3"),
+        ("word_order=distinct*1, modality=invariant:video+text", "sampled once"),
+        ("reversal=distinct, modality=invariant:video+text", "does not change text"),
+        ("rotation=distinct, modality=invariant:video+text", "does not change text"),
+        ("modality=invariant:text, augment=invariant*2", "nothing of a video"),
+        ("modality=invariant:text+label, word_order=distinct", "nothing of a video"),
+    ],
+)
+def test_what_cannot_be_learnt_of_text_is_refused(text, why):
+    with pytest.raises(UsageError, match=why):
+        parse(text)
+
+
+def test_order_of_words_is_sampled_after_the_modality():
+    with pytest.raises(UsageError, match="sampled after modality"):
+        (Sample() @ SentenceOrder() @ Modalities(names=("video", "text"))).checked()
+
+
+def test_moments_of_a_video_may_be_told_apart_by_what_is_said():
+    assert parse("time_shift=distinct, modality=invariant:video+text").transformations_per_sample == 4
 
 
 def test_values_do_to_views_what_their_codes_say():
@@ -271,6 +341,12 @@ def test_equal_clips_are_one_sample_whatever_their_place_in_the_batch():
     rng = np.random.default_rng(0)
     codes = np.array([v.codes for name in "aba" for v in spec.views(name, 0, SPAN, rng)])
     assert spec.contrast(codes, codes)[0].tolist() == [True, True, False, False, True, True]
+
+
+def test_starts_may_be_restricted():
+    span = Span(0, 100, 30.0, np.array([3, 50, 51]))
+    starts = [code for code, _ in TimeShift("distinct", 3).sample(View(0), span, np.random.default_rng(0))]
+    assert sorted(starts) == [3, 50, 51]
 
 
 def test_draws_depend_on_the_generator_alone():
