@@ -108,6 +108,8 @@ class AugmentConfig:
     """One time mask of fewer than this many spectrogram frames, filled with the mean (GDT: 6)."""
     frequency_mask_bins: int = 0
     """One frequency mask of fewer than this many mel bins, filled with the mean (GDT: 3)."""
+    drop_words: float = 0.0
+    """Chance of leaving out each word of a text, drawn for each text from 0 to this (random deletion, Wei and Zou)."""
 
 
 @dataclass(frozen=True)
@@ -474,6 +476,8 @@ class Config:
             )
         if self.augment.short_side_range_px and self.augment.short_side_range_px[0] < clip.crop_px:
             raise UsageError("augment.short_side_range_px begins below clip.crop_px")
+        if not 0 <= self.augment.drop_words <= 1:
+            raise UsageError("augment.drop_words is from 0 to 1")
         if (spectrogram.mean is None) != (spectrogram.std is None) or (spectrogram.std or 1.0) <= 0:
             raise UsageError(
                 "spectrogram.mean and spectrogram.std go together, and the second must be above 0",

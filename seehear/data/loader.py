@@ -33,6 +33,7 @@ from seehear.media.pool import Outcome, WorkerPool, available_cores
 from seehear.media.reading import read_clips, read_windows
 from seehear.modalities import MODALITIES, streams_of
 from seehear.types import Batch, ClipRef
+from seehear.words.changes import drop_words
 from seehear.words.cues import said
 from seehear.words.tokens import words
 from seehear.words.vocabulary import Vocabulary
@@ -318,7 +319,8 @@ class ClipLoader:
             for leaf, view in enumerate(request.views, start=1):
                 found = codes.setdefault(view.modality, [])
                 if MODALITIES[view.modality].encoder == "text":
-                    numbers = self._words(self.videos[request.ref.video_id], view)
+                    rng = np.random.default_rng([*request.seed, leaf])
+                    numbers = self._words(self.videos[request.ref.video_id], view, rng)
                     if numbers is None:
                         continue
                     arrays[view.modality].append(numbers)
@@ -333,7 +335,7 @@ class ClipLoader:
         held = {name: torch.tensor(values, dtype=torch.int64).reshape(-1, factors) for name, values in codes.items()}
         return Batch(ids, inputs, held)
 
-    def _words(self, video: Video, view: View) -> np.ndarray | None:
+    def _words(self, video: Video, view: View, rng: np.random.Generator) -> np.ndarray | None:
         """The numbers of the words of a view, (length,) int64.
 
         None where nothing is said at that time, or the view shall be changed and the text leaves no change.
@@ -346,7 +348,10 @@ class ClipLoader:
             if FACTORS[factor].only == "text" and words(changed) == words(text):
                 return None
             text = changed
-        return self.vocabulary.numbers(text, self.config.model.text_length)
+        found = words(text)
+        if found and self.config.augment.drop_words:
+            found = drop_words(found, self.config.augment.drop_words, rng)
+        return self.vocabulary.row(found, self.config.model.text_length) if found else None
 
     def _input(self, modality: str, arrays: Sequence[np.ndarray], rngs: Sequence[np.random.Generator | None]) -> Tensor:
         """Augmented frames (B, T, H, W, 3) uint8, spectrograms (B, 1, Q, P) or numbers of words (B, length) int64."""

@@ -98,7 +98,9 @@ def heads_text(model: Model) -> str | None:
         return cluster_heads_text(model.heads)
     told = [projections_text(model.projections, model.config.gdt.dimensions)] if model.projections else []
     if model.texts is not None:
-        told.append(f"a text encoder ({model.config.model.text}) of {len(model.texts.vocabulary)} words into that space")
+        told.append(
+            f"a text encoder ({model.config.model.text}) of {len(model.texts.vocabulary)} words into that space"
+        )
     return "; ".join(told) or None
 
 

@@ -1,6 +1,8 @@
-"""Changes of a text that leave its words: another order of its sentences, or some words in each other's place."""
+"""Changes of a text: another order of its sentences, some words in each other's place, some words left out."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,6 +24,17 @@ def shuffle_sentences(text: str, rng: np.random.Generator) -> str:
     while order == parts:
         order = [parts[i] for i in rng.permutation(len(parts))]
     return " ".join(order)
+
+
+def drop_words(found: Sequence[str], most: float, rng: np.random.Generator) -> list[str]:
+    """The words without some of them: random deletion of Wei and Zou, where one is left out with a chance alpha.
+
+    Here alpha is drawn for each text, uniformly from 0 to `most`, so that texts of all lengths come of it. If all would
+    go, one that is drawn stays.
+    """
+    share = rng.uniform(0, most)
+    kept = [word for word in found if rng.random() >= share]
+    return kept or [found[int(rng.integers(len(found)))]]
 
 
 def swap_words(text: str, rng: np.random.Generator, share: float = SWAP_SHARE) -> str:

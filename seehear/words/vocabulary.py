@@ -45,12 +45,14 @@ class Vocabulary:
         return cls(tuple(ranked[:most]))
 
     def numbers(self, text: str, length: int) -> np.ndarray | None:
-        """The numbers of the first `length` words of a text, (length,) int64, then `PADDING`; None without a word."""
-        found = [self._number.get(word, UNKNOWN) for word in words(text)[:length]]
-        if not found:
-            return None
+        """The numbers of the words of a text, see `row`; None without a word."""
+        found = words(text)
+        return self.row(found, length) if found else None
+
+    def row(self, found: Sequence[str], length: int) -> np.ndarray:
+        """The numbers of the first `length` of some words, (length,) int64, then `PADDING`."""
         row = np.full(length, PADDING, dtype=np.int64)
-        row[: len(found)] = found
+        row[: len(found)] = [self._number.get(word, UNKNOWN) for word in found[:length]]
         return row
 
     def unknown(self, texts: Iterable[str]) -> tuple[int, int]:
