@@ -48,7 +48,7 @@ class Texts:
         device = self.encoder.embedding.weight.device
         with evaluation({"": module}):
             found = [module(block.to(device)).float().cpu() for block in x.split(_BLOCK_ROWS)]
-        return np.array(torch.cat(found))
+        return torch.cat(found).numpy()
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights, by names that begin with `text.`."""

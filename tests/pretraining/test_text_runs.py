@@ -62,14 +62,6 @@ def run(table, tmp_path_factory):
     return out
 
 
-def names(run, usable):
-    return {
-        row["video_id"].rpartition("/")[2]
-        for row in Manifest.load(run / "manifest.parquet").rows()
-        if row["usable"] is usable
-    }
-
-
 def test_what_a_run_with_text_leaves(run):
     manifest = Manifest.load(run / "manifest.parquet")
     assert {row["video_id"].rpartition("/")[2]: row["reason"] for row in manifest.rejected_rows()} == {
@@ -310,11 +302,11 @@ class TestLoss:
                     total -= float(rows[t] @ rows[u]) / rho - np.log(below)
                     pairs += 1
         assert pairs == 2 * sum(not any(row[o] for o in order) for row in codes["text"].tolist())
-        assert float(found.loss) == pytest.approx(total / pairs, rel=1e-5)
+        assert found.loss.item() == pytest.approx(total / pairs, rel=1e-5)
         assert float(found.parts["texts"]) == len(kept)
 
     def test_a_text_out_of_order_pushes_its_video_away(self, method):
-        x, codes = self.inputs(3)
+        codes = self.inputs(3)[1]
         rows = torch.nn.functional.normalize(torch.randn(15, 8, dtype=torch.float64), dim=1).requires_grad_()
         every = torch.cat([codes["video"], codes["text"]])
         gdt_nce(rows, every, method.spec, 0.3)[0].backward()
@@ -330,7 +322,7 @@ class TestLoss:
         method.train()
         found = method(x, codes)
         found.loss.backward()
-        assert float(found.loss) == 0
+        assert found.loss.item() == 0
         assert all(p.grad is None or torch.isfinite(p.grad).all() for p in method.parameters())
 
 
