@@ -157,7 +157,7 @@ class GDT(Method):
                     distances = (2 - 2 * (x[queries] @ x[keys].T)).clamp_min(0)
                     parts[f"alignment/{a}->{b}"] = distances[right].mean()
             if a == "text":
-                parts["texts"] = torch.tensor(float(len(queries)))
+                parts["texts"] = x.new_tensor(float(len(queries)))
             if MODALITIES[a].encoder and len(queries) > 1:
                 parts[f"uniformity/{a}"] = torch.pdist(x[queries]).square().mul(-2).exp().mean().log()
         return parts
