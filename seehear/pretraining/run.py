@@ -115,6 +115,8 @@ def _begin(
     manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
     for condition in config.data.where:
         manifest = manifest.where(condition)
+    if config.data.sample is not None:
+        manifest = manifest.sample(config.data.sample, config.seed)
     progress.note(manifest.summary_text())
     if not manifest.usable_rows():
         raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")

@@ -217,7 +217,9 @@ def _open(path: str, data: str | None, notes: list[str]) -> _Run:
         settings["data"].pop(name)
     if folder.manifest.is_file():
         manifest = Manifest.load(folder.manifest)
-        settings["videos"] = {"source": str(manifest.info.get("source", "")), "content": manifest.fingerprint()}
+        # Each seed draws its own part of the videos; what they are drawn from is the same.
+        content = manifest.info.get("sample", {}).get("fingerprint") or manifest.fingerprint()
+        settings["videos"] = {"source": str(manifest.info.get("source", "")), "content": content}
     return _Run(path, evaluations, config.seed, settings)
 
 
