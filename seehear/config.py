@@ -370,8 +370,8 @@ class DataConfig:
     where: tuple[str, ...] = ()
     """Keep the rows of the manifest where column=value, e.g. split=train."""
     sample: float | None = None
-    """Learn from a random part of the usable videos, drawn by the seed and their content: up to 1 a share of them, above
-    it their number; by default all. A smaller part of a seed lies within a larger one."""
+    """Learn from a random part of the usable videos, drawn by the seed and their content: up to 1 a share of them,
+    above it their number; by default all. A smaller part of a seed lies within a larger one."""
     label_column: str = "label"
     """Column with the classes, for `--method supervised` alone."""
     label_separator: str | None = None

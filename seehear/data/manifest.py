@@ -159,9 +159,9 @@ class Manifest:
     def sample(self, amount: float, seed: int) -> Manifest:
         """A random part of the usable rows, and all others: a share up to 1, or above that so many of them.
 
-        A row's place in the draw is a hash of the seed and its content, so that the same videos are drawn wherever they
-        lie, and a smaller part lies within a larger one. `info["sample"]` counts the usable rows, `of`, and those `drawn`, and has the `fingerprint`
-        of what they were drawn from.
+        A row's place in the draw is a hash of the seed and its content, so that the same videos are drawn wherever
+        they lie, and a smaller part lies within a larger one. `info["sample"]` counts the usable rows, `of`, and those
+        `drawn`, and has the `fingerprint` of what they were drawn from.
         """
         usable = self.usable_rows()
         count = max(1, round(amount * len(usable))) if amount <= 1 else min(int(amount), len(usable))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_a_sample_is_drawn_by_seed_and_content(videos, tmp_path):
     # A smaller part lies within a larger one; other seeds draw others; each video has the same chance.
     parts = [set(whole.sample(n, seed=3).column("video_id")) for n in (2, 4, 6, 8.0, 99)]
     assert [len(part) for part in parts] == [2, 4, 6, 8, 8]
-    assert all(a <= b for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a <= b for a, b in itertools.pairwise(parts))
     counts = dict.fromkeys(whole.column("video_id"), 0)
     for seed in range(400):
         for video_id in whole.sample(0.25, seed).column("video_id"):
