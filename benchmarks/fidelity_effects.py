@@ -1,14 +1,13 @@
 """What each difference between papers and their released code does on a small collection.
 
     python benchmarks/fidelity_effects.py TABLE.csv --out runs/effects [--methods gdt selavi xdc] [--seeds 0 1]
-    python benchmarks/fidelity_effects.py TABLE.csv --out runs/effects --direct
 
 TABLE.csv needs the columns path, label and split (train, test). Short runs of the recipe `small` learn from a random
 part of its training videos, drawn by the seed: one as the recipe has it, and for each row of docs/fidelity.md one in
-which a single setting is another. All are scored alike: clusters against the classes (NMI, by both modalities, of the videos
-learnt from), and test videos that query the training videos (R@1). Labels are used for scoring alone. Runs that are
-finished are not done again, and interrupted ones resume. `--direct` measures without training, on the runs that are
-there: how far features, labels and shares move. Everything is written to OUT/effects.json.
+which a single setting is another. All are scored alike: clusters against the classes (NMI, by both modalities, of the
+videos learnt from), and test videos that query the training videos (R@1). Labels are used for scoring alone. Runs that
+are finished are not done again, and interrupted ones resume. Everything is written to OUT/effects.json. What needs no
+training is measured by fidelity_direct.py.
 
 Two seeds and a part of a small collection say whether a setting matters much. A difference below the spread says
 nothing.
@@ -121,7 +120,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--methods", nargs="+", default=list(EFFECTS), choices=list(EFFECTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--direct", action="store_true")
     arguments = parser.parse_args()
     if arguments.table is None or arguments.out is None:
         print("fidelity_effects.py needs a labelled collection: fidelity_effects.py TABLE.csv --out FOLDER")

@@ -56,8 +56,7 @@ def localize(
 
     Returns `scores`: for the modality and each setting ("mAP@0.3", ..., "mAP@0.3:0.7", "mAP@0.5:0.95") a `value` with
     the ends `low` and `high` of a 95 % bootstrap interval over test videos; `chosen`, what was chosen within the
-    training subset; counts of videos and segments, `missing` and `failures`. The run keeps it in its `evaluations/`, for
-    `evaluate table`.
+    training subset; counts of videos and segments, `missing` and `failures`. The run keeps it in its `evaluations/`.
 
     Args:
         data: thumos14:FOLDER with the annotations of THUMOS14, or a JSON file in ActivityNet's form.
