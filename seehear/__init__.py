@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from seehear.pretraining import load, pretrain
     from seehear.recipes import show_recipes
     from seehear.search import build_index, find_duplicates
+    from seehear.studies import study
     from seehear.transfer import (
         evaluate,
         evaluate_audio_linear,
@@ -113,6 +114,7 @@ _HOMES = {
         "detect",
         "localize",
     ),
+    "seehear.studies": ("study",),
     "seehear.weights": (
         "export_weights",
         "import_weights",
@@ -194,6 +196,7 @@ __all__ = [
     "show_recipes",
     "show_weights",
     "split_cluster",
+    "study",
     "undo_edit",
 ]
 

@@ -388,6 +388,9 @@ class DataConfig:
 
     where: tuple[str, ...] = ()
     """Keep the rows of the manifest where column=value, e.g. split=train."""
+    sample: float | None = None
+    """Learn from a random part of the usable videos, drawn by the seed and their content: up to 1 a share of them,
+    above it their number; by default all. A smaller part of a seed lies within a larger one."""
     label_column: str = "label"
     """Column with the classes, for `--method supervised` alone."""
     label_separator: str | None = None
@@ -495,6 +498,14 @@ class Config:
     def _check_schedules(self) -> None:
         if self.data.audio_track is not None and self.data.audio_track < 0:
             raise UsageError("data.audio_track is counted from 0")
+        sample = self.data.sample
+        if sample is not None and (sample <= 0 or (sample > 1 and sample != int(sample))):
+            raise UsageError(
+                f"data.sample is a share up to 1 or a whole number of videos, not {sample:g}",
+                "data.sample=0.25 takes a quarter, data.sample=1000 a thousand videos",
+            )
+        if sample is not None and self.method == "finetune":
+            raise UsageError("data.sample is of pretraining", "--shots N takes N training videos of each class")
         if not 0 <= self.data.validation_share < 1:
             raise UsageError("data.validation_share must be at least 0 and below 1")
         schedules = {"optim": self.optim, "last_round": self.last_round}

@@ -15,9 +15,9 @@ _shown_by_default = contextvars.ContextVar("shown_by_default", default=False)
 
 
 @contextlib.contextmanager
-def shown() -> Iterator[None]:
-    """Within the block all that takes long shows its progress, as it does on the command line."""
-    token = _shown_by_default.set(True)
+def shown(show: bool = True) -> Iterator[None]:
+    """Within the block all that takes long shows its progress, as it does on the command line; or nothing does."""
+    token = _shown_by_default.set(show)
     try:
         yield
     finally:

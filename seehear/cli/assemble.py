@@ -24,6 +24,7 @@ ROOMS = (
     "seehear.collection",
     "seehear.transfer",
     "seehear.localization",
+    "seehear.studies",
     "seehear.weights",
     "seehear.hypotheses",
     "seehear.methods",

@@ -93,7 +93,7 @@ class Manifest:
     """A table of the files of a collection, one row each (see `COLUMNS`), and what the scan left out.
 
     `info` holds how it was made: source, root, need, min_seconds, ignored (files by extension, never opened),
-    unreadable_folders, and notes on what had to be guessed.
+    unreadable_folders, sample (how many usable rows were drawn of how many), and notes on what had to be guessed.
     """
 
     table: pa.Table
@@ -158,6 +158,26 @@ class Manifest:
         keep = [compare(entry, value) if entry is not None else symbol == "!=" for entry in column.to_pylist()]
         return replace(self, table=self.table.filter(pa.array(keep, pa.bool_())))
 
+    def sample(self, amount: float, seed: int) -> Manifest:
+        """A random part of the usable rows, and all others: a share up to 1, or above that so many of them.
+
+        A row's place in the draw is a hash of the seed and its content, so that the same videos are drawn wherever
+        they lie, and a smaller part lies within a larger one. `info["sample"]` counts the usable rows, `of`, and those
+        `drawn`, and has the `fingerprint` of what they were drawn from.
+        """
+        usable = self.usable_rows()
+        count = max(1, round(amount * len(usable))) if amount <= 1 else min(int(amount), len(usable))
+
+        def place(row: Mapping[str, Any]) -> tuple[bytes, str]:
+            content = f"{seed}\0{row['fingerprint']}".encode()
+            return hashlib.blake2b(content, digest_size=16).digest(), row["video_id"]
+
+        drawn = {row["video_id"] for row in sorted(usable, key=place)[:count]}
+        keep = [not u or i in drawn for i, u in zip(self.column("video_id"), self.column("usable"), strict=True)]
+        about = {"of": len(usable), "drawn": len(drawn), "fingerprint": self.fingerprint()}
+        info = dict(self.info) | {"sample": about}
+        return Manifest(self.table.filter(pa.array(keep, pa.bool_())), info)
+
     def _require(self, name: str) -> None:
         names = self.table.column_names
         if name not in names:
@@ -201,6 +221,8 @@ class Manifest:
         """The summary for a person, a few lines."""
         facts, rejected = self.summary(), self.rejected_rows()
         lines = [f"{facts['found']} media files found, {facts['usable']} usable ({facts['hours']:.2f} hours)"]
+        if "sample" in self.info:
+            lines.append("  {drawn:6d} drawn at random from {of} usable (data.sample)".format_map(self.info["sample"]))
         for reason, count in facts["rejected"].items():
             meaning, remedy = REASONS.get(reason, (reason, ""))
             lines.append(f"  {count:6d} rejected: {reason}: {meaning}" + (f" -> {remedy}" if remedy else ""))
@@ -233,6 +255,16 @@ class Manifest:
             return _METADATA_KEY in (pq.read_schema(path).metadata or {})
         except (pa.ArrowException, OSError):
             return False
+
+    @staticmethod
+    def info_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+        """The `info` of a manifest's file alone; nothing of a file that is none."""
+        try:
+            note = json.loads((pq.read_schema(path).metadata or {})[_METADATA_KEY])
+        except (pa.ArrowException, OSError, KeyError, ValueError):
+            return {}
+        info: dict[str, Any] = note["info"]
+        return info
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Manifest:

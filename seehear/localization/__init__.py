@@ -56,7 +56,7 @@ def localize(
 
     Returns `scores`: for the modality and each setting ("mAP@0.3", ..., "mAP@0.3:0.7", "mAP@0.5:0.95") a `value` with
     the ends `low` and `high` of a 95 % bootstrap interval over test videos; `chosen`, what was chosen within the
-    training subset; counts of videos and segments, `missing` and `failures`.
+    training subset; counts of videos and segments, `missing` and `failures`. The run keeps it in its `evaluations/`.
 
     Args:
         data: thumos14:FOLDER with the annotations of THUMOS14, or a JSON file in ActivityNet's form.
@@ -79,13 +79,28 @@ def localize(
     """
     from seehear.localization.run import localize as learn
     from seehear.localization.settings import localizer_settings
+    from seehear.transfer import evaluations
 
     short = (("stride_seconds", stride), ("epochs", epochs), ("seed", seed))
     chosen = localizer_settings([*settings, *(f"{name}={value}" for name, value in short if value is not None)], recipe)
-    return learn(
+    result = learn(
         run, data, out, videos=videos, modality=modality, settings=chosen, train_subset=train_subset,
         test_subset=test_subset, baselines=baselines, device=device,
     )  # fmt: skip
+    if result["scores"]:
+        options = {
+            "videos": None if videos is None else evaluations.absolute(videos),
+            "modality": None if modality == "both" else modality,
+            "recipe": None if recipe == "small" else recipe,
+            "stride": stride,
+            "epochs": epochs,
+            "seed": seed,
+            "set": list(settings),
+            "train_subset": train_subset,
+            "test_subset": test_subset,
+        }
+        evaluations.save(run, "localization", result, data=data, options=options)
+    return result
 
 
 @command(

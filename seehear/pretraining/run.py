@@ -119,6 +119,8 @@ def _begin(
     manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
     for condition in config.data.where:
         manifest = manifest.where(condition)
+    if config.data.sample is not None:
+        manifest = manifest.sample(config.data.sample, config.seed)
     vocabulary = None
     if looks_at_text(config):
         manifest, config, vocabulary = with_texts(manifest, config)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from seehear.data.manifest import Manifest
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError
 from seehear.media.identity import ANY_CONTENT, Identity
@@ -115,6 +116,8 @@ class Run:
     config_text: str = ""
     env: dict[str, Any] = field(default_factory=dict)
     videos: list[Video] = field(default_factory=list)
+    sample: dict[str, Any] = field(default_factory=dict)
+    """Of a run on a random part of its videos how many were `drawn`, and `of` how many."""
     failures: list[Failure] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     clips: list[Clip] = field(default_factory=list)
@@ -171,6 +174,7 @@ def gather(folder: str | Path) -> Run:
     run.env = _read_json(root / "env.json")
     run.metrics = read_metrics(root / "metrics.jsonl")
     run.videos = _read_manifest(root / "manifest.parquet")
+    run.sample = Manifest.info_of(root / "manifest.parquet").get("sample", {})
     run.failures = _read_failures(root / "failures.jsonl")
     run.clips, run.labellings = _read_labels(root / "labels.parquet")
     run.weights = _read_stems(root / "model" / "model.safetensors")

@@ -80,6 +80,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return [
         ("Method", str(run.setting("method", default=""))),
         ("Recipe", str(run.setting("recipe", default="") or "")),
+        ("Sample", "{drawn:,} of {of:,} usable videos".format(**run.sample) if run.sample else ""),
         ("Seed", str(run.setting("seed", default=""))),
         ("Started", f"{started.replace('T', ' ')[:16]} UTC" if started else ""),
         ("Took", duration(seconds) if seconds else ""),

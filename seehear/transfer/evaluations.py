@@ -30,7 +30,9 @@ FORMAT, VERSION = "seehear-evaluation", 1
 FOLDER = "evaluations"
 OWN_CLASSES = "run"
 """The name of the data where a run's clusters are compared with the classes in its own manifest."""
-_COMMON_NAMES = frozenset({"manifest", "splits", "labels", "clips", "data", "metadata", "index", "test", "train"})
+_COMMON_NAMES = frozenset(
+    {"manifest", "splits", "labels", "annotations", "clips", "data", "metadata", "index", "test", "train"}
+)
 
 
 # What does not change the scores of an evaluation.
@@ -86,17 +88,23 @@ class Evaluation:
 
     def command(self, run: str) -> str:
         """The command that makes this evaluation for another run."""
-        finetuned = self.protocol in ("finetune", "fc-only")
-        words = ["seehear", *(["finetune"] if finetuned else ["evaluate", self.protocol]), run]
+        alone = {"finetune": "finetune", "fc-only": "finetune", "localization": "localize"}.get(self.protocol)
+        words = ["seehear", *([alone] if alone else ["evaluate", self.protocol]), run]
         if self.data != OWN_CLASSES:
             words += ["--labels" if self.protocol == "clustering" else "--data", str(self.record["data"]["path"])]
         for name, value in self.options.items():
             option = f"--{name.replace('_', '-')}"
             for one in value if isinstance(value, list) else [value]:
                 words += [option] if one is True else [option, str(one)]
-        if finetuned:
-            words += ["--out", f"{run.rstrip('/')}-finetuned"]
+        if alone:
+            words += ["--out", f"{run.rstrip('/')}-{'localized' if alone == 'localize' else 'finetuned'}"]
         return shlex.join(words)
+
+
+def in_words(options: Mapping[str, Any]) -> str:
+    """Options as they are read beside a title: "clips 5, pooling max"; "" for none."""
+    texts = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in options.items()}
+    return ", ".join(f"{k.replace('_', ' ')} {v}".removesuffix(" True") for k, v in texts.items())
 
 
 def data_name(spec: str | os.PathLike[str]) -> str:

@@ -34,7 +34,7 @@ def _finetuning(config: Config, optim: OptimConfig, settings: FinetuneConfig, cl
         cluster=ClusterConfig(max_span_seconds=WHOLE_VIDEO_SECONDS),
         optim=optim,
         # None is held out: what chooses the learning rate holds its own videos out.
-        data=replace(config.data, where=(), validation_share=0.0, min_seconds=None),
+        data=replace(config.data, where=(), sample=None, validation_share=0.0, min_seconds=None),
         finetune=settings,
     )
 

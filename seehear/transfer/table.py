@@ -24,11 +24,11 @@ from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError
 from seehear.files import check_destination, write_result
 from seehear.settings import to_dict
-from seehear.transfer.evaluations import OWN_CLASSES, Evaluation, data_name, load_all
+from seehear.transfer.evaluations import OWN_CLASSES, Evaluation, data_name, in_words, load_all
 from seehear.transfer.protocols import PROTOCOLS
 
 Format = Literal["text", "csv", "html", "latex"]
-PROTOCOL_ORDER = ("finetune", "fc-only", *PROTOCOLS, "clustering")
+PROTOCOL_ORDER = ("finetune", "fc-only", *PROTOCOLS, "localization", "clustering")
 IN_UNITS = frozenset({"d'", "mean_entropy_nats"})
 """Metrics that are no shares; all others are shown in per cent."""
 LESS_IS_BETTER = frozenset({"mean_entropy_nats"})
@@ -188,7 +188,7 @@ def make_table(runs: Sequence[str | Path], data: str | Path | None = None) -> Ta
     blocks = []
     for key in order:
         found, (protocol, name, options) = by_key[key], key
-        told = _options_text(options) or ("no options" if kinds.count((protocol, name)) > 1 else "")
+        told = in_words(json.loads(options)) or ("no options" if kinds.count((protocol, name)) > 1 else "")
         blocks.append(_block(protocol, name, told, found, groups))
         example = next(iter(found.values()))
         lacking = [run.path for members in groups.values() for run in members if run.path not in found]
@@ -217,7 +217,9 @@ def _open(path: str, data: str | None, notes: list[str]) -> _Run:
         settings["data"].pop(name)
     if folder.manifest.is_file():
         manifest = Manifest.load(folder.manifest)
-        settings["videos"] = {"source": str(manifest.info.get("source", "")), "content": manifest.fingerprint()}
+        # Each seed draws its own part of the videos; what they are drawn from is the same.
+        content = manifest.info.get("sample", {}).get("fingerprint") or manifest.fingerprint()
+        settings["videos"] = {"source": str(manifest.info.get("source", "")), "content": content}
     return _Run(path, evaluations, config.seed, settings)
 
 
@@ -266,11 +268,6 @@ def _key(evaluation: Evaluation) -> tuple[str, str, str]:
 
 def _place(protocol: str) -> int:
     return PROTOCOL_ORDER.index(protocol) if protocol in PROTOCOL_ORDER else len(PROTOCOL_ORDER)
-
-
-def _options_text(options: str) -> str:
-    """The JSON of options in words: "clips 5, pooling max"; "" for none."""
-    return ", ".join(f"{k.replace('_', ' ')} {v}".removesuffix(" True") for k, v in json.loads(options).items())
 
 
 def _block(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 
 import numpy as np
@@ -74,6 +75,34 @@ def test_where(videos):
         manifest.where("label")
     with pytest.raises(UsageError, match="is no int32"):
         manifest.where("width=wide")
+
+
+def test_a_sample_is_drawn_by_seed_and_content(videos, tmp_path):
+    shutil.copytree(videos, tmp_path / "moved" / "videos")
+    whole = scan(videos, workers=0)
+    half, moved = whole.sample(0.5, seed=3), scan(tmp_path / "moved", workers=0).sample(0.5, seed=3)
+    assert len(half) == 4
+    assert sorted(half.column("fingerprint")) == sorted(moved.column("fingerprint"))
+    assert half.info["sample"] == {"of": 8, "drawn": 4, "fingerprint": whole.fingerprint()}
+    assert "4 drawn at random from 8 usable" in half.summary_text()
+    # A smaller part lies within a larger one; other seeds draw others; each video has the same chance.
+    parts = [set(whole.sample(n, seed=3).column("video_id")) for n in (2, 4, 6, 8.0, 99)]
+    assert [len(part) for part in parts] == [2, 4, 6, 8, 8]
+    assert all(a <= b for a, b in itertools.pairwise(parts))
+    counts = dict.fromkeys(whole.column("video_id"), 0)
+    for seed in range(400):
+        for video_id in whole.sample(0.25, seed).column("video_id"):
+            counts[video_id] += 1
+    assert sum(counts.values()) == 800
+    assert all(65 <= count <= 135 for count in counts.values())  # 100 expected, deviation 8.7
+
+
+def test_a_sample_keeps_what_cannot_be_used(tmp_path):
+    make_collection(tmp_path, n=3, classes=3)
+    (tmp_path / "clips" / "empty.mp4").write_bytes(b"")
+    found = scan(tmp_path / "clips", workers=0).sample(1 / 3, seed=0)
+    assert [row["reason"] for row in found.rejected_rows()] == ["empty"]
+    assert len(found.usable_rows()) == 1
 
 
 def test_fingerprint_names_the_content(videos, tmp_path):

@@ -17,13 +17,19 @@ import torch
 from safetensors.torch import load_file
 
 import seehear
+from seehear.data.manifest import Manifest
 from seehear.engine.runlog import read_metrics
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
-from seehear.errors import DataError, Interrupted, RunError, TrainingError
+from seehear.errors import DataError, Interrupted, RunError, TrainingError, UsageError
 from seehear.methods import METHODS
 from seehear.pretraining import run as pretraining
 from seehear.pretraining.plan import make_config
+from seehear.report.content import Content
+from seehear.report.gather import gather
+from seehear.report.header import header
+from seehear.transfer.evaluations import save
+from seehear.transfer.table import make_table
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_broken, make_collection
 
@@ -318,6 +324,37 @@ def test_early_stopping_ends_a_round_after_three_rises():
                           ([5, 1, 2, 3, 4], True), ([1, 2, 3, 2, 3, 4], False)]:  # fmt: skip
         trainer.state.validation_losses = losses
         assert trainer.should_stop_early(stage) is stops
+
+
+def test_a_run_learns_from_the_sample_it_was_asked_for(collection, tmp_path):
+    settings = [*TINY_SETTINGS, "data.sample=0.5", "cluster.k=2", "rounds=1", "optim.epochs=1"]
+    for seed in (0, 1):
+        seehear.pretrain(
+            collection,
+            tmp_path / f"{seed}",
+            method="xdc",
+            seed=seed,
+            settings=settings,
+            where=["split=train"],
+            quiet=True,
+        )
+    runs = [Manifest.load(tmp_path / f"{seed}" / "manifest.parquet") for seed in (0, 1)]
+    assert [run.info["sample"]["drawn"] for run in runs] == [9, 9]
+    assert runs[0].info["sample"]["of"] == 18
+    labels = pq.read_table(tmp_path / "0" / "labels.parquet")
+    assert set(labels["video_id"].to_pylist()) == set(runs[0].column("video_id")) != set(runs[1].column("video_id"))
+    facts = header(Content(gather(tmp_path / "0")))["facts"]
+    assert ("Sample", "9 of 18 usable videos") in facts
+    # Seeds draw other videos, and are one group all the same.
+    for run in (tmp_path / "0", tmp_path / "1"):
+        save(run, "knn", {"scores": {"video": {"accuracy": {"value": 0.5}}}}, data="x.csv")
+    assert [len(members) for members in make_table([tmp_path / "0", tmp_path / "1"]).runs.values()] == [2]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2.5"])
+def test_a_sample_that_cannot_be_is_refused(value):
+    with pytest.raises(UsageError, match=r"data\.sample"):
+        make_config(settings=[f"data.sample={value}"])
 
 
 def test_scratch_is_a_run_without_training(collection, tmp_path):

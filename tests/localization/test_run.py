@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +37,7 @@ from seehear.localization.pictures import best_apart, timelines_svg
 from seehear.localization.run import detect, find_videos, localize
 from seehear.localization.settings import LocalizerSettings, localizer_settings
 from seehear.localization.training import SavedTraining, fit_localizer
+from seehear.transfer.evaluations import load_all, save
 from tests.commands import run
 from tests.corpus import _class_frames, _class_wave, make_video
 
@@ -444,6 +448,34 @@ class TestFiles:
         code, _, errors = run(capsys, *base, "--out", tmp_path / "a")
         assert code == 2
         assert "already" in errors
+
+    def test_scores_are_kept_with_the_run_and_stand_in_the_table(self, untrimmed, finished_run, tmp_path, capsys):
+        whole, bare = tmp_path / "run", shutil.ignore_patterns("evaluations")
+        shutil.copytree(finished_run, whole, ignore=bare)
+        data = untrimmed / "annotations.json"
+        words = ("localize", whole, "--data", data, "--modality", "video", "--set", "width=8", "--epochs", "1")
+        assert run(capsys, *words, "--out", tmp_path / "a")[0] == 0
+        (kept,), _ = load_all(whole)
+        assert (kept.protocol, kept.data) == ("localization", untrimmed.name)
+        assert kept.options == {"modality": "video", "set": ["width=8"], "epochs": 1}
+        again = shlex.split(kept.command("runs/x"))
+        assert sorted(again) == sorted(["seehear", *map(str, words), "--out", "runs/x-localized"][:2] + ["runs/x"]
+                                       + [str(w) for w in words[2:]] + ["--out", "runs/x-localized"])  # fmt: skip
+        assert json.loads((tmp_path / "a" / "scores.json").read_text())["scores"] == kept.scores()
+        table = run(capsys, "evaluate", "table", whole)[1]
+        assert re.search(rf"^localization · {untrimmed.name} \(epochs 1, modality video, set width=8\) · video", table)
+        assert "published" not in table
+        # On THUMOS14 the numbers of XDC's table 8 stand below.
+        save(whole, "localization", kept.result, data=f"thumos14:{tmp_path}")
+        table = run(capsys, "evaluate", "table", whole, "--data", f"thumos14:{tmp_path}")[1]
+        line = next(line for line in table.splitlines() if line.startswith("XDC (R(2+1)D-18, IG-Kinetics)"))
+        assert line.split()[-5:] == ["51.5", "44.9", "37.2", "28.7", "20.0"]
+        page = run(capsys, "report", whole)
+        assert page[0] == 0, page[2]
+        assert (
+            f"localization on {untrimmed.name} (modality video, epochs 1, set width=8)"
+            in (whole / "report.html").read_text()
+        )
 
     def test_without_a_test_subset_there_are_no_scores(self, untrimmed, finished_run, tmp_path, capsys):
         code, output, errors = run(

@@ -11,7 +11,7 @@ from seehear.metrics.classification import per_class
 from seehear.report import figures
 from seehear.report.content import Content
 from seehear.report.section import Section
-from seehear.transfer.evaluations import Evaluation
+from seehear.transfer.evaluations import Evaluation, in_words
 from seehear.transfer.table import IN_UNITS, shown
 
 LARGEST_CONFUSION = 400
@@ -25,7 +25,7 @@ def gather(content: Content) -> dict[str, Any] | None:
 
 
 def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
-    options = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in evaluation.options.items())
+    options = in_words(evaluation.options)
     heats, classes = [], []
     for name, modality, matrix in _confusions(evaluation):
         counts = np.asarray(matrix["counts"])
