@@ -237,7 +237,7 @@ def training(
     def make_loader(stage_config: Config) -> ClipLoader:
         loader = ClipLoader(
             videos, stage_config, method.modalities, Statistics(), workers=workers_of(config),
-            cache=media_cache(config), failures=failures,
+            cache=media_cache(config), failures=failures, device=device,
         )  # fmt: skip
         loaders.append(loader)
         started = time.monotonic()
@@ -317,9 +317,10 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     share = trainer.features(loader, refs, "final features")
     names = [name for name in ("video", "audio") if name in method.encoders and method.cluster_heads is None]
     labellings = [*names, *(["+".join(names)] if len(names) == 2 else [])]
+    cluster = config.cluster
     made = {
         name: cluster_features(
-            share, name, clusters_of(name, method.modalities, config.cluster), config.cluster, config.seed
+            share, name, clusters_of(name, method.modalities, cluster), cluster, config.seed, trainer.device
         )
         for name in labellings
     }
