@@ -1,4 +1,4 @@
-"""Steps of training, by the trainer and bare, on clips made for the purpose: what `step.py` and `gpu.py` share."""
+"""Steps of training, by the trainer and bare, on clips made for the purpose: what `trainer.py` and `gpu.py` share."""
 
 from __future__ import annotations
 

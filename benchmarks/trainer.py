@@ -1,6 +1,6 @@
 """A step of the trainer beside the bare step, and the loader beside both, on a CPU (or the device there is).
 
-    python benchmarks/step.py [--recipe small] [--rounds 5] [--out benchmarks/results/step.json]
+    python benchmarks/trainer.py [--recipe small] [--rounds 5] [--out benchmarks/results/trainer.json]
 
 Three contestants take their turns, so that a busy machine slows all alike: `bare`, a step of XDC on inputs that lie
 ready; `trainer`, what the trainer's own log says of a step, from videos decoded in the media cache, with views,
@@ -31,7 +31,7 @@ from seehear.engine.device import choose_device, use_bfloat16
 from seehear.features.model import usable_videos
 from seehear.pretraining.plan import make_config
 
-RESULTS = Path(__file__).parent / "results" / "step.json"
+RESULTS = Path(__file__).parent / "results" / "trainer.json"
 
 
 def loader_seconds(source: Path, config: Any, device: torch.device, epochs: int) -> float:
