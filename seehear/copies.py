@@ -58,6 +58,7 @@ class LateReader:
 
     def __init__(self, device: torch.device, *, late: bool | None = None) -> None:
         """`late` is so by default where `device` is a GPU."""
+        self.device = device
         self.late = device.type == "cuda" if late is None else late
         self._pending: tuple[Callable[..., None], list[Host], Any] | None = None
 
@@ -73,9 +74,9 @@ class LateReader:
             return
         copied = [{name: _copied(x.detach()) for name, x in group.items()} for group in groups]
         event = None
-        if torch.cuda.is_available():
+        if self.device.type == "cuda":
             event = torch.cuda.Event()
-            event.record()
+            event.record(torch.cuda.current_stream(self.device))
         before, self._pending = self._pending, (use, copied, event)
         _use(before)
 

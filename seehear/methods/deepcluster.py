@@ -206,10 +206,11 @@ def cluster_features(
 
 
 def resident(x: Tensor, device: torch.device) -> Tensor:
-    """Rows on a GPU that has room for them twice over; else they stay, and are copied block by block as they are read.
+    """Rows on a GPU with room for four times as many; else they stay, and are copied block by block as they are read.
 
-    Twice, as clustering makes a transformed copy of them, and four times to leave room for the encoders' training.
+    Clustering makes a transformed copy of them. All processes decide alike, as they sum up on one kind of device.
     """
-    if device.type != "cuda" or 4 * x.nbytes > torch.cuda.mem_get_info(device)[0]:
+    if device.type != "cuda":
         return x
-    return x.to(device)
+    room = torch.cuda.mem_get_info(device)[0]
+    return x if dist.any_of(4 * x.nbytes > room) else x.to(device)
