@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from seehear.config import Config
+from seehear.engine.device import choose_device
 from seehear.engine.optimiser import clip_gradients, make_optimiser, set_rate, step_if_finite
 from seehear.engine.runlog import read_metrics
 from seehear.engine.schedule import stages
@@ -63,18 +65,24 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Wall seconds for a GPU; this process's CPU seconds for a CPU, which other work on the machine does not slow."""
+    return time.perf_counter if device.type == "cuda" else time.process_time
+
+
 def seconds_each(step: Callable[[], object], device: torch.device, *, times: int, warm_up: int = 3) -> float:
-    """Median over five groups of the mean wall seconds of a call, `times` calls in all; a GPU is waited for."""
+    """Median over five groups of the mean seconds (`clock_of`) of a call, `times` calls in all; a GPU is waited for."""
+    clock = clock_of(device)
     for _ in range(warm_up):
         step()
     group, found = max(1, times // 5), []
     for _ in range(5):
         synchronise(device)
-        start = time.perf_counter()
+        start = clock()
         for _ in range(group):
             step()
         synchronise(device)
-        found.append((time.perf_counter() - start) / group)
+        found.append((clock() - start) / group)
     return statistics.median(found)
 
 
@@ -137,17 +145,28 @@ def encoder_step(
 
 
 def train(source: Path, out: Path, recipe: str, settings: Sequence[str], method: str | None = None) -> dict[str, Any]:
-    """Pretrain, and what its epochs took: seconds of a step and share of waiting for data, medians over all but the
-    first epoch of each round, and all records of the log.
+    """Pretrain, and what its epochs took: medians over all but the first of the seconds of a step (`clock_of`) and of
+    the share of waiting for data, and all records of the log.
+
+    On a CPU the seconds of a step hold what the loader's thread did for it, and validation if there is any.
     """
     config = make_config(recipe=recipe, method=method, settings=list(settings))
-    pretrain(source, out, config, quiet=True)
+    device = choose_device(config.device)
+    ends: list[float] = []
+
+    def after_epoch(record: Any) -> bool:
+        synchronise(device)
+        ends.append(clock_of(device)())
+        return False
+
+    pretrain(source, out, config, quiet=True, after_epoch=after_epoch)
     records = read_metrics(out / "metrics.jsonl")
     epochs = [r for r in records if r["kind"] == "epoch" and r["epoch"] > 0]
     size = stages(config)[0].config.optim.batch_size
     spent = [r["seconds_data"] + r["seconds_compute"] for r in epochs]
+    whole = spent if device.type == "cuda" else [b - a for a, b in itertools.pairwise(ends)]
     return {
-        "seconds_a_step": statistics.median(s / (r["clips"] / size) for s, r in zip(spent, epochs, strict=True)),
+        "seconds_a_step": statistics.median(s / (r["clips"] / size) for s, r in zip(whole, epochs, strict=True)),
         "waiting_share": statistics.median(r["seconds_data"] / s for s, r in zip(spent, epochs, strict=True)),
         "batch_size": size,
         "records": records,

@@ -246,7 +246,7 @@ class ClipLoader:
         if request.views:
             rate = self.config.clip.frame_rate_hz
             seen = ((MODALITIES[v.modality].stream, v) for v in request.views)
-            parts = [(stream, v.start / rate, v.speed) for stream, v in seen if stream in wanted]
+            parts = [(stream, v.start / rate, v.speed) for stream, v in seen if stream and stream in wanted]
         else:
             starts = {"video": request.start_seconds, "audio": request.audio_start_seconds}
             parts = [(stream, starts[stream], 1) for stream in wanted]
