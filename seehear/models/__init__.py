@@ -55,8 +55,9 @@ def audio_encoder_name(blocks: Sequence[int]) -> str | None:
 def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator) -> VideoEncoder | AudioEncoder:
     """A new encoder of a modality as a run's settings say, its weights drawn from `generator`."""
     norm = {"bn_eps": model.bn_eps, "bn_momentum": model.bn_momentum}
+    encoder: VideoEncoder | AudioEncoder
     if MODALITIES[modality].encoder == "video":
-        return build_video_encoder(
+        encoder = build_video_encoder(
             model.video,
             width=model.video_width,
             stem_stride=model.video_stem_stride,
@@ -65,9 +66,12 @@ def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator)
             generator=generator,
             **norm,
         )
-    if model.audio_bn_eps is not None:
-        norm["bn_eps"] = model.audio_bn_eps
-    return build_audio_encoder(model.audio, width=model.audio_width, generator=generator, **norm)
+    else:
+        if model.audio_bn_eps is not None:
+            norm["bn_eps"] = model.audio_bn_eps
+        encoder = build_audio_encoder(model.audio, width=model.audio_width, generator=generator, **norm)
+    encoder.execution = model.execution
+    return encoder
 
 
 def build_encoders(

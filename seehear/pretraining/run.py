@@ -41,6 +41,7 @@ from seehear.modalities import streams_of
 from seehear.models import build_encoders
 from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
+from seehear.models.speed import prepare_encoders
 from seehear.models.video import VideoEncoder
 from seehear.progress import Progress
 
@@ -260,9 +261,7 @@ def training(
     try:
         if trainer.restore():
             progress.note(f"resuming after step {trainer.state.step}")
-        if config.compile:
-            for encoder in method.encoders.values():
-                encoder.compile()
+        prepare_encoders(dict(method.encoders.items()), device, compile=config.compile, say=progress.note)
         yield trainer, trainer.run(), log
     finally:
         for loader in loaders:
