@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from seehear.media.encoding import Mp4Writer, Picture, Sound
 from seehear.methods import build_method
 from seehear.methods.base import Method
 from seehear.models import build_encoders
+from seehear.models.speed import prepare_encoders
 from seehear.pretraining.plan import make_config
 from seehear.pretraining.run import pretrain
 
@@ -49,13 +49,15 @@ def make_clip(folder: Path, number: int, *, width: int, height: int, seconds: fl
 def make_clips(folder: Path, count: int, **shape: Any) -> Path:
     """A folder of `count` videos (`make_clip`), made by as many processes as there are cores, if it is not there."""
     if not folder.exists():
-        folder.mkdir(parents=True)
+        making = folder.with_name(f"{folder.name}.part")
+        making.mkdir(parents=True, exist_ok=True)
         if count <= 16:
             for number in range(count):
-                make_clip(folder, number, **shape)
+                make_clip(making, number, **shape)
         else:
             with ProcessPoolExecutor() as pool:
-                list(pool.map(partial(make_clip, folder, **shape), range(count)))
+                list(pool.map(partial(make_clip, making, **shape), range(count)))
+        making.rename(folder)
     return folder
 
 
@@ -122,12 +124,10 @@ class BareStep:
         step_if_finite(self.optimiser, clip_gradients(self.method.parameters(), None))
 
 
-def encoder_step(
-    config: Config, device: torch.device, *, bfloat16: bool, form: Callable[[Any], Any]
-) -> Callable[[], None]:
-    """A step of the video encoder alone under SGD, made fast (or not) by `form`, on input that lies on the device."""
+def encoder_step(config: Config, device: torch.device, *, bfloat16: bool, compiled: bool) -> Callable[[], None]:
+    """A step of the video encoder alone under SGD, compiled or not, on input that lies on the device."""
     encoder = build_encoders(config.model, {"video": "video"}, seed=0)["video"].to(device).train()
-    encoder = form(encoder)
+    prepare_encoders({"video": encoder}, device, compile=compiled, say=lambda text: None)
     optimiser = make_optimiser([{"params": list(encoder.parameters())}], config.optim, fused=device.type == "cuda")
     clip = config.clip
     shape = (config.optim.batch_size, clip.frames, clip.crop_px, clip.crop_px, 3)
@@ -161,13 +161,16 @@ def train(source: Path, out: Path, recipe: str, settings: Sequence[str], method:
 
     pretrain(source, out, config, quiet=True, after_epoch=after_epoch)
     records = read_metrics(out / "metrics.jsonl")
-    epochs = [r for r in records if r["kind"] == "epoch" and r["epoch"] > 0]
     size = stages(config)[0].config.optim.batch_size
-    spent = [r["seconds_data"] + r["seconds_compute"] for r in epochs]
-    whole = spent if device.type == "cuda" else [b - a for a, b in itertools.pairwise(ends)]
+    steps, waiting = [], []
+    for start, end, record in zip(ends, ends[1:], [r for r in records if r["kind"] == "epoch"][1:], strict=False):
+        if record["epoch"] > 0:
+            spent = record["seconds_data"] + record["seconds_compute"]
+            waiting.append(record["seconds_data"] / spent)
+            steps.append((spent if device.type == "cuda" else end - start) / (record["clips"] / size))
     return {
-        "seconds_a_step": statistics.median(s / (r["clips"] / size) for s, r in zip(whole, epochs, strict=True)),
-        "waiting_share": statistics.median(r["seconds_data"] / s for s, r in zip(spent, epochs, strict=True)),
+        "seconds_a_step": statistics.median(steps),
+        "waiting_share": statistics.median(waiting),
         "batch_size": size,
         "records": records,
     }
