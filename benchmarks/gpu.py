@@ -12,13 +12,15 @@ NAME` runs single checks (`CHECKS` below).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -181,6 +183,53 @@ def waiting(place: Place) -> list[Row]:
             ("waiting for files", trained["waiting_share"], "")]  # fmt: skip
 
 
+@contextlib.contextmanager
+def waits_counted() -> Iterator[dict[str, int]]:
+    """Counts, by the line that does it, what waits for a GPU in the steps of trainings within the block.
+
+    PyTorch itself watches for it. On a CPU nothing is found, as nothing could wait.
+    """
+    counts: dict[str, int] = {"steps": 0}
+    take_step = Trainer.take_step
+
+    def watched(self: Trainer, *arguments: Any) -> Any:
+        if self.device.type != "cuda":
+            return take_step(self, *arguments)
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                return take_step(self, *arguments)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+                counts["steps"] += 1
+                for warning in caught:
+                    if "synchronizing" in str(warning.message):
+                        line = f"{Path(warning.filename).name}:{warning.lineno}"
+                        counts[line] = counts.get(line, 0) + 1
+
+    Trainer.take_step = watched  # type: ignore[method-assign]
+    try:
+        yield counts
+    finally:
+        Trainer.take_step = take_step  # type: ignore[method-assign]
+
+
+def waits(place: Place) -> list[Row]:
+    """How often a step waits for the device, by method and line. Compiled encoders are left to `trainer`."""
+    rows = []
+    for method, recipe in (("xdc", "small"), ("gdt", "small-gdt"), ("selavi", "small-selavi")):
+        settings = place.settings(
+            "optim.epochs=2", "optim.clips_per_epoch=160", "selavi.clusterings=2", "compile=false"
+        )
+        with waits_counted() as counts:
+            train(place.clips(128), place.folder / f"waits_{method}", recipe, settings, method)
+        steps = max(counts.pop("steps"), 1)
+        rows.append((f"{method}: waits a step", sum(counts.values()) / steps, ""))
+        rows += [(f"{method}: at {line}", count / steps, "") for line, count in counts.items()]
+    return rows
+
+
 def small(place: Place) -> list[Row]:
     """Milliseconds of a step of the small recipes, by method."""
     rows = []
@@ -327,6 +376,7 @@ CHECKS: dict[str, tuple[Callable[[Place], list[Row]], int]] = {
     "clustering": (clustering, 30),
     "recompiling": (recompiling, 90),
     "waiting": (waiting, 60),
+    "waits": (waits, 60),
     "bare_30x112": (partial(bare_step, shape="30x112"), 100),
     "bare_32x224": (partial(bare_step, shape="32x224"), 100),
 }

@@ -8,14 +8,14 @@
 #     pip download --only-binary=:all: --no-deps -d wheels -c constraints.txt PACKAGES
 # PyTorch must be there: its build has to suit the driver.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 
 wheels=wheels
 if [ "${1:-}" = --wheels ]; then
-    [ $# -ge 2 ] || { echo "--wheels needs a folder" >&2; exit 2; }
-    wheels=$2
+    [ -d "${2:-}" ] || { echo "--wheels needs a folder that there is" >&2; exit 2; }
+    wheels=$(cd "$2" && pwd)
     shift 2
 fi
+cd "$(dirname "$0")/.."
 if [ -n "${PYTHON:-}" ]; then python=$PYTHON
 elif [ -x .venv/bin/python ]; then python=.venv/bin/python
 else python=python3
