@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seehear.config import OptimConfig
+from seehear.errors import DivergedError
+
+NON_FINITE_LIMIT = 10
 
 
 def make_optimiser(groups: list[dict[str, Any]], optim: OptimConfig, *, fused: bool) -> torch.optim.Optimizer:
@@ -76,3 +79,30 @@ def step_if_finite(optimiser: torch.optim.Optimizer, norm: Tensor) -> None:
         optimiser.step()
     elif bool(norm.isfinite()):
         optimiser.step()
+
+
+class FiniteSteps:
+    """Says which steps were left out by `step_if_finite`, and when too many running were."""
+
+    def __init__(self, warn: Callable[[str, int], None]) -> None:
+        """`warn` is told what happened, and after how many steps."""
+        self._warn = warn
+        self._left_out = 0
+        """Running."""
+
+    def taken(self, norm: Tensor, step: int) -> bool:
+        """Whether a step, counted from 1, was taken; the norm is of averaged gradients, so all processes agree.
+
+        Raises `DivergedError` at the `NON_FINITE_LIMIT`th that was not, running.
+        """
+        if bool(norm.isfinite()):
+            self._left_out = 0
+            return True
+        self._left_out += 1
+        self._warn(f"step {step} left out: its gradients are not finite", step - 1)
+        if self._left_out >= NON_FINITE_LIMIT:
+            raise DivergedError(
+                f"{NON_FINITE_LIMIT} steps running had gradients that are not finite",
+                "lower optim.base_lr or set optim.clip_gradient_norm, and resume or start again",
+            )
+        return False

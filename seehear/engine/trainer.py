@@ -21,14 +21,14 @@ from seehear.data.clips import ClipRequest, Video, clip_refs, plain_requests, tr
 from seehear.data.loader import ClipLoader
 from seehear.engine import checkpoint
 from seehear.engine.health import round_health
-from seehear.engine.optimiser import clip_gradients, load_state, make_optimiser, set_rate, step_if_finite
+from seehear.engine.optimiser import FiniteSteps, clip_gradients, load_state, make_optimiser, set_rate, step_if_finite
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
 from seehear.engine.sampling import epoch_requests, split, validation_steps
 from seehear.engine.schedule import Stage, learning_rate, stages
 from seehear.engine.state import Means, TrainState
 from seehear.engine.stop import StopRequest
-from seehear.errors import DivergedError, Interrupted, TrainingError
+from seehear.errors import Interrupted, TrainingError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
@@ -36,7 +36,6 @@ from seehear.models import build_encoders
 from seehear.progress import Progress
 from seehear.types import Assignment, Batch, ClipRef, Labelling, StepOutput
 
-NON_FINITE_LIMIT = 10
 # Clips that are looked at to make labels are drawn apart from those that are trained on.
 _LABELLING_STREAM = 2
 CALIBRATION_CLIPS = 1024
@@ -90,7 +89,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._late = LateReader(device)
         """What steps come to, read when a GPU has got there; `save` and all that uses it waits for it."""
-        self._non_finite = 0
+        self._finite = FiniteSteps(self.warn)
         self._note = ""
 
     def run(self) -> ClipLoader:
@@ -371,7 +370,7 @@ class Trainer:
         self, step: int, clip_ids: Sequence[str], facts: dict[str, Any] | None, found: Host, parts: Host, features: Host
     ) -> None:
         """What a step came to, on the CPU at last; `facts` are what else its line in the log holds, if it has one."""
-        if self.is_finite(found["norm"], step):
+        if self._finite.taken(found["norm"], step):
             self.keep_features(clip_ids, features)
         loss = float(found["loss"])
         self._note = f"loss {loss:.3f}"
@@ -432,20 +431,6 @@ class Trainer:
         return all(later > earlier for earlier, later in itertools.pairwise(recent))
 
     # -- what happens besides -----------------------------------------------------------------------------------
-
-    def is_finite(self, norm: Tensor, step: int) -> bool:
-        """Whether a step was taken; the norm is that of the averaged gradients, so all processes agree."""
-        if bool(torch.isfinite(norm)):
-            self._non_finite = 0
-            return True
-        self._non_finite += 1
-        self.warn(f"step {step} left out: its gradients are not finite", step - 1)
-        if self._non_finite >= NON_FINITE_LIMIT:
-            raise DivergedError(
-                f"{NON_FINITE_LIMIT} steps running had gradients that are not finite",
-                "lower optim.base_lr or set optim.clip_gradient_norm, and resume or start again",
-            )
-        return False
 
     def warn(self, message: str, step: int | None = None) -> None:
         """Say something now and keep it in the log, after so many steps if not all that there were."""
