@@ -157,6 +157,8 @@ class ModelConfig:
     """File of word vectors to start embeddings from, in the text form of GloVe and word2vec."""
     text_fixed: bool = False
     """Leave the word embeddings as they are (Miech et al., with vectors of word2vec)."""
+    execution: Literal["auto", "plain", "fast"] = "auto"
+    """What runs the encoders: plain (modules), fast (2-D convolutions, channels by eights); auto: by device."""
 
 
 @dataclass(frozen=True)
@@ -436,8 +438,8 @@ class Config:
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
-    compile: bool = False
-    """torch.compile the encoders (pays on a GPU)."""
+    compile: Literal["auto", True, False] = "auto"
+    """torch.compile full training batches of the encoders; auto: of big ones on a GPU."""
     threads: int | None = None
     """CPU threads of a process; PyTorch's own choice by default. Another number can change the last bits."""
     checkpoint_minutes: float = 5.0

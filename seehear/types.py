@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from seehear.copies import to_device
 from seehear.errors import RunError
 from seehear.files import write_atomic
 
@@ -47,8 +48,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        inputs = {k: v.to(device, non_blocking=True) for k, v in self.inputs.items()}
-        return Batch(self.clip_ids, inputs, {k: v.to(device, non_blocking=True) for k, v in self.codes.items()})
+        inputs = {k: to_device(v, device) for k, v in self.inputs.items()}
+        return Batch(self.clip_ids, inputs, {k: to_device(v, device) for k, v in self.codes.items()})
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Assignment:
 
     def targets(self, clip_ids: Sequence[str], device: torch.device) -> dict[str, Tensor]:
         """Every labelling of the given clips as tensors of shape (B,)."""
-        return {name: torch.from_numpy(self.of(name, clip_ids)).to(device) for name in self.labels}
+        return {name: to_device(torch.from_numpy(self.of(name, clip_ids)), device) for name in self.labels}
 
     def save(self, path: Path) -> None:
         """Write as Parquet: `clip_id` and a column for each labelling."""

@@ -15,12 +15,15 @@ from scipy.signal import resample_poly
 from torch import Tensor
 
 from seehear.config import ClipConfig, Config
+from seehear.copies import beside
 from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache
 from seehear.data.clips import ClipRequest, Video, plain_requests
+from seehear.data.device_views import RawBatch, RawFrames, RawSound, raw_frames, raw_sound
 from seehear.data.views import (
     SpectrogramView,
     Statistics,
     degraded,
+    draw_frames,
     measured_by,
     normalise_frames,
     to_modality,
@@ -42,6 +45,9 @@ T = TypeVar("T")
 Part = tuple[str, float, int]
 """Something to decode: the stream, where it starts in seconds, and the playback speed."""
 BATCHES_AHEAD = 2
+STATISTICS_CLIPS = 512
+"""Clips at most over which a collection's statistics are measured: their means are then known to a few hundredths of a
+deviation, in seconds."""
 CLIPS_AN_OPENING = 16
 """Clips of a video that are decoded in one opening: more would be held in memory at once."""
 
@@ -70,8 +76,9 @@ class ClipLoader:
     `modalities` names the streams that must be decoded ("video", "audio"); `views` maps each encoder's name to
     the modality that it sees, and every encoder gets a view drawn independently, or the transformations of it
     that a request asks for. With a `degradation` above 1 frames lose detail after they are augmented
-    (`seehear.data.views.degraded`). Text is seen by transformations alone, in words of `vocabulary`. A context manager:
-    leaving it ends the decoding processes.
+    (`seehear.data.views.degraded`). Text is seen by transformations alone, in words of `vocabulary`. Batches for a
+    `device` that is a GPU get their views there, when `to_inputs` moves them; `device_views` says whether they do,
+    whatever the device. A context manager: leaving it ends the decoding processes.
     """
 
     def __init__(
@@ -86,6 +93,8 @@ class ClipLoader:
         failures: Failures | None = None,
         degradation: int = 1,
         vocabulary: Vocabulary | None = None,
+        device: torch.device | str = "cpu",
+        device_views: bool | None = None,
     ) -> None:
         self.videos = {v.video_id: v for v in videos}
         self.config = config
@@ -96,6 +105,8 @@ class ClipLoader:
         self.degradation = degradation
         self.vocabulary = vocabulary
         self.crop_at = 0.5  # where plain clips are cropped along the longer side
+        self.device_views = torch.device(device).type == "cuda" if device_views is None else device_views
+        self._pinned = self.device_views and torch.cuda.is_available()
         self.pool = WorkerPool(workers, timeout_seconds=config.data.decode_timeout_seconds)
         self._workers = max(1, workers)
         self.set_statistics(statistics)
@@ -114,6 +125,7 @@ class ClipLoader:
         """Normalise with these from now on."""
         self.statistics = statistics
         self._spectrogram = SpectrogramView(self.config, statistics) if "audio" in self.modalities else None
+        self._spectrograms: dict[torch.device, SpectrogramView] = {}
 
     # -- decoding ---------------------------------------------------------------------------------------------
 
@@ -158,20 +170,23 @@ class ClipLoader:
         return video.path, video.identity, windows, *settings
 
     def clips(
-        self, requests: Sequence[ClipRequest]
+        self, requests: Sequence[ClipRequest], streams: Sequence[str] | None = None
     ) -> Iterator[tuple[ClipRequest, np.ndarray | None, np.ndarray | None]]:
         """Yield each request with its frames (T, H, W, 3) uint8 and waveform (S,) float32, in order.
 
-        A clip whose video cannot be decoded is left out, and its failure recorded.
+        Only `streams` are decoded, if given; the rest is None. A clip whose video cannot be decoded is left out, and
+        its failure recorded.
         """
-        for request, media in self.media(requests):
+        for request, media in self.media(requests, streams):
             yield (
                 request,
                 media.get(("video", request.start_seconds, 1)),
                 media.get(("audio", request.audio_start_seconds, 1)),
             )
 
-    def media(self, requests: Sequence[ClipRequest]) -> Iterator[tuple[ClipRequest, dict[Part, np.ndarray]]]:
+    def media(
+        self, requests: Sequence[ClipRequest], streams: Sequence[str] | None = None
+    ) -> Iterator[tuple[ClipRequest, dict[Part, np.ndarray]]]:
         """Yield each request with all that its views need, decoded in one opening of the file, in order.
 
         Plain clips of one video that follow each other share an opening, up to `CLIPS_AN_OPENING`. A clip whose video
@@ -188,7 +203,7 @@ class ClipLoader:
 
         def streamed() -> Iterator[tuple[str, tuple[Any, ...]]]:
             for group in openings:
-                windows = [[self._window(parts) for parts in self._parts(request)] for request in group]
+                windows = [[self._window(parts) for parts in self._parts(request, streams)] for request in group]
                 yield group[0].ref.clip_id, self._decode_arguments(self.videos[group[0].ref.video_id], windows)
 
         clips_each = max(1, len(wanted) // max(1, len(openings)))
@@ -209,7 +224,7 @@ class ClipLoader:
                     error = MediaError(video.path, "decode_error", "its cache entry vanished while it was in use")
                     self.failures.add(video.video_id, error)
                     continue
-                for part in itertools.chain.from_iterable(self._parts(request)):
+                for part in itertools.chain.from_iterable(self._parts(request, streams)):
                     stream, start, speed = part
                     found[part] = media.clip(start, start, self._clip_at(speed))[0 if stream == "video" else 1]
             else:
@@ -219,7 +234,7 @@ class ClipLoader:
                         failed.add(video.video_id)
                         self.failures.add(video.video_id, decoded)
                     continue
-                for parts, one in zip(self._parts(request), decoded, strict=True):
+                for parts, one in zip(self._parts(request, streams), decoded, strict=True):
                     found |= {p: one.frames if p[0] == "video" else one.waveform for p in parts}
             yield request, {part: array for part, array in found.items() if array is not None}
 
@@ -231,15 +246,16 @@ class ClipLoader:
         for group, outcome in zip(openings, outcomes, strict=True):
             yield from outcome.value if outcome.error is None else [outcome.error] * len(group)
 
-    def _parts(self, request: ClipRequest) -> list[list[Part]]:
+    def _parts(self, request: ClipRequest, streams: Sequence[str] | None = None) -> list[list[Part]]:
         """What must be decoded for a clip, grouped by time window."""
+        wanted = self.modalities if streams is None else streams
         if request.views:
             rate = self.config.clip.frame_rate_hz
-            streams = ((MODALITIES[v.modality].stream, v) for v in request.views)
-            parts = [(stream, v.start / rate, v.speed) for stream, v in streams if stream in self.modalities]
+            seen = ((MODALITIES[v.modality].stream, v) for v in request.views)
+            parts = [(stream, v.start / rate, v.speed) for stream, v in seen if stream and stream in wanted]
         else:
             starts = {"video": request.start_seconds, "audio": request.audio_start_seconds}
-            parts = [(stream, starts[stream], 1) for stream in self.modalities]
+            parts = [(stream, starts[stream], 1) for stream in wanted]
         windows: dict[tuple[float, int], list[Part]] = {}
         for part in dict.fromkeys(parts):
             windows.setdefault(part[1:], []).append(part)
@@ -296,7 +312,7 @@ class ClipLoader:
         ids = [request.ref.clip_id for request, _ in rows]
         if rows[0][0].views:
             return self._stack_transformed(ids, rows)
-        inputs: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor | RawFrames | RawSound] = {}
         for view, (name, modality) in enumerate(self.views.items(), start=1):
             if MODALITIES[modality].stream is None:
                 continue
@@ -306,7 +322,7 @@ class ClipLoader:
             else:
                 arrays = [media["audio", r.audio_start_seconds, 1] for r, media in rows]
             inputs[name] = self._input(modality, arrays, rngs)
-        return Batch(ids, inputs)
+        return _batch(ids, inputs, {})
 
     def _stack_transformed(self, ids: list[str], rows: list[tuple[ClipRequest, dict[Part, np.ndarray]]]) -> Batch:
         """One row for each transformation of each clip, in the input of the modality that it projects to."""
@@ -333,7 +349,7 @@ class ClipLoader:
         inputs = {name: self._input(name, arrays[name], rngs[name]) for name in self.views}
         factors = len(rows[0][0].views[0].codes)
         held = {name: torch.tensor(values, dtype=torch.int64).reshape(-1, factors) for name, values in codes.items()}
-        return Batch(ids, inputs, held)
+        return _batch(ids, inputs, held)
 
     def _words(self, video: Video, view: View, rng: np.random.Generator) -> np.ndarray | None:
         """The numbers of the words of a view, (length,) int64.
@@ -353,26 +369,60 @@ class ClipLoader:
             found = drop_words(found, self.config.augment.drop_words, rng)
         return self.vocabulary.row(found, self.config.model.text_length) if found else None
 
-    def _input(self, modality: str, arrays: Sequence[np.ndarray], rngs: Sequence[np.random.Generator | None]) -> Tensor:
-        """Augmented frames (B, T, H, W, 3) uint8, spectrograms (B, 1, Q, P) or numbers of words (B, length) int64."""
-        config = self.config
+    def _input(
+        self, modality: str, arrays: Sequence[np.ndarray], rngs: Sequence[np.random.Generator | None]
+    ) -> Tensor | RawFrames | RawSound:
+        """Augmented frames (B, T, H, W, 3) uint8, spectrograms (B, 1, Q, P) or numbers of words (B, length) int64, or
+        what the device makes the first two of."""
+        config, at = self.config, self.crop_at
         if MODALITIES[modality].encoder == "text":
             return torch.from_numpy(np.array(arrays, dtype=np.int64).reshape(-1, config.model.text_length))
         if MODALITIES[modality].stream == "video":
-            pairs, at = zip(arrays, rngs, strict=True), self.crop_at
+            pairs = zip(arrays, rngs, strict=True)
+            if self.device_views:
+                draws = [draw_frames(a.shape[1:3], config.clip, config.augment, rng, at) for a, rng in pairs]
+                return raw_frames(arrays, draws, config.clip.crop_px, pinned=self._pinned)
             views = (video_view(a, config.clip, config.augment, rng, at) for a, rng in pairs)
             return torch.stack([degraded(view, self.degradation) for view in views])
         assert self._spectrogram is not None
-        drawn = [rng for rng in rngs if rng is not None]
-        return self._spectrogram(torch.from_numpy(np.stack(arrays)), config.augment, drawn or None)
+        drawn = [rng for rng in rngs if rng is not None] or None
+        if self.device_views:
+            return raw_sound(arrays, *self._spectrogram.drawn(config.augment, drawn), pinned=self._pinned)
+        return self._spectrogram(torch.from_numpy(np.stack(arrays)), config.augment, drawn)
 
     def to_inputs(self, batch: Batch, device: torch.device) -> Batch:
-        """Move a batch to the device and make normalised floats of its frames."""
-        batch = batch.to(device)
-        for name, modality in self.views.items():
-            if MODALITIES[modality].stream == "video":
-                batch.inputs[name] = to_modality(modality, normalise_frames(batch.inputs[name], self.statistics))
+        """Move a batch to the device and make normalised floats of its frames.
+
+        On a GPU nothing is waited for: all is done beside what is under way there.
+        """
+        with beside(device) as made:
+            inputs = self._made(batch, device)
+            batch = batch.to(device)
+            batch.inputs |= inputs
+            for name, modality in self.views.items():
+                if MODALITIES[modality].stream == "video":
+                    batch.inputs[name] = to_modality(modality, normalise_frames(batch.inputs[name], self.statistics))
+            made += [*batch.inputs.values(), *batch.codes.values()]
         return batch
+
+    def _made(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:
+        """The inputs of a batch that the device is left to make."""
+        if not isinstance(batch, RawBatch):
+            return {}
+        if self._spectrogram is not None and device not in self._spectrograms:
+            self._spectrograms[device] = self._spectrogram.to(device)
+        return {
+            name: raw.made(device, self.degradation)
+            if isinstance(raw, RawFrames)
+            else raw.made(device, self._spectrograms[device])
+            for name, raw in batch.raw.items()
+        }
+
+
+def _batch(ids: list[str], inputs: Mapping[str, Tensor | RawFrames | RawSound], codes: dict[str, Tensor]) -> Batch:
+    raw = {name: x for name, x in inputs.items() if not isinstance(x, Tensor)}
+    ready = {name: x for name, x in inputs.items() if isinstance(x, Tensor)}
+    return RawBatch(ids, ready, codes, raw) if raw else Batch(ids, ready, codes)
 
 
 def _transformed(array: np.ndarray, stream: str, view: View) -> np.ndarray:
@@ -401,21 +451,28 @@ def _openings(requests: Sequence[ClipRequest]) -> list[list[ClipRequest]]:
     return groups
 
 
-def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int = 1000) -> Statistics:
+def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int = STATISTICS_CLIPS) -> Statistics:
     """Mean and deviation of spectrograms and pixels over the centre clips of `refs`, unless the settings state them.
 
-    At most `limit` clips, evenly spread. Raises `DataError` when none can be decoded.
+    Of at most `limit` spans, drawn by the run's seed if there are more, and of the streams alone that are measured.
+    Raises `DataError` when none can be decoded.
     """
     config = loader.config
     stated, measured = Statistics.stated(config), measured_by(config)
     if not measured:
         return stated
-    chosen = [refs[i] for i in np.unique(np.linspace(0, len(refs) - 1, min(limit, len(refs))).astype(int))]
+    chosen = list(refs)
+    if len(refs) > limit:
+        drawn = np.random.default_rng(config.seed).choice(len(refs), limit, replace=False)
+        chosen = [refs[i] for i in np.sort(drawn)]
     listens = "audio" in loader.modalities and "spectrograms" in measured
     spectrogram = SpectrogramView(config, Statistics()) if listens else None
     pixels, sounds = _Moments(3), _Moments(1)
-    for _, frames, waveform in loader.clips(plain_requests(chosen, loader.videos, config.clip)):
-        if frames is not None and "pixels" in measured:
+    streams = [s for s in loader.modalities if (listens if s == "audio" else "pixels" in measured)]
+    if not streams:
+        return stated
+    for _, frames, waveform in loader.clips(plain_requests(chosen, loader.videos, config.clip), streams):
+        if frames is not None:
             view = video_view(frames, config.clip, config.augment, None)
             pixels.add(view.reshape(-1, 3).double().numpy() / 255)
         if waveform is not None and spectrogram is not None:

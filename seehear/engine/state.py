@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,6 +33,12 @@ class TrainState:
     validation_losses: list[float] = field(default_factory=list)
     """Of this stage, one an epoch."""
 
+    def computed(self, since: float) -> float:
+        """Count the seconds since a moment of the monotonic clock as computing; returns the moment that is now."""
+        now = time.monotonic()
+        self.seconds_compute += now - since
+        return now
+
 
 @dataclass
 class Means:
@@ -44,8 +51,9 @@ class Means:
         """Count values that are means over so many clips."""
         self.count += clips
         for name, value in values.items():
-            before = self.sums.get(name, torch.zeros(()))
-            self.sums[name] = before.to(value.device) + value.detach().float() * clips
+            before = self.sums.get(name)
+            before = torch.zeros((), device=value.device) if before is None else before.to(value.device)
+            self.sums[name] = before + value.detach().float() * clips
 
     def values(self) -> dict[str, float]:
         """Means over the clips of all processes, some of which may have seen none."""

@@ -7,6 +7,7 @@ import itertools
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,19 @@ from torch import Tensor, nn
 
 from seehear import dist
 from seehear.config import Config
+from seehear.copies import Host, LateReader
 from seehear.data.clips import ClipRequest, Video, clip_refs, plain_requests, transformation_requests
 from seehear.data.loader import ClipLoader
 from seehear.engine import checkpoint
 from seehear.engine.health import round_health
+from seehear.engine.optimiser import FiniteSteps, clip_gradients, load_state, make_optimiser, set_rate, step_if_finite
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
 from seehear.engine.sampling import epoch_requests, split, validation_steps
 from seehear.engine.schedule import Stage, learning_rate, stages
 from seehear.engine.state import Means, TrainState
 from seehear.engine.stop import StopRequest
-from seehear.errors import DivergedError, Interrupted, TrainingError
+from seehear.errors import Interrupted, TrainingError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
@@ -34,7 +37,6 @@ from seehear.models import build_encoders
 from seehear.progress import Progress
 from seehear.types import Assignment, Batch, ClipRef, Labelling, StepOutput
 
-NON_FINITE_LIMIT = 10
 # Clips that are looked at to make labels are drawn apart from those that are trained on.
 _LABELLING_STREAM = 2
 CALIBRATION_CLIPS = 1024
@@ -86,7 +88,10 @@ class Trainer:
         """Of the epoch under way."""
         self._model: nn.Module = self.method
         self._saved_at = time.monotonic()
-        self._non_finite = 0
+        self._late = LateReader(device)
+        """What steps come to, read when a GPU has got there; `save` and all that uses it waits for it."""
+        self._finite = FiniteSteps(self.warn)
+        self._note = ""
 
     def run(self) -> ClipLoader:
         """Train from where the state stands to the end. Returns the last stage's loader, still open.
@@ -162,6 +167,7 @@ class Trainer:
 
     def relabel_within(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef], now: float) -> None:
         """New labels in the midst of a stage, heads and optimiser staying: all times up to `now` at once."""
+        self._late.flush()
         times = self.relabel_times(stage)
         due = sum(t <= now for t in times)
         started = time.monotonic()
@@ -271,13 +277,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.config.seed * 104729 + stage.index)
         optim = stage.config.optim
         self.method.start_round(self.assignment.classes if self.assignment else {}, optim, generator)
-        groups, decay = self.method.parameter_groups(), optim.weight_decay
-        if optim.algorithm == "adam":
-            self.optimiser = torch.optim.Adam(groups, lr=0.0, betas=(optim.momentum, 0.999), weight_decay=decay)
-        else:
-            self.optimiser = torch.optim.SGD(
-                groups, lr=0.0, momentum=optim.momentum, weight_decay=decay, nesterov=optim.nesterov
-            )
+        self.optimiser = make_optimiser(self.method.parameter_groups(), optim, fused=self.device.type == "cuda")
         # Encoders that a stage leaves out have no gradients.
         self._model = dist.average_gradients(self.method, self.device, find_unused=stage.encoders is not None)
 
@@ -318,7 +318,8 @@ class Trainer:
                     if dist.any_of(not batch):
                         state.batch += 1
                         continue
-                    ready = time.monotonic()
+                    # What is waited for while a GPU has work left costs nothing: it is part of computing.
+                    ready = mark if self._late.busy else time.monotonic()
                     state.seconds_data += ready - mark
                     lr = learning_rate(optim, state.epoch + state.batch / steps, clips_per_step)
                     output, norm = self.take_step(stage, loader.to_inputs(batch, self.device), lr)
@@ -326,12 +327,12 @@ class Trainer:
                     state.batch += 1
                     state.clips_seen += len(batch) * dist.world_size()
                     self.means.add({"train_loss": output.loss.detach(), **output.parts}, len(batch))
-                    mark = time.monotonic()
-                    state.seconds_compute += mark - ready
-                    if state.step % self.config.log_steps == 0:
-                        self.log_step(stage, output.loss, output.parts, lr, norm)
-                    self.progress.update(state.batch * optim.batch_size, note=f"loss {float(output.loss.detach()):.3f}")
+                    mark = state.computed(since=ready)
+                    self.read_late(stage, batch, output, norm, lr)
+                    mark = state.computed(since=mark)  # a GPU is waited for there
+                    self.progress.update(state.batch * optim.batch_size, note=self._note)
                     self.save_or_stop()
+        self._late.flush()
         self.log_failures(loader)
         return {
             **self.means.values(),
@@ -345,23 +346,43 @@ class Trainer:
     def take_step(self, stage: Stage, batch: Batch, lr: float) -> tuple[StepOutput, Tensor]:
         """One step of the optimiser on a batch that lies on the device; also the gradient's norm before clipping."""
         assert self.optimiser is not None
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr * group.get("lr_factor", 1.0)  # states of earlier versions have none
+        set_rate(self.optimiser, lr)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             output: StepOutput = self._model(stage.inputs_of(batch), self.targets(batch))
         self.optimiser.zero_grad(set_to_none=True)
         output.loss.backward()
-        limit = stage.config.optim.clip_gradient_norm or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.method.parameters(), limit)
-        if self.is_finite(norm):
-            self.optimiser.step()
-            self.keep_features(batch, output)
+        norm = clip_gradients(self.method.parameters(), stage.config.optim.clip_gradient_norm)
+        step_if_finite(self.optimiser, norm)
         return output, norm
 
-    def keep_features(self, batch: Batch, output: StepOutput) -> None:
+    def read_late(self, stage: Stage, batch: Batch, output: StepOutput, norm: Tensor, lr: float) -> None:
+        """Have the step just started looked at: whether it was taken, its features, its line in the log."""
+        state, logged = self.state, self.state.step % self.config.log_steps == 0
+        seconds = max(state.seconds_data + state.seconds_compute, 1e-9)
+        facts = {
+            "round": stage.index, "epoch": state.epoch, "learning_rate": lr,
+            "clips_per_second": self.means.count * dist.world_size() / seconds,
+        }  # fmt: skip
+        use = partial(self.step_read, state.step, batch.clip_ids, facts if logged else None)
+        features = output.features if self.bank is not None else {}
+        self._late.read(use, {"loss": output.loss, "norm": norm}, output.parts if logged else {}, features)
+
+    def step_read(
+        self, step: int, clip_ids: Sequence[str], facts: dict[str, Any] | None, found: Host, parts: Host, features: Host
+    ) -> None:
+        """What a step came to, on the CPU at last; `facts` are what else its line in the log holds, if it has one."""
+        if self._finite.taken(found["norm"], step):
+            self.keep_features(clip_ids, features)
+        loss = float(found["loss"])
+        self._note = f"loss {loss:.3f}"
+        if facts is not None:
+            values = {name: float(value) for name, value in parts.items()}
+            self.log.record("step", step, loss=loss, **values, gradient_norm=float(found["norm"]), **facts)
+
+    def keep_features(self, clip_ids: Sequence[str], features: Host) -> None:
         """Remember the features of a batch for the next labels, if they are made from these."""
-        if self.bank is not None and output.features:
-            self.bank.update(batch.clip_ids, {n: x.float().cpu().numpy() for n, x in output.features.items()})
+        if self.bank is not None and features:
+            self.bank.update(clip_ids, {name: x.float().numpy() for name, x in features.items()})
 
     def targets(self, batch: Batch) -> Mapping[str, Tensor]:
         """What a method's loss compares a batch with: pseudo-labels of its clips, or the codes of its views."""
@@ -392,8 +413,9 @@ class Trainer:
                 if batch:
                     batch = loader.to_inputs(batch, self.device)
                 output = self.method(stage.inputs_of(batch), self.targets(batch) if batch else {})
-                self.keep_features(batch, output)
+                self._late.read(partial(self.keep_features, batch.clip_ids), output.features)
                 totals.add({"loss": output.loss, **output.parts}, len(batch))
+        self._late.flush()
         found = {**totals.values(), **self.method.validated()}
         values = {f"validation_{name}": value for name, value in found.items()}
         if values:
@@ -411,41 +433,11 @@ class Trainer:
 
     # -- what happens besides -----------------------------------------------------------------------------------
 
-    def is_finite(self, norm: Tensor) -> bool:
-        """Whether a step may be taken; the norm is that of the averaged gradients, so all processes agree."""
-        if bool(torch.isfinite(norm)):
-            self._non_finite = 0
-            return True
-        self._non_finite += 1
-        self.warn(f"step {self.state.step + 1} left out: its gradients are not finite")
-        if self._non_finite >= NON_FINITE_LIMIT:
-            raise DivergedError(
-                f"{NON_FINITE_LIMIT} steps running had gradients that are not finite",
-                "lower optim.base_lr or set optim.clip_gradient_norm, and resume or start again",
-            )
-        return False
-
-    def warn(self, message: str) -> None:
-        """Say something now and keep it in the log."""
+    def warn(self, message: str, step: int | None = None) -> None:
+        """Say something now and keep it in the log, after so many steps if not all that there were."""
         if dist.is_main():
             self.progress.note(f"warning: {message}")
-        self.log.record("warning", self.state.step, message=message, round=self.state.stage)
-
-    def log_step(self, stage: Stage, loss: Tensor, parts: Mapping[str, Tensor], lr: float, norm: Tensor) -> None:
-        """One line of metrics."""
-        values = {name: float(value) for name, value in parts.items()}
-        seconds = self.state.seconds_data + self.state.seconds_compute
-        self.log.record(
-            "step",
-            self.state.step,
-            round=stage.index,
-            epoch=self.state.epoch,
-            loss=float(loss.detach()),
-            **values,
-            learning_rate=lr,
-            gradient_norm=float(norm),
-            clips_per_second=self.means.count * dist.world_size() / max(seconds, 1e-9),
-        )
+        self.log.record("warning", self.state.step if step is None else step, message=message, round=self.state.stage)
 
     def report_round(
         self,
@@ -506,6 +498,7 @@ class Trainer:
 
     def save(self) -> None:
         """Save everything that `restore` needs."""
+        self._late.flush()
         self._saved_at = time.monotonic()
         if not dist.is_main():
             return
@@ -557,7 +550,7 @@ class Trainer:
             self.method.start_round(self.assignment.classes, self.config.optim, torch.Generator())
         self.method.load_state_dict(state["method"])
         if self.state.labelled and self.optimiser is not None and state["optimiser"] is not None:
-            self.optimiser.load_state_dict(state["optimiser"])
+            load_state(self.optimiser, state["optimiser"])
         torch.set_rng_state(state["random"])
         self.log.rewind(state["metrics_offset"], state["seconds"])
         return True

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from seehear.copies import Host, LateReader
 from seehear.data.clips import ClipRequest
 from seehear.data.loader import ClipLoader
 from seehear.features.bank import FeatureBank, view_name
@@ -56,19 +58,24 @@ def extract(
     bank = FeatureBank.empty(refs, dims, folder)
     row_of = {ref.clip_id: row for row, ref in enumerate(refs)}
     clips_of = np.zeros(len(refs), dtype=np.int64)
+    late = LateReader(device)
+
+    def keep(rows: Sequence[int], found: Host) -> None:
+        for name, of_clips in found.items():
+            for view in range(views):
+                np.add.at(bank.features[view_name(name, view)], rows, of_clips.numpy()[view::views])
+
     done = 0
     with evaluation(encoders), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         for batch in loader.batches(requests, batch_size):
             rows = [row_of[c] for c in batch.clip_ids]
             inputs = loader.to_inputs(batch, device).inputs
-            for name, encoder in encoders.items():
-                found = encoder(inputs[name]).float().cpu().numpy()
-                for view in range(views):
-                    np.add.at(bank.features[view_name(name, view)], rows, found[view::views])
+            late.read(partial(keep, rows), {name: encoder(inputs[name]).float() for name, encoder in encoders.items()})
             np.add.at(clips_of, rows, 1)
             done += len(batch)
             if progress:
                 progress(done, len(requests))
+        late.flush()
     for features in bank.features.values():
         features /= np.maximum(clips_of, 1)[:, None]
     bank.present[:] = clips_of > 0

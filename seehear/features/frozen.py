@@ -174,7 +174,7 @@ def clip_features(
         encoders = {name: PooledMap(encoder, *shape) for name, encoder in encoders.items()}
     with ClipLoader(
         videos, model.config, model.modalities, model.statistics, workers=workers_of(model.config),
-        cache=media_cache(model.config), failures=failures,
+        cache=media_cache(model.config), failures=failures, device=device,
     ) as loader:  # fmt: skip
         refs = clip_refs(videos, spans)
         if sampling.centred:

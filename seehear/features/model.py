@@ -381,8 +381,9 @@ class Model:
             raise UsageError(f"this model has no encoder of {' or '.join(modalities)}")
         encoders = {name: self.encoders[name].to(device) for name in views}
         with ClipLoader(
-            videos, self.config, views, self.statistics, workers=workers, cache=cache, failures=failures
-        ) as loader:
+            videos, self.config, views, self.statistics, workers=workers, cache=cache, failures=failures,
+            device=device,
+        ) as loader:  # fmt: skip
             requests = plain_requests(refs, loader.videos, self.config.clip, self.config.cluster.averaged_clips)
             if calibrate:
                 calibrate_batchnorm(encoders, loader, requests, device=torch.device(device))

@@ -165,9 +165,9 @@ class DeepClustering(SupervisedHeads):
 
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
         """Cluster what the variant's heads learn."""
-        settings = self.config.cluster
+        settings, device = self.config.cluster, next(self.parameters()).device
         return {
-            name: cluster_features(bank, name, clusters_of(name, self.modalities, settings), settings, seed)
+            name: cluster_features(bank, name, clusters_of(name, self.modalities, settings), settings, seed, device)
             for name in self.labellings
         }
 
@@ -178,20 +178,39 @@ def clusters_of(labelling: str, modalities: Mapping[str, str], cluster: ClusterC
     return per_modality.get(modalities.get(labelling, "")) or cluster.k
 
 
-def cluster_features(bank: FeatureBank, labelling: str, k: int, settings: ClusterConfig, seed: int) -> Labelling:
-    """k-means as the settings say on the features that `labelling` names."""
-    x = torch.from_numpy(bank.joined(labelling))
+def cluster_features(
+    bank: FeatureBank,
+    labelling: str,
+    k: int,
+    settings: ClusterConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Labelling:
+    """k-means as the settings say on the features that `labelling` names, computed on `device`."""
+    x = resident(torch.from_numpy(bank.joined(labelling)), torch.device(device))
     transform = FeatureTransform(l2=settings.l2, pca_dim=settings.pca_dim, whiten=settings.whiten)
     transform.fit(x)
     clustered = transform.apply(x)
     result = kmeans(
-        clustered, k, init=settings.init, iterations=settings.iterations, restarts=settings.restarts, seed=seed
-    )
+        clustered, k, init=settings.init, iterations=settings.iterations, restarts=settings.restarts, seed=seed,
+        device=device,
+    )  # fmt: skip
     return Labelling(
-        labels=result.labels.numpy(),
-        distances=result.squared_distances.clamp(min=0).sqrt().numpy(),
-        centroids=result.centroids,
+        labels=result.labels.cpu().numpy(),
+        distances=result.squared_distances.clamp(min=0).sqrt().cpu().numpy(),
+        centroids=result.centroids.cpu(),
         transform=transform.state(),
         objective=result.objective,
         reseeded=result.reseeded,
     )
+
+
+def resident(x: Tensor, device: torch.device) -> Tensor:
+    """Rows on a GPU with room for four times as many; else they stay, and are copied block by block as they are read.
+
+    Clustering makes a transformed copy of them. All processes decide alike, as they sum up on one kind of device.
+    """
+    if device.type != "cuda":
+        return x
+    room = torch.cuda.mem_get_info(device)[0]
+    return x if dist.any_of(4 * x.nbytes > room) else x.to(device)

@@ -103,16 +103,12 @@ class SeLaVi(Method):
         parts: dict[str, Tensor] = {}
         losses = []
         for source, x in self.heads.inputs(features).items():
-            of_heads, right = [], []
-            for head, labelling in enumerate(self.labellings):
-                labels = targets[labelling]
-                labels = labels.repeat_interleave(len(x) // len(labels))
-                logits = self.heads.logits(source, x, head)
-                of_heads.append(F.cross_entropy(logits, labels, label_smoothing=smoothing))
-                right.append((logits.argmax(1) == labels).float().mean())
-            losses.append(torch.stack(of_heads).mean())
+            labels = torch.stack([targets[labelling] for labelling in self.labellings])
+            labels = labels.repeat_interleave(len(x) // labels.shape[1], dim=1).flatten()
+            logits = self.heads.all_logits(source, x).flatten(0, 1)
+            losses.append(F.cross_entropy(logits, labels, label_smoothing=smoothing))
             parts[f"loss/{source}"] = losses[-1].detach()
-            parts[f"accuracy/{source}"] = torch.stack(right).mean()
+            parts[f"accuracy/{source}"] = (logits.argmax(1) == labels).float().mean()
         kept: dict[str, Tensor] = {}
         if self.labels_from_training:
             views = self.config.selavi.views

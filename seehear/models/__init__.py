@@ -59,8 +59,9 @@ def audio_encoder_name(blocks: Sequence[int]) -> str | None:
 def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator) -> Encoder:
     """A new encoder of a modality as a run's settings say, its weights drawn from `generator`."""
     norm = {"bn_eps": model.bn_eps, "bn_momentum": model.bn_momentum}
+    encoder: VideoEncoder | AudioEncoder
     if MODALITIES[modality].encoder == "video":
-        return build_video_encoder(
+        encoder = build_video_encoder(
             model.video,
             width=model.video_width,
             stem_stride=model.video_stem_stride,
@@ -69,11 +70,14 @@ def build_encoder(modality: str, model: ModelConfig, generator: torch.Generator)
             generator=generator,
             **norm,
         )
-    if MODALITIES[modality].encoder == "text":
+    elif MODALITIES[modality].encoder == "text":
         return build_text_encoder(model, generator)
-    if model.audio_bn_eps is not None:
-        norm["bn_eps"] = model.audio_bn_eps
-    return build_audio_encoder(model.audio, width=model.audio_width, generator=generator, **norm)
+    else:
+        if model.audio_bn_eps is not None:
+            norm["bn_eps"] = model.audio_bn_eps
+        encoder = build_audio_encoder(model.audio, width=model.audio_width, generator=generator, **norm)
+    encoder.execution = model.execution
+    return encoder
 
 
 def build_encoders(model: ModelConfig, modalities: Mapping[str, str], seed: int) -> dict[str, Encoder]:

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from seehear.models.speed import CompiledFeatures, Execution, Run, lay_channels_last, operators, plain
 from seehear.models.video import Norm, initialise, undisturbed
 
 
@@ -31,11 +32,11 @@ class BasicBlock(nn.Module):
         if stride != 1 or inputs != planes:
             self.downsample = nn.Sequential(nn.Conv2d(inputs, planes, 1, stride=stride, bias=False), norm(planes))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, Q, P) to (B, planes, Q / stride, P / stride), rounded up."""
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        out: Tensor = self.relu(self.bn2(self.conv2(x)) + shortcut)
+    def forward(self, x: Tensor, run: Run = plain) -> Tensor:
+        """(B, inputs, Q, P) to (B, planes, Q / stride, P / stride), rounded up. `run` runs the layers."""
+        shortcut = x if self.downsample is None else run(x, self.downsample)
+        x = run(x, self.conv1, self.bn1, self.relu, self.conv2, self.bn2)
+        out: Tensor = self.relu(x.add_(shortcut))
         return out
 
 
@@ -56,6 +57,8 @@ class AudioEncoder(nn.Module):
 
     Attributes:
         feature_dim: D.
+        execution: by which operators it runs, see `seehear.models.speed`.
+        compiled: takes the place of `features` if set, see `seehear.models.speed.prepare_encoders`.
 
     Raises:
         ValueError: a setting is out of range.
@@ -76,6 +79,8 @@ class AudioEncoder(nn.Module):
         if width < 1:
             raise ValueError(f"width is at least 1, not {width}")
         self.bn_eps = bn_eps
+        self.execution: Execution = "auto"
+        self.compiled: CompiledFeatures | None = None
         self.feature_dim = 8 * width
         norm = partial(nn.BatchNorm2d, eps=bn_eps, momentum=bn_momentum)
         with undisturbed(generator):
@@ -88,6 +93,7 @@ class AudioEncoder(nn.Module):
             self.layer3 = _stage(blocks[2], 2 * width, 4 * width, 2, norm)
             self.layer4 = _stage(blocks[3], 4 * width, 8 * width, 2, norm)
         initialise(self, generator)
+        lay_channels_last(self)
 
     def feature_map(self, x: Tensor) -> Tensor:
         """The last convolutional map.
@@ -103,14 +109,22 @@ class AudioEncoder(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != 1:
             raise ValueError(f"spectrograms have the shape (B, 1, Q, P), not {tuple(x.shape)}")
-        # Channels last in memory, as in the video encoder: faster convolutions.
-        x = x.contiguous(memory_format=torch.channels_last)
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return out
+        run = operators(self.execution, x)
+        # Channels last in memory, as in the video encoder. What a single channel's layout is cannot be told from its
+        # tensor: the weights and the first convolution's output have to say it.
+        x = run(x, self.conv1, self.bn1, self.relu).contiguous(memory_format=torch.channels_last)
+        x = self.maxpool(x)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in stage:
+                x = block(x, run)
+        return x[:, : self.feature_dim]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features: the map of `feature_map` averaged over both axes, (B, 1, Q, P) to (B, D)."""
+        return self.features(x) if self.compiled is None else self.compiled(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What `forward` returns, never compiled."""
         x = self.feature_map(x)
         # Half precision would round features; float64 stays.
         return x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +58,21 @@ class MLPHead(nn.Module):
         return F.normalize(y, dim=1) if self.unit else y
 
 
+def _joint_norm(x: Tensor, norms: Sequence[nn.BatchNorm1d]) -> Tensor:
+    """Batch norms side by side as one: of x (B, H D) each has D columns. Their statistics move as by themselves."""
+    own = {name: [getattr(norm, name) for norm in norms] for name in ("weight", "bias", "running_mean", "running_var")}
+    joint = {name: torch.cat(each) for name, each in own.items()}
+    whole = norms[0]
+    y: Tensor = torch.func.functional_call(whole, joint, (x,))
+    if whole.training:
+        with torch.no_grad():
+            for name in ("running_mean", "running_var"):
+                torch._foreach_copy_(own[name], list(joint[name].split(whole.num_features)))
+            if len(norms) > 1:
+                torch._foreach_add_([cast(Tensor, norm.num_batches_tracked) for norm in norms[1:]], 1)
+    return y
+
+
 class ClusterHeads(nn.Module):
     """Clustering functions side by side: for each source of features H heads to K clusters (SeLaVi, section 3.3).
 
@@ -109,10 +125,33 @@ class ClusterHeads(nn.Module):
 
     def logits(self, source: str, x: Tensor, head: int) -> Tensor:
         """Answers (B, K) of one head of a source to its input (B, D)."""
-        heads = self.of[source]
-        assert isinstance(heads, nn.ModuleList)
-        answer: Tensor = heads[head](x)
+        answer: Tensor = self._heads(source)[head](x)
         return answer
+
+    def all_logits(self, source: str, x: Tensor) -> Tensor:
+        """Answers (H, B, K) of all heads of a source to its input (B, D), float32; those of `logits` but for rounding.
+
+        All heads' first layers are one product, their norms one norm and their last layers one batched product. With
+        dropout the entries that are left out are drawn for all heads at once.
+        """
+        heads = self._heads(source)
+        first, norms, last = ([cast(Any, head.layers[i]) for head in heads] for i in (1, 2, 5))
+        drop = heads[0].layers[0]
+        assert isinstance(drop, nn.Dropout)
+        weight, bias = torch.cat([layer.weight for layer in first]), torch.cat([layer.bias for layer in first])
+        if drop.p and drop.training:
+            each = drop(x.expand(self.count, *x.shape))  # (H, B, D): every head loses others of x
+            y = torch.baddbmm(bias.view(self.count, 1, -1), each, weight.view(self.count, -1, x.shape[1]).mT)
+            y = y.transpose(0, 1).flatten(1)
+        else:
+            y = F.linear(x, weight, bias)
+        y = _joint_norm(y, norms).relu_().unflatten(1, (self.count, -1)).transpose(0, 1)
+        weight = torch.stack([layer.weight for layer in last])
+        bias = torch.stack([layer.bias for layer in last])
+        return torch.baddbmm(bias[:, None], drop(y), weight.mT).float()
+
+    def _heads(self, source: str) -> list[MLPHead]:
+        return list(self.of[source])  # type: ignore[call-overload]
 
     def log_p(self, inputs: Mapping[str, Tensor], head: int) -> Tensor:
         """Eq. 6: log softmax of one head, averaged over the sources that have an input; (B, K) float32."""

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seehear.models.speed import CompiledFeatures, Execution, Run, lay_channels_last, operators, plain
+
 Family = Literal["r2plus1d", "r3d", "mc3"]
 MidPlanes = Literal["block", "convolution"]
 
@@ -94,13 +96,13 @@ class BasicBlock(nn.Module):
             strides = (1 if kind == "spatial" else stride, stride, stride)
             self.downsample = nn.Sequential(nn.Conv3d(inputs, planes, 1, stride=strides, bias=False), norm(planes))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, run: Run = plain) -> Tensor:
         """(B, inputs, T, H, W) to (B, planes, T / stride, H / stride, W / stride), rounded up.
 
-        "spatial" convolutions keep T.
+        "spatial" convolutions keep T. `run` runs the layers.
         """
-        shortcut = x if self.downsample is None else self.downsample(x)
-        out: Tensor = self.relu(self.conv2(self.conv1(x)) + shortcut)
+        shortcut = x if self.downsample is None else run(x, self.downsample)
+        out: Tensor = self.relu(run(x, self.conv1, self.conv2).add_(shortcut))
         return out
 
 
@@ -152,6 +154,8 @@ class VideoEncoder(nn.Module):
 
     Attributes:
         feature_dim: D.
+        execution: by which operators it runs, see `seehear.models.speed`.
+        compiled: takes the place of `features` if set, see `seehear.models.speed.prepare_encoders`.
 
     Raises:
         ValueError: a setting is out of range or has no effect in this family.
@@ -186,6 +190,8 @@ class VideoEncoder(nn.Module):
         self.bn_eps = bn_eps
         self.feature_dim = 8 * width
         self.stem_pool = stem_pool
+        self.execution: Execution = "auto"
+        self.compiled: CompiledFeatures | None = None
         norm = partial(nn.BatchNorm3d, eps=bn_eps, momentum=bn_momentum)
         with undisturbed(generator):
             self.stem = _stem(family, width, stem_stride, norm)
@@ -195,6 +201,7 @@ class VideoEncoder(nn.Module):
             self.layer3 = _stage(kinds[2], blocks[2], 2 * width, 4 * width, 2, mid_planes, norm)
             self.layer4 = _stage(kinds[3], blocks[3], 4 * width, 8 * width, 2, mid_planes, norm)
         initialise(self, generator)
+        lay_channels_last(self)
 
     def feature_map(self, x: Tensor) -> Tensor:
         """The last convolutional map.
@@ -212,16 +219,23 @@ class VideoEncoder(nn.Module):
         if x.ndim != 5 or x.shape[1] != 3:
             raise ValueError(f"clips have the shape (B, 3, T, H, W), not {tuple(x.shape)}")
         # Channels last in memory: convolutions are a third faster so, on CPUs and in bfloat16 on GPUs.
-        x = self.stem(x.contiguous(memory_format=torch.channels_last_3d))
+        run = operators(self.execution, x)
+        x = run(x.contiguous(memory_format=torch.channels_last_3d), self.stem)
         if self.stem_pool:
             # Frame by frame with the 2D operator: the 3D one's backward pass is not deterministic on CUDA.
             pooled = F.max_pool2d(x.transpose(1, 2).flatten(0, 1), 3, stride=2, padding=1)
             x = pooled.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
-        out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return out
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in stage:
+                x = block(x, run)
+        return x[:, : self.feature_dim]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features: the map of `feature_map` averaged over time and space, (B, 3, T, H, W) to (B, D)."""
+        return self.features(x) if self.compiled is None else self.compiled(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What `forward` returns, never compiled."""
         # A mean and not AdaptiveAvgPool3d, whose backward pass is not deterministic on CUDA.
         x = self.feature_map(x)
         # Half precision would round features; float64 stays.

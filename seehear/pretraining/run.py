@@ -41,6 +41,7 @@ from seehear.modalities import MODALITIES, streams_of
 from seehear.models import build_encoders
 from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
+from seehear.models.speed import prepare_encoders
 from seehear.models.video import VideoEncoder
 from seehear.pretraining.plan import check_text, looks_at_text
 from seehear.pretraining.texts import load_word_vectors, save_vocabulary, trained_texts, with_texts
@@ -251,7 +252,7 @@ def training(
     def make_loader(stage_config: Config) -> ClipLoader:
         loader = ClipLoader(
             videos, stage_config, method.modalities, Statistics(), workers=workers_of(config),
-            cache=media_cache(config), failures=failures, vocabulary=vocabulary,
+            cache=media_cache(config), failures=failures, vocabulary=vocabulary, device=device,
         )  # fmt: skip
         loaders.append(loader)
         started = time.monotonic()
@@ -274,9 +275,7 @@ def training(
     try:
         if trainer.restore():
             progress.note(f"resuming after step {trainer.state.step}")
-        if config.compile:
-            for encoder in method.encoders.values():
-                encoder.compile()
+        prepare_encoders(dict(method.encoders.items()), device, compile=config.compile, say=progress.note)
         yield trainer, trainer.run(), log
     finally:
         for loader in loaders:
@@ -331,9 +330,10 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     share = trainer.features(loader, refs, "final features")
     names = [name for name in ("video", "audio") if name in method.encoders and method.cluster_heads is None]
     labellings = [*names, *(["+".join(names)] if len(names) == 2 else [])]
+    cluster = config.cluster
     made = {
         name: cluster_features(
-            share, name, clusters_of(name, method.modalities, config.cluster), config.cluster, config.seed
+            share, name, clusters_of(name, method.modalities, cluster), cluster, config.seed, trainer.device
         )
         for name in labellings
     }

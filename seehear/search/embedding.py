@@ -132,7 +132,7 @@ def embed_missing(
         encoders = {name: asked.model.encoders[name].to(asked.device) for name in views}
         with ClipLoader(
             [_decodable(v) for v in alike], asked.model.config, views, asked.model.statistics,
-            workers=asked.workers, cache=None, failures=failures,
+            workers=asked.workers, cache=None, failures=failures, device=asked.device,
         ) as loader:  # fmt: skip
             for part in _parts(alike, asked.every_seconds):
                 refs = [ref for v in part for ref in _refs(v, asked.every_seconds)]

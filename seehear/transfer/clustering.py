@@ -136,7 +136,7 @@ def _degraded(
         # The views are those of training, so that what it left in the media cache serves here too.
         with ClipLoader(
             videos, config, model.modalities, model.statistics, workers=workers_of(config),
-            cache=media_cache(config), failures=failures, degradation=factor,
+            cache=media_cache(config), failures=failures, degradation=factor, device=device,
         ) as loader:  # fmt: skip
             if len(factors) > 1:
                 loader.fill_cache()

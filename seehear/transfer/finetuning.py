@@ -320,7 +320,7 @@ def _test(
     videos = job.videos(job.split.test)
     with ClipLoader(
         videos, model.config, model.modalities, model.statistics, workers=workers_of(model.config),
-        cache=media_cache(model.config), failures=failures,
+        cache=media_cache(model.config), failures=failures, device=trainer.device,
     ) as loader:  # fmt: skip
         fill_cache(loader, progress, stop)
         tested = _probabilities(trainer, model, loader, clip_refs(videos, model.config.cluster), "test", progress, stop,

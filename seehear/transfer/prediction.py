@@ -179,8 +179,9 @@ def predict(
     else:
         refs = [ref for video in videos for ref in segments(video, every_seconds)]
     with ClipLoader(
-        videos, model.config, views, model.statistics, workers=workers, cache=cache, failures=failures
-    ) as loader:
+        videos, model.config, views, model.statistics, workers=workers, cache=cache, failures=failures,
+        device=device,
+    ) as loader:  # fmt: skip
         bank = class_probabilities(
             model, loader, refs, clips=clips or model.config.finetune.test_clips, device=device, progress=progress
         )

@@ -215,6 +215,7 @@ def _open(path: str, data: str | None, notes: list[str]) -> _Run:
         settings.pop(name)
     for name in _MACHINERY_OF_DATA:
         settings["data"].pop(name)
+    settings["model"].pop("execution")
     if folder.manifest.is_file():
         manifest = Manifest.load(folder.manifest)
         # Each seed draws its own part of the videos; what they are drawn from is the same.

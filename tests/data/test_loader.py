@@ -188,6 +188,46 @@ def test_statistics_are_the_mean_and_deviation_of_the_centre_clips(videos, confi
         assert float(batch.inputs["audio"].mean()) == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("pixels", ["kinetics", "measured"])
+def test_statistics_are_measured_on_what_they_need_of_a_drawn_sample(pixels, videos, config, monkeypatch):
+    config = replace(config, clip=replace(config.clip, pixel_statistics=pixels))
+    refs = clip_refs(videos, config.cluster)
+    with loader_for(videos, config) as loader:
+        everything = list(loader.clips(plain_requests(refs, loader.videos, config.clip)))
+        asked = []
+
+        def clips(self, requests, streams=None):
+            asked.append(([r.ref for r in requests], tuple(streams)))
+            return (c for c in everything if c[0].ref in {r.ref for r in requests})
+
+        whole = measure_statistics(loader, refs)
+        monkeypatch.setattr(ClipLoader, "clips", clips)
+        # Sound that is decoded without its frames is the same sound.
+        if pixels == "measured":
+            assert measure_statistics(loader, refs) == whole
+        drawn = [measure_statistics(loader, refs, limit=7) for _ in range(2)]
+        assert drawn[0] == drawn[1] != whole
+        other = replace(config, seed=1)
+        loader.config = other
+        assert measure_statistics(loader, refs, limit=7) != drawn[0]
+        loader.config = config
+        assert measure_statistics(loader, refs, limit=24).spectrogram_mean == pytest.approx(whole.spectrogram_mean)
+    chosen, streams = asked[-3]
+    assert len(chosen) == len(set(chosen)) == 7
+    assert chosen == [r for r in refs if r in set(chosen)]
+    assert streams == (("video", "audio") if pixels == "measured" else ("audio",))
+
+
+def test_sound_decoded_without_its_frames_is_the_same_sound(videos, config):
+    with loader_for(videos, config) as loader:
+        requests = plain_requests(clip_refs(videos, config.cluster), loader.videos, config.clip)
+        for (_, _, sound), (_, frames, alone) in zip(
+            loader.clips(requests), loader.clips(requests, ["audio"]), strict=True
+        ):
+            assert frames is None
+            assert np.array_equal(sound, alone)
+
+
 def test_prefetching_passes_errors_on_and_ends_its_thread():
     def failing():
         yield 1
