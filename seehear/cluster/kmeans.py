@@ -28,6 +28,9 @@ SEED_ROWS_PER_CLUSTER = 64
 _SPLIT_STEP = 0.5
 _ROUNDING = 1e-6
 """Squared distances below this share of the squared norms at hand are float32 rounding."""
+_SUMMED_ROWS = 4096
+_CLOSE = 1e-5
+"""Squared distances that differ by less than this share of the squared norms may change places by rounding."""
 
 
 class Rows(Protocol):
@@ -151,7 +154,8 @@ def assign(
         return _assign(rows, centroids.to(rows.device, torch.float32))
 
 
-def _assign(rows: _RowReader, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _assign(rows: _RowReader, centroids: Tensor, *, with_second: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """What `assign` does; without `with_second` the third result is infinite but where rounding could decide."""
     labels = torch.empty(rows.count, dtype=torch.int64, device=rows.device)
     first = torch.empty(rows.count, device=rows.device)
     second = torch.full_like(first, torch.inf)
@@ -159,12 +163,16 @@ def _assign(rows: _RowReader, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor
     scorer = _Scorer(centroids if shift is None else centroids - shift)
     for part, block in rows.blocks():
         scores = scorer(block if shift is None else block - shift)
-        nearest = scores.argmin(1)
-        d1 = (block - centroids[nearest]).square_().sum(1)
+        least, nearest = _least(scores)
+        d1 = _squared_norms(centroids[nearest].sub_(block))
         if len(centroids) > 1:
             scores.scatter_(1, nearest[:, None], torch.inf)
-            runner_up = scores.argmin(1)
-            d2 = (block - centroids[runner_up]).square_().sum(1)
+            following, runner_up = _least(scores)
+            d2 = torch.full_like(d1, torch.inf)
+            # A score is a squared distance less the row's squared norm, which is d1 - least.
+            open_question = following - least <= _CLOSE * (scorer.norms.amax() + (d1 - least).clamp_min(0))
+            close = slice(None) if with_second else open_question.nonzero()[:, 0]
+            d2[close] = _squared_norms(centroids[runner_up[close]].sub_(block[close]))
             swap = d2 < d1
             nearest = torch.where(swap, runner_up, nearest)
             d1, second[part] = torch.minimum(d1, d2), torch.maximum(d1, d2)
@@ -180,21 +188,25 @@ def _lloyd(
     shift = norms.shift
     centroids = start if shift is None else start - shift
     labels = torch.full((rows.count,), -1, dtype=torch.int64, device=rows.device)
+    squared = torch.empty(rows.count, device=rows.device)
     history: list[float] = []
     moves = reseeded = 0
     for _ in range(iterations):
         # By cluster: sums of rows, number of rows, sum of squared distances, rows with a changed label.
         totals = torch.zeros(k, columns + 3, dtype=torch.float64, device=rows.device)
-        scorer, sums = _Scorer(centroids), torch.empty_like(centroids)
+        scorer, sums, summed = _Scorer(centroids), torch.zeros_like(centroids), 0
+        before = labels.clone()
         for part, block in rows.blocks(shift):
-            best, label = scorer(block).min(1)
-            measures = torch.stack(
-                [torch.ones_like(best), (best + norms.squared[part]).clamp_min_(0), labels[part] != label], 1
-            )
-            labels[part] = label
-            # float32 within a block, float64 across blocks: the error does not grow with N.
-            totals[:, :columns] += sums.zero_().index_add_(0, label, block)
-            totals[:, columns:].index_add_(0, label, measures.double())
+            squared[part], labels[part] = _least(scorer(block))
+            sums.index_add_(0, labels[part], block)
+            summed += len(block)
+            if summed >= _SUMMED_ROWS or part.stop == rows.count:
+                # float32 within so many rows, float64 across them: the error does not grow with N.
+                totals[:, :columns] += sums
+                sums.zero_()
+                summed = 0
+        measures = [torch.ones_like(squared), squared.add_(norms.squared).clamp_min_(0), labels != before]
+        totals[:, columns:].index_add_(0, labels, torch.stack(measures, 1).double())
         totals = dist.all_reduce_sum(totals)
         counts, inertia, changed = totals[:, columns:].unbind(1)
         history.append(float(inertia.sum()))
@@ -208,7 +220,7 @@ def _lloyd(
 
     centroids = centroids if shift is None else centroids + shift
     # The labels of exactly these centroids, with distances free of cancellation.
-    labels, squared, _ = _assign(rows, centroids)
+    labels, squared, _ = _assign(rows, centroids, with_second=False)
     sizes = dist.all_reduce_sum(torch.bincount(labels, minlength=k))
     objective = float(dist.all_reduce_sum(squared.sum(dtype=torch.float64)))
     if len(history) > moves:
@@ -241,6 +253,21 @@ def _split_for_empty(centroids: Tensor, counts: Tensor, inertia: Tensor, random:
         spread[cluster], flat[cluster] = spread[largest], False
         done += 1
     return done
+
+
+def _least(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The least entry of each row and where it stands, the first on a tie."""
+    if scores.device.type != "cpu":
+        least, where = scores.min(1)
+        return least, where
+    # NumPy's search is six times as fast as torch's, which was a tenth of all.
+    where = torch.from_numpy(scores.numpy().argmin(1))
+    return scores.gather(1, where[:, None])[:, 0], where
+
+
+def _squared_norms(rows: Tensor) -> Tensor:
+    """(N, D) to (N,), without a matrix of squares on the way."""
+    return torch.linalg.vector_norm(rows, dim=1).square_()
 
 
 class _Scorer:
@@ -318,7 +345,7 @@ def _survey(rows: _RowReader, k: int) -> tuple[int, _Norms]:
     squared, shift = torch.empty(rows.count, device=rows.device), None
     sums = torch.zeros(rows.columns, dtype=torch.float64, device=rows.device)
     for part, block in rows.blocks():
-        squared[part] = block.square().sum(1)
+        squared[part] = _squared_norms(block)
         sums += block.sum(0)
     bad = ~squared.isfinite()
     counts = sums.new_tensor([rows.count, int(bad.sum())])
@@ -344,7 +371,7 @@ def _survey(rows: _RowReader, k: int) -> tuple[int, _Norms]:
     shift = _shift_for(mean, tally[2] / total - mean.square().sum())
     if shift is not None:
         for part, block in rows.blocks(shift):
-            squared[part] = block.square().sum(1)
+            squared[part] = _squared_norms(block)
     return total, _Norms(squared, shift)
 
 
@@ -375,7 +402,7 @@ class _RowReader:
         if block_rows is not None and block_rows < 1:
             raise ValueError(f"block_rows={block_rows} must be at least 1")
         # A block's distances and rows fit a CPU's cache or, on a GPU, fill the device.
-        room = 2**21 if self.device.type == "cpu" else 2**26
+        room = 2**19 if self.device.type == "cpu" else 2**26
         self.block_rows = block_rows or max(256, room // max(k, self.columns, 1))
 
     def blocks(self, shift: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:

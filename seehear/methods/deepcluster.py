@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from seehear.config import ClusterConfig, Config, OptimConfig
 from seehear.features.bank import FeatureBank
 from seehear.methods.base import Method
 from seehear.methods.several import ClassSets, multilabel_loss
+from seehear.models.together import side_by_side
 from seehear.types import Labelling, StepOutput
 
 
@@ -102,18 +104,23 @@ class SupervisedHeads(Method):
                 self.heads[f"{encoder}<-{labelling}"] = head.to(device)
 
     def features(self, encoder: str, x: Tensor) -> Tensor:
-        """What the heads of an encoder see of its input: (B, D)."""
+        """An encoder's features (B, D) of its input, without random draws."""
         found: Tensor = self.encoders[encoder](x)
         return found
+
+    def seen_by_heads(self, features: Tensor) -> Tensor:
+        """What heads see of features (B, D)."""
+        return features
 
     def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
         """Sum of the losses of all heads whose encoder has an input."""
         parts: dict[str, Tensor] = {}
         losses = []
-        for encoder, labellings in self.supervision.items():
-            if encoder not in inputs:
-                continue
-            features = self.features(encoder, inputs[encoder])
+        seen = [encoder for encoder in self.supervision if encoder in inputs]
+        work = {encoder: partial(self.features, encoder, inputs[encoder]) for encoder in seen}
+        for encoder, found in side_by_side(work, [self.encoders[e] for e in seen]).items():
+            features = self.seen_by_heads(found)
+            labellings = self.supervision[encoder]
             for labelling in labellings:
                 name = f"{encoder}<-{labelling}"
                 logits = self.heads[name](features).float()

@@ -61,10 +61,14 @@ class Finetune(SupervisedHeads):
         return {LABELLING: given_classes(bank, self.classes_of, self.labels)}
 
     def features(self, encoder: str, x: Tensor) -> Tensor:
-        """The encoder's features (B, D), with dropout in training if there is any."""
+        """The encoder's features (B, D); without gradients where encoders are frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.finetune.freeze):
             found: Tensor = self.encoders[encoder](x)
-        return F.dropout(found, self.config.finetune.dropout, self.training)
+        return found
+
+    def seen_by_heads(self, features: Tensor) -> Tensor:
+        """Features (B, D) with dropout in training, if there is any."""
+        return F.dropout(features, self.config.finetune.dropout, self.training)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """A group for each encoder and each classifier: sound, and what is new, may learn at rates of their own."""

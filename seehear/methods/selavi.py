@@ -8,6 +8,7 @@ transport plan of the averaged log-probabilities (Eqs. 3 and 6) to clusters of g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from seehear.hypotheses.factors import Augment, Factor, Modalities, Sample, Time
 from seehear.hypotheses.language import Hypotheses
 from seehear.methods.base import Method
 from seehear.models.heads import MLPHead, cluster_heads
+from seehear.models.together import side_by_side
 from seehear.types import Labelling, StepOutput
 
 BLOCK_ROWS = 4096
@@ -98,7 +100,8 @@ class SeLaVi(Method):
 
         The rows of `inputs` are clip 0 view 0, clip 0 view 1, clip 1 view 0 ...; `targets["head0"]` has a row a clip.
         """
-        features = {name: encoder(inputs[name]) for name, encoder in self.encoders.items() if name in inputs}
+        seen = {name: encoder for name, encoder in self.encoders.items() if name in inputs}
+        features = side_by_side({n: partial(encoder, inputs[n]) for n, encoder in seen.items()}, list(seen.values()))
         smoothing = self.label_smoothing if self.training else 0.0
         parts: dict[str, Tensor] = {}
         losses = []

@@ -134,7 +134,7 @@ def test_dropout_is_of_training_alone_and_leaves_the_rest_scaled():
     assert torch.equal(plain, method.encoders["audio"](inputs["audio"]))
     method.train()
     method.encoders.eval()
-    dropped = method.features("audio", inputs["audio"])
+    dropped = method.seen_by_heads(method.features("audio", inputs["audio"]))
     kept = dropped != 0
     assert 0.3 < kept.float().mean() < 0.7
     assert torch.allclose(dropped[kept], 2 * plain[kept])
