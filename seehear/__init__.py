@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from seehear.labelling import choose_k, cluster_features, embed, label, label_features
     from seehear.localization import detect, localize
     from seehear.methods import list_methods
+    from seehear.preparing import prepare
     from seehear.pretraining import load, pretrain
     from seehear.recipes import show_recipes
     from seehear.search import build_index, find_duplicates
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "seehear.data": ("scan",),
+    "seehear.preparing": ("prepare",),
     "seehear.pretraining": (
         "load",
         "pretrain",
@@ -179,6 +181,7 @@ __all__ = [
     "move_segments",
     "name_cluster",
     "predict",
+    "prepare",
     "pretrain",
     "propagate_names",
     "redo_edit",

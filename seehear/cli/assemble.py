@@ -16,6 +16,7 @@ from seehear.options import option
 
 ROOMS = (
     "seehear.data",
+    "seehear.preparing",
     "seehear.pretraining",
     "seehear.report",
     "seehear.app",
