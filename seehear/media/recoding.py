@@ -22,7 +22,7 @@ from seehear.errors import DestinationError, MediaError
 from seehear.files import sync_folder, temporary_beside, writing
 from seehear.media.decode import Window
 from seehear.media.encoding import Mp4Writer, Picture, Sound
-from seehear.media.identity import Identity
+from seehear.media.identity import Identity, unchanged
 from seehear.media.opening import open_media
 from seehear.media.probe import ProbeResult, probe
 from seehear.media.reading import read_windows
@@ -104,9 +104,9 @@ def recode(destination: str, original: Original, wanted: Recoding) -> Copied:
     temporary = temporary_beside(target)
     has_video = "video" in wanted.streams and original.video_seconds is not None
     has_audio = "audio" in wanted.streams and original.audio_seconds is not None
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
         _write(temporary, target, original, wanted, has_video, has_audio)
         found = _checked(temporary, original, wanted, has_video, has_audio)
         with writing(target):
@@ -171,7 +171,7 @@ def _rate_of(original: Original, wanted: Recoding) -> float:
 
 
 def _side_of(original: Original, wanted: Recoding) -> int:
-    with open_media(original.path) as container:
+    with unchanged(original.path, original.identity), open_media(original.path) as container:
         video = Streams.of(container, original.path, original.audio_track).video
         assert video is not None
         return min(wanted.short_side_px, video.width, video.height)

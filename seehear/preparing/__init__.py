@@ -75,10 +75,11 @@ def prepare(
 
     if shard_mb is not None and not shards:
         raise UsageError("--shard-mb is the size of shards, and none are made", "add --shards")
+    shard_bytes = (SHARD_MB if shard_mb is None else shard_mb) * 1_000_000 if shards else None
     recoding = Recoding(short_side, fps, keyframes, audio_rate, tuple(STREAMS_OF[modality]))
     with Progress(quiet=None) as progress:
         return run(
-            videos, out, recoding, shard_bytes=(shard_mb or SHARD_MB) * 1_000_000 if shards else None,
-            where=list(where), min_seconds=min_seconds, audio_track=audio_track, workers=workers,
+            videos, out, recoding, shard_bytes=shard_bytes, where=list(where), min_seconds=min_seconds,
+            audio_track=audio_track, workers=workers,
             timeout_seconds=timeout, shown=progress.tasks("files"),
         )  # fmt: skip

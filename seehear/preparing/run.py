@@ -117,7 +117,7 @@ def _check(recoding: Recoding, shard_bytes: int | None, timeout_seconds: float) 
     if recoding.sample_rate_hz not in AAC_RATES_HZ:
         known = ", ".join(map(str, AAC_RATES_HZ))
         raise UsageError(f"copies cannot hold {recoding.sample_rate_hz} samples a second", f"AAC knows {known}")
-    if shard_bytes is not None and shard_bytes < 1 << 20:
+    if shard_bytes is not None and shard_bytes < 1_000_000:
         raise UsageError("a shard holds a megabyte at least", "give --shard-mb 1 or more")
     if not timeout_seconds > 0:
         raise UsageError("the time for an original must be above 0")
