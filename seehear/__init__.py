@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from seehear.methods import list_methods
     from seehear.preparing import prepare
     from seehear.pretraining import load, pretrain
+    from seehear.profiling import profile
     from seehear.recipes import show_recipes
     from seehear.search import build_index, find_duplicates
     from seehear.transfer import (
@@ -127,6 +128,7 @@ _HOMES = {
     ),
     "seehear.methods": ("list_methods",),
     "seehear.recipes": ("show_recipes",),
+    "seehear.profiling": ("profile",),
     "seehear.doctor": ("examine",),
     "seehear.config": ("Config",),
     "seehear.report": ("report",),
@@ -183,6 +185,7 @@ __all__ = [
     "predict",
     "prepare",
     "pretrain",
+    "profile",
     "propagate_names",
     "redo_edit",
     "reject_segments",

@@ -29,6 +29,7 @@ ROOMS = (
     "seehear.hypotheses",
     "seehear.methods",
     "seehear.recipes",
+    "seehear.profiling",
     "seehear.doctor",
 )
 """Modules that declare commands. A new command in one of them needs no word here."""
