@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seehear.data.manifest import REASONS
-from seehear.data.prepared import FAILED, PREPARED, REJECTED, TABLE_CSV
-
 if TYPE_CHECKING:
     from seehear.preparing.run import Preparation
 
 
 def as_text(preparation: Preparation) -> str:
     """How many copies there are, how large they are, and what became of the other files."""
+    from seehear.data.manifest import REASONS
+    from seehear.data.prepared import FAILED, PREPARED, REJECTED, TABLE_CSV
+
     facts = preparation.summary()
     before, after = (f"{facts[name] / 1e6:.1f} MB" for name in ("original_bytes", "prepared_bytes"))
     of_all = f"{facts[PREPARED]} of {len(preparation.rows)} files prepared, {facts['made_now']} of them now"
