@@ -27,7 +27,7 @@ from seehear.files import (
     write_atomic,
     writing,
 )
-from seehear.settings import load_config, save_config
+from seehear.settings import differences, load_config, save_config
 
 _LOCK = "run.lock"
 
@@ -177,6 +177,15 @@ class RunFolder:
         if not self.config.is_file():
             raise RunError(f"{self.path} is not a run folder", "it has no config.yaml; `seehear pretrain` makes one")
         return load_config(self.config)
+
+    def check_config(self, config: Config) -> None:
+        """Raise `RunError` if the run here was begun with other settings than these."""
+        differing = differences(self.load_config(), config)
+        if differing:
+            raise RunError(
+                f"the run in {self.path} was begun with other settings (there, here): {'; '.join(differing[:5])}",
+                f"go on with its own by `{self.resume_command}`, or choose another --out",
+            )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -69,6 +69,11 @@ class SeLaVi(Method):
         self.label_smoothing = 0.0
 
     @property
+    def fewest_clips(self) -> int:
+        """Two, of which each has one row: the heads normalise over rows, and one row has no variance."""
+        return 2 if self.config.selavi.views == 1 else 1
+
+    @property
     def labelling_hypotheses(self) -> Hypotheses | None:
         """The two augmentations that heads are decorrelated by (section 3.3), drawn anew for each clustering."""
         return self._labelling
