@@ -31,6 +31,7 @@ from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
 from seehear.models import build_encoders
+from seehear.models.joint_norm import joint_norms
 from seehear.progress import Progress
 from seehear.types import Assignment, Batch, ClipRef, Labelling, StepOutput
 
@@ -68,6 +69,7 @@ class Trainer:
         goes before what progress shows, and `resume_command` is what a person is told to go on with.
         """
         self.config = method.config
+        joint_norms(method, self.config.optim.sync_batchnorm, device)
         self.method = method.to(device)
         self.videos = {v.video_id: v for v in videos}
         self.make_loader = make_loader

@@ -216,6 +216,8 @@ def _run(
     videos = long_enough
     if config.method == "selavi" and config.selavi.labels_from == "training" and not method.labels_from_training:
         progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
+    if dist.world_size() > 1 and config.optim.sync_batchnorm == "gpu" and choose_device(config.device).type == "cpu":
+        progress.note("on CPUs batch normalisation counts each process's own clips (optim.sync_batchnorm)")
     for note in _load_weights(dict(method.encoders.items()), method.modalities, config):
         progress.note(note)
     with training(folder, method, videos, progress, stop, after_epoch=after_epoch) as (trainer, loader, log):
