@@ -262,7 +262,7 @@ class SeLaVi(Method):
             for head in heads:
                 assert isinstance(head, MLPHead)
                 linear, norm = head.layers[1], head.layers[2]
-                assert isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d | nn.SyncBatchNorm)
+                assert isinstance(linear, nn.Linear) and isinstance(norm, nn.modules.batchnorm._BatchNorm)
                 weight = linear.weight.double()
                 norm.running_mean.copy_(weight @ mean + linear.bias.double())  # type: ignore[union-attr]
                 variance = ((weight @ covariance) * weight).sum(1).clamp_min(0)

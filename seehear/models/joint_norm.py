@@ -13,22 +13,31 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from seehear import dist
 
 
-class JointBatchNorm(nn.SyncBatchNorm):
-    """Batch normalisation whose mean and variance in training are those of the rows of all processes.
-
-    On GPUs it is torch's own (`nn.SyncBatchNorm`), which CPUs do not have: there it is made of operations that autograd
-    knows, with two sums over the processes each way, and is meant for comparisons. Every process must call it together
-    with the others, with however many rows. In evaluation, and in `each_alone`, it is any batch normalisation.
-    """
+class JointOnGpu(nn.SyncBatchNorm):
+    """torch's own, which only GPUs have; outside training and in `each_alone` it is any batch normalisation."""
 
     joint = True
     """False: over this process's own rows."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...) over all but the channels."""
-        if not (self.joint and self.training and dist.world_size() > 1):
-            return _BatchNorm.forward(self, x)
-        return super().forward(x) if x.is_cuda else self._over_all_processes(x)
+        return super().forward(x) if self.joint else _BatchNorm.forward(self, x)
+
+
+class JointOnCpu(_BatchNorm):
+    """The same on CPUs, of operations that autograd knows, with two sums over the processes each way.
+
+    Slow, and meant for comparisons. Every process must call it together with the others, with however many rows.
+    """
+
+    joint = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, ...) over all but the channels."""
+        return self._over_all_processes(x) if self.joint and self.training else super().forward(x)
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - the name in torch
+        assert input.ndim >= 2
 
     def _over_all_processes(self, x: Tensor) -> Tensor:
         # Sums in float64, as the CPU's own normalisation has them: the result is that of one process with all rows.
@@ -74,25 +83,26 @@ def joint_norms(module: nn.Module, when: str, device: torch.device) -> nn.Module
     """
     if dist.world_size() == 1 or when == "never" or (when == "gpu" and device.type != "cuda"):
         return module
+    kind = JointOnGpu if device.type == "cuda" else JointOnCpu
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, _BatchNorm) and not isinstance(child, JointBatchNorm):
-                setattr(parent, name, _joint(child))
+            if isinstance(child, _BatchNorm) and not isinstance(child, kind):
+                setattr(parent, name, _joint(child, kind))
     return module
 
 
-def _joint(norm: _BatchNorm) -> JointBatchNorm:
-    made = JointBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+def _joint(norm: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
+    made = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name in ("weight", "bias"):
         made._parameters[name] = norm._parameters[name]
     made._buffers.update(norm._buffers)
-    return made.train(norm.training)  # type: ignore[no-any-return]
+    return made.train(norm.training)
 
 
 @contextlib.contextmanager
 def each_alone(norms: Iterable[nn.Module]) -> Iterator[None]:
     """Within the block joint normalisations count this process's rows alone, and processes need not call them alike."""
-    changed = [norm for norm in norms if isinstance(norm, JointBatchNorm) and norm.joint]
+    changed = [norm for norm in norms if isinstance(norm, JointOnGpu | JointOnCpu) and norm.joint]
     for norm in changed:
         norm.joint = False
     try:
