@@ -3,8 +3,8 @@
     python benchmarks/assignment.py --clips 1000000 --out benchmarks/results/assignment.json
     python benchmarks/assignment.py --clips 1000000 --package OTHER_CHECKOUT     # to compare with
 
-Ids as runs have them (a video's id with a media fragment) and three labellings. Each measurement is a process of its own:
-`held` is what it keeps in memory beyond what it had before, `peak` the most it had; seconds are CPU seconds.
+Ids as runs have them (a video's id with a media fragment) and three labellings. Each measurement is a process of its
+own: `held` is what it keeps in memory beyond what it had before, `peak` the most it had; seconds are CPU seconds.
 
 - load: the Parquet file of a round, as a resume and every process reads it.
 - batch: the labels of 32 clips drawn at random, median of 2000, in microseconds.

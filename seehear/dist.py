@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -91,7 +92,7 @@ def init(
     try:
         store, _, _ = next(rendezvous(init_method, rank, world_size, timeout=timeout))
         # A connection of its own for the thread: one that waits holds its connection.
-        others = peers.Peers(torch_dist.PrefixStore("seehear", store.clone()), rank, world_size, timeout_seconds)
+        others = peers.Peers(PrefixStore("seehear", store.clone()), rank, world_size, timeout_seconds)
         others.start()
         torch_dist.init_process_group(
             backend or default, store=store, rank=rank, world_size=world_size, timeout=timeout

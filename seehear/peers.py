@@ -3,8 +3,8 @@
 A collective waits for all; one that never comes leaves the others waiting. So every process has a thread that notes in
 a store which all of them reach, once a second, that the process lives and what it is at. The first one looks at all,
 the others at the first. Whatever ends one (an error, a signal, `kill -9`) ends all: they raise the same, from wherever
-they are, or are ended if they are stuck. The store is that of `torch.distributed`, which `seehear.dist` hands over; this
-module imports no torch, so that signals can be heeded without it.
+they are, or are ended if they are stuck. The store is that of `torch.distributed`, which `seehear.dist` hands over;
+this module imports no torch, so that signals can be heeded without it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOST_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 """So long a process may take to come to an end by itself, when another has ended; then it is ended."""
 _RESUME = "what was saved last is untouched: resume, with as many processes as you like"
-_COMMUNICATION = ("gloo", "nccl", "tcpstore", "socket", "connection", "recvvalue", "timed out", "timeout", "store")
+_COMMUNICATION = ("gloo", "nccl", "tcpstore", "socket", "connection", "timed out", "timeout")
 
 
 class Store(Protocol):
@@ -85,6 +85,10 @@ class Peers:
         self.doing, self.number, self.waits, self.since = name, self.number + 1, True, time.monotonic()
         yield
         self.waits = False  # not after an error: that came of waiting
+
+    @property
+    def _has_heard(self) -> bool:
+        return self.trouble is not None
 
     def moved(self) -> None:
         """Show that this process gets on; raise what ended another one, if something did."""
@@ -167,18 +171,16 @@ class Peers:
         self._grace = 4 * GRACE_SECONDS
         if self.trouble is not None:
             return self.trouble
-        if not self.waits and not any(word in text for word in _COMMUNICATION):
+        if not any(word in text for word in _COMMUNICATION):
             return error
         waited = time.monotonic() - self.since
         if ("timed out" in text or "timeout" in text) and waited >= 0.9 * self.timeout_seconds:
             return self.timed_out(waited)
         # A connection ends at once; why it ended is known when the thread has heard of it or missed a sign of life.
         deadline = time.monotonic() + LOST_SECONDS + 5 * BEAT_SECONDS
-        while time.monotonic() < deadline and self.trouble is None and self._thread.is_alive():
+        while time.monotonic() < deadline and not self._has_heard and self._thread.is_alive():
             time.sleep(0.05)
-        if self.trouble is not None:
-            return self.trouble
-        return ProcessError(f'process {self.rank} lost the others in "{self.doing}": {error}', _RESUME)
+        return self.trouble or ProcessError(f'process {self.rank} lost the others in "{self.doing}": {error}', _RESUME)
 
     def report(self, error: BaseException) -> None:
         """Tell the others why this process ends, unless another ended first; the first process waits till they know."""

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.utils.tensorboard  # noqa: F401 - what a run imports on its way is imported before there are many
+import torch.utils.tensorboard
 
-import seehear.features.model  # noqa: F401
+import seehear.features.model
 import seehear.metrics.classification  # noqa: F401
 import seehear.pretraining.run as running
 from seehear import dist

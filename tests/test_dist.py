@@ -69,7 +69,12 @@ def _process(rank: int, folder: str) -> None:
     result["objects"] = dist.all_gather_objects(rank * "x")
     for dtype in (torch.bool, torch.int64, torch.float16):
         result[f"rows {dtype}"] = dist.all_gather_rows(torch.ones(3 * rank, 2, dtype=dtype))
-    table = pa.table({"id": pa.array([f"{rank}-{i}" for i in range(2 * rank)], pa.string()), "n": pa.array(range(2 * rank), pa.int32())})
+    table = pa.table(
+        {
+            "id": pa.array([f"{rank}-{i}" for i in range(2 * rank)], pa.string()),
+            "n": pa.array(range(2 * rank), pa.int32()),
+        }
+    )
     result["table"] = dist.all_gather_table(table).to_pydict()
     with mock.patch.object(dist, "ROWS_AT_ONCE", 2):
         for rows in (3 * rank + 1, 3 * (1 - rank)):  # one process may have none, and blocks need not divide
@@ -135,7 +140,10 @@ class TestPeers:
         for one in (second, third, fourth):
             one._beat()
         said = str(first.timed_out(60.0))
-        assert 'process 0 waited 60 s in "the labels": process 1 waited there, too; process 2 was at work after "the' in said
+        assert (
+            'process 0 waited 60 s in "the labels": process 1 waited there, too; process 2 was at work after "the'
+            in said
+        )
         assert 'process 3 waited in "the features"' in said
         assert "process_timeout_seconds" in said
 
@@ -162,7 +170,7 @@ class TestPeers:
         first, second, third = self.peers(3)
         child = subprocess.Popen([sys.executable, "-c", "pass"])
         child.wait()
-        with mock.patch.object(os, "getpid", lambda: child.pid):
+        with mock.patch.object(os, "getpid", return_value=child.pid):
             third._beat()
         first._look(0.0)
         second._hear()

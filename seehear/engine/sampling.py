@@ -49,7 +49,7 @@ def labelled_among(refs: Sequence[ClipRef], assignment: Assignment | None) -> li
     if assignment is None:
         return list(refs)
     there = assignment.rows([r.clip_id for r in refs]) >= 0
-    return [refs[i] for i in np.flatnonzero(there)]
+    return [ref for ref, known in zip(refs, there, strict=True) if known]
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def epoch_steps(
 ) -> Steps:
     """The steps of an epoch after the first `done` places of its order: only whole steps, but at least one an epoch.
 
-    The order depends on seed, stage and epoch alone. Where processes were more or fewer before, the steps from `done` on
-    are those of the processes that there are now.
+    The order depends on seed, stage and epoch alone. Where processes were more or fewer before, the steps from `done`
+    on are those of the processes that there are now.
 
     Raises `DataError` if a step would have fewer than `fewest` clips for each process.
     """

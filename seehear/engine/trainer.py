@@ -343,7 +343,9 @@ class Trainer:
                     state.seconds_compute += mark - ready
                     if state.step % self.config.log_steps == 0:
                         self.log_step(stage, output.loss, output.parts, lr, norm)
-                    self.progress.update(state.done // dist.world_size(), note=f"loss {float(output.loss.detach()):.3f}")
+                    self.progress.update(
+                        state.done // dist.world_size(), note=f"loss {float(output.loss.detach()):.3f}"
+                    )
                     self.save_or_stop()
         self.log_failures(loader)
         return {

@@ -36,7 +36,7 @@ class JointOnCpu(_BatchNorm):
         """Normalise (B, C, ...) over all but the channels."""
         return self._over_all_processes(x) if self.joint and self.training else super().forward(x)
 
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - the name in torch
+    def _check_input_dim(self, input: Tensor) -> None:
         assert input.ndim >= 2
 
     def _over_all_processes(self, x: Tensor) -> Tensor:

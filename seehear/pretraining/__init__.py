@@ -105,9 +105,7 @@ def pretrain(
     from seehear.features.model import Model
     from seehear.pretraining.run import pretrain as run
 
-    finished = run(
-        videos, folder, config, resume=resume is not None, resume_if_there=resume_if_there, quiet=quiet
-    )
+    finished = run(videos, folder, config, resume=resume is not None, resume_if_there=resume_if_there, quiet=quiet)
     return Model.load(finished) if dist.launched_rank() == 0 else cast("Model", None)
 
 

@@ -141,7 +141,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(folder, change):
 def test_a_number_that_another_process_has_got_since_is_not_taken_for_the_holder(folder):
     with folder.lock():
         holder = json.loads((folder.path / "run.lock").read_text())
-    (folder.path / "run.lock").write_text(json.dumps(holder | {"pid": os.getppid()}))
+    (folder.path / "run.lock").write_text(json.dumps(holder | {"pid": os.getppid(), "started": 1}))
     with folder.lock():
         assert json.loads((folder.path / "run.lock").read_text())["pid"] == os.getpid()
 

@@ -26,9 +26,9 @@ def steps(processes, batch_size, done=0, fewest=1):
     optim = dataclasses.replace(CONFIG.optim, batch_size=batch_size)
     stage = stages(dataclasses.replace(CONFIG, optim=optim))[0]
     shares = []
-    with mock.patch.object(dist, "world_size", lambda: processes):
+    with mock.patch.object(dist, "world_size", return_value=processes):
         for rank in range(processes):
-            with mock.patch.object(dist, "rank", lambda: rank):
+            with mock.patch.object(dist, "rank", return_value=rank):
                 found = epoch_steps(stage, REFS, BY_ID, None, None, 3, done, fewest)
                 shares.append(list(found.requests(found.begin, found.end)))
     return [[r for share in step for r in share] for step in zip(*shares, strict=True)], found
