@@ -235,6 +235,9 @@ class OptimConfig:
     """Label smoothing of the cross-entropy."""
     clip_gradient_norm: float | None = None
     """Scale gradients down to this norm."""
+    sync_batchnorm: Literal["never", "gpu", "always"] = "never"
+    """With several processes: batch normalisation over the clips of all, instead of each process's own. gpu: where they
+    run on GPUs (on CPUs it takes long, and is for comparisons: always)."""
 
 
 @dataclass(frozen=True)
@@ -442,6 +445,8 @@ class Config:
     """torch.compile full training batches of the encoders; auto: of big ones on a GPU."""
     threads: int | None = None
     """CPU threads of a process; PyTorch's own choice by default. Another number can change the last bits."""
+    process_timeout_seconds: float = 1800.0
+    """With several processes: how long one waits for another that lives and does not move, before all end."""
     checkpoint_minutes: float = 5.0
     """Save the state this often within a round, besides its beginning and its end."""
     keep_checkpoints: int = 2
@@ -568,6 +573,8 @@ class Config:
             raise UsageError("threads must be at least 1")
         if self.cluster.restarts < 1 or self.cluster.iterations < 1:
             raise UsageError("cluster.restarts and cluster.iterations must be at least 1")
+        if self.process_timeout_seconds <= 0:
+            raise UsageError("process_timeout_seconds must be above 0")
         for name, minimum in (("rounds", 1), ("keep_checkpoints", 1), ("log_steps", 1)):
             if getattr(self, name) < minimum:
                 raise UsageError(f"{name} must be at least {minimum}")

@@ -1,25 +1,36 @@
 """Every collective of the project; each one does nothing when a single process runs.
 
 No other module imports `torch.distributed`. Each function must be called by all processes together, in the
-same order. Values that are only copied (`broadcast`, `all_gather_rows`) travel as bytes, so that every
-element type works on every back end.
+same order, whatever a process happens to have. Values that are only copied (`broadcast`, `all_gather_rows`) travel as
+bytes, so that every element type works on every back end. A run is within `together`, which ends all of them when one
+ends (`seehear.peers`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from seehear.errors import UsageError
+from seehear import peers
+from seehear.errors import ProcessError, UsageError
 
 T = TypeVar("T")
+TIMEOUT_SECONDS = 1800.0
+"""How long a process waits in a collective for others that live, if no setting says otherwise."""
+ROWS_AT_ONCE = 1 << 14
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -53,29 +64,55 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def init(rank: int, world_size: int, *, init_method: str = "env://", backend: str | None = None) -> None:
+def init(
+    rank: int,
+    world_size: int,
+    *,
+    init_method: str = "env://",
+    backend: str | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> None:
     """Join a group of `world_size` processes.
 
     Args:
         init_method: where the processes meet: "env://" (MASTER_ADDR, MASTER_PORT), "tcp://host:port" or
             "file:///path" (a path that does not exist yet).
         backend: None takes gloo for CPU tensors and, where there is a GPU, nccl for CUDA tensors.
+        timeout_seconds: how long a process waits for another that lives, and at the start for all.
+
+    Raises:
+        ProcessError: the others do not come.
     """
     has_gpu = torch.cuda.is_available()
     if has_gpu:
         # One GPU for each process of a machine; must be set before the first nccl call.
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     default = "cpu:gloo,cuda:nccl" if has_gpu and torch_dist.is_nccl_available() else "gloo"
-    torch_dist.init_process_group(backend or default, init_method=init_method, rank=rank, world_size=world_size)
+    timeout = datetime.timedelta(seconds=timeout_seconds)
+    try:
+        store, _, _ = next(rendezvous(init_method, rank, world_size, timeout=timeout))
+        # A connection of its own for the thread: one that waits holds its connection.
+        others = peers.Peers(PrefixStore("seehear", store.clone()), rank, world_size, timeout_seconds)
+        others.start()
+        torch_dist.init_process_group(
+            backend or default, store=store, rank=rank, world_size=world_size, timeout=timeout
+        )
+    except RuntimeError as error:
+        raise ProcessError(
+            f"process {rank} of {world_size} finds no way to the others: {error}",
+            "do all machines run the command, and reach MASTER_ADDR and MASTER_PORT?",
+        ) from error
+    peers.current = others
 
 
-def init_from_environment() -> bool:
+def init_from_environment(timeout_seconds: float = TIMEOUT_SECONDS) -> bool:
     """Join the group that torchrun's environment variables describe; True if there is one.
 
     Without WORLD_SIZE, or with WORLD_SIZE=1, nothing is started, and a second call changes nothing.
 
     Raises:
         UsageError: only some of RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set, or not to numbers.
+        ProcessError: the others do not come.
     """
     if is_initialized():
         return True
@@ -93,13 +130,57 @@ def init_from_environment() -> bool:
         raise UsageError(f"RANK and WORLD_SIZE must be whole numbers ({error})") from None
     if not 0 <= number < size:
         raise UsageError(f"RANK={number} is not below WORLD_SIZE={size}")
-    init(number, size)
+    init(number, size, timeout_seconds=timeout_seconds)
     return True
+
+
+@contextlib.contextmanager
+def together(timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[None]:
+    """Do what is in the block with the processes of torchrun's environment, if there are any; then leave them.
+
+    What one of them raises ends all: the others raise it as `Interrupted` (it was stopped) or `ProcessError`. So does
+    the loss of one, and a collective in which others were waited for longer than `timeout_seconds`. Within a group
+    that was joined before, nothing is added.
+    """
+    if is_initialized() or not init_from_environment(timeout_seconds):
+        yield
+        return
+    others = peers.current
+    assert others is not None
+    try:
+        yield
+        others.leave()
+    except BaseException as error:
+        cause = others.explained(error)
+        others.report(cause)
+        if cause is error:
+            raise
+        raise cause from error
+    peers.current = None
+    torch_dist.destroy_process_group()
+
+
+def waiting(name: str) -> contextlib.AbstractContextManager[None]:
+    """Call what happens in the block by this name, should other processes not come to it."""
+    return contextlib.nullcontext() if peers.current is None else peers.current.waiting(name)
+
+
+def _collective(what: str) -> contextlib.AbstractContextManager[None]:
+    """`waiting`, named after what is exchanged and the function that asks for it."""
+    if peers.current is None:
+        return contextlib.nullcontext()
+    frame = sys._getframe(2)
+    while frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:
+        frame = frame.f_back
+    return peers.current.waiting(f"{what} of {frame.f_code.co_qualname} in {frame.f_globals.get('__name__')}")
 
 
 def shutdown() -> None:
     """Leave the group; nothing happens without one."""
     if is_initialized():
+        if peers.current is not None:
+            peers.current.leave()
+            peers.current = None
         torch_dist.destroy_process_group()
 
 
@@ -109,10 +190,16 @@ def share(items: Sequence[T]) -> Sequence[T]:
     return items[count * rank() // world_size() : count * (rank() + 1) // world_size()]
 
 
-def barrier() -> None:
-    """Wait until every process has come here."""
-    if world_size() > 1:
-        torch_dist.barrier()
+def barrier(name: str = "barrier") -> None:
+    """Wait until every process has come here, for as long as the others live and move.
+
+    So what one process does alone may take hours (a scan, a cache to be filled), where it shows progress.
+
+    Args:
+        name: what is waited for, should one not come.
+    """
+    if peers.current is not None:
+        peers.current.barrier(name)
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
@@ -120,7 +207,8 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     if world_size() == 1:
         return tensor
     result = tensor.detach().contiguous()
-    torch_dist.all_reduce(result)
+    with _collective("sum"):
+        torch_dist.all_reduce(result)
     return result
 
 
@@ -149,19 +237,25 @@ def broadcast(value: Any, src: int = 0) -> Any:
     if isinstance(value, Tensor):
         result = value.detach().clone(memory_format=torch.contiguous_format)
         if result.numel():
-            torch_dist.broadcast(_as_bytes(result), src)
+            with _collective("broadcast"):
+                torch_dist.broadcast(_as_bytes(result), src)
         return result
     box = [value]
-    torch_dist.broadcast_object_list(box, src)
+    with _collective("broadcast"):
+        torch_dist.broadcast_object_list(box, src)
     return box[0]
 
 
 def all_gather_objects(value: Any) -> list[Any]:
-    """One object that can be pickled from every process, in the order of the ranks."""
+    """One small object that can be pickled from every process, in the order of the ranks.
+
+    What grows with the number of clips is a matter for `all_gather_rows` and `all_gather_table`.
+    """
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    torch_dist.all_gather_object(values, value)
+    with _collective("gathering"):
+        torch_dist.all_gather_object(values, value)
     return values
 
 
@@ -195,10 +289,49 @@ def all_gather_rows(tensor: Tensor) -> Tensor:
     padded = tensor.new_zeros((max(counts), *row_shape), requires_grad=False)
     padded[: len(tensor)] = tensor.detach()
     pieces = [torch.empty_like(padded) for _ in counts]
-    torch_dist.all_gather([_as_bytes(piece) for piece in pieces], _as_bytes(padded))
+    with _collective("gathering"):
+        torch_dist.all_gather([_as_bytes(piece) for piece in pieces], _as_bytes(padded))
     pieces = [piece[:n] for piece, n in zip(pieces, counts, strict=True)]
     pieces[rank()] = tensor
     return torch.cat(pieces)
+
+
+def gather_rows(tensor: Tensor) -> Tensor:
+    """As `all_gather_rows`, for the first process alone: the others get none of the rows, and no gradient flows.
+
+    Rows travel `ROWS_AT_ONCE` of each process at a time, so that the first needs room for all rows once.
+    """
+    if world_size() == 1:
+        return tensor
+    counts = row_counts(len(tensor), tensor.device)
+    result = tensor.new_empty((sum(counts) if is_main() else 0, *tensor.shape[1:]))
+    starts = torch.tensor([0, *counts[:-1]]).cumsum(0).tolist()
+    for begin in range(0, max(counts), ROWS_AT_ONCE):
+        # Back ends want one size from all: a block is as long as the longest share has rows left for it.
+        block = tensor.new_zeros((min(ROWS_AT_ONCE, max(counts) - begin), *tensor.shape[1:]))
+        mine = tensor.detach()[begin : begin + len(block)]
+        block[: len(mine)] = mine
+        pieces = [torch.empty_like(block) for _ in counts] if is_main() else None
+        with _collective("gathering"):
+            torch_dist.gather(_as_bytes(block), [_as_bytes(p) for p in pieces] if pieces is not None else None)
+        for start, count, piece in zip(starts, counts, pieces or (), strict=bool(pieces)):
+            rows = max(0, min(count - begin, len(piece)))
+            result[start + begin : start + begin + rows] = piece[:rows]
+    return result
+
+
+def all_gather_table(table: pa.Table) -> pa.Table:
+    """The rows of all processes' tables, which have one schema, in the order of the ranks, as Arrow's own bytes."""
+    if world_size() == 1:
+        return table
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    mine = torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8)
+    ends = torch.tensor(row_counts(len(mine))).cumsum(0).tolist()
+    everything = all_gather_rows(mine).numpy()
+    streams = (everything[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
+    return pa.concat_tables(pa.ipc.open_stream(pa.py_buffer(stream)).read_all() for stream in streams)
 
 
 def average_gradients(module: nn.Module, device: torch.device | str, *, find_unused: bool = False) -> nn.Module:

@@ -115,6 +115,10 @@ class DivergedError(TrainingError):
     """Step after step had gradients that are not finite."""
 
 
+class ProcessError(TrainingError):
+    """Another process of the run has failed, is lost, or does not come."""
+
+
 class Interrupted(SeehearError):
     """A signal asked the run to stop; its state is saved (75 is EX_TEMPFAIL: schedulers may requeue)."""
 

@@ -211,7 +211,7 @@ def _gdt(epochs: int, warmup_epochs: float = 10.0) -> Config:
         # 0.01 for every 12 clips; the paper names no decay after the warm-up, which begins with the rate of one GPU.
         optim=OptimConfig(
             base_lr=0.01 * 32 / 12, batch_size=12, epochs=epochs, warmup_epochs=warmup_epochs, step_epochs=epochs,
-            warmup_from_process=True, weight_decay=1e-5,
+            warmup_from_process=True, weight_decay=1e-5, sync_batchnorm="gpu",
         ),
         data=DataConfig(cache_gib=0.0),
     )  # fmt: skip
@@ -276,6 +276,7 @@ def _selavi(k: int) -> Config:
             warmup_from_process=True,
             step_epochs=200,
             weight_decay=1e-5,
+            sync_batchnorm="gpu",
         ),
         # 100 clusterings with the first one, from a pass over all clips in two views; a step sees one (section 3.3).
         selavi=LabellingConfig(clusterings=99, labels_from="pass", training_views=1),

@@ -167,6 +167,17 @@ def to_dict(config: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], plain(dataclasses.asdict(config)))
 
 
+def differences(one: Config, other: Config) -> list[str]:
+    """The settings in which two configurations differ, as `section.field: value, other value`."""
+
+    def flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+        for name, value in values.items():
+            yield from flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+
+    a, b = (dict(flat(to_dict(config))) for config in (one, other))
+    return [f"{name}: {a.get(name)}, {b.get(name)}" for name in {**a, **b} if a.get(name) != b.get(name)]
+
+
 def from_dict(values: Mapping[str, Any]) -> Config:
     """Inverse of `to_dict`; unknown names are errors, missing ones take their defaults."""
     return typing.cast(Config, _update(Config(), values, ""))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -98,45 +99,86 @@ class Labelling:
 
 @dataclass
 class Assignment:
-    """Pseudo-labels of every clip, keyed by clip id and never by position."""
+    """Pseudo-labels of every clip, keyed by clip id and never by position.
 
-    clip_ids: list[str]
+    Held in columns: beside its id a clip takes 4 bytes a labelling and 16 to be found by.
+    """
+
+    clip_ids: pa.ChunkedArray
+    """A column of texts; may be given as any sequence of them."""
     labels: dict[str, np.ndarray]
-    """For each labelling (`video`, `audio`, `video+audio`, `label`) the cluster of each clip, (N,) int64."""
+    """For each labelling (`video`, `audio`, `video+audio`, `label`) the cluster of each clip, (N,) int32."""
     classes: dict[str, int]
     """For each labelling the number of clusters."""
 
     def __post_init__(self) -> None:
-        self._row = {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
-        if len(self._row) != len(self.clip_ids):
+        self.clip_ids = _text_column(self.clip_ids)
+        self.labels = {name: np.asarray(labels, dtype=np.int32) for name, labels in self.labels.items()}
+        hashes = _hashes(self.clip_ids)
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+        if len(self.clip_ids) and not np.array_equal(self.rows(self.clip_ids), np.arange(len(self.clip_ids))):
             raise ValueError("clip ids of an assignment must be unique")
         for name, labels in self.labels.items():
             if labels.shape != (len(self.clip_ids),):
                 raise ValueError(f"labelling {name!r} has {labels.shape} labels for {len(self.clip_ids)} clips")
 
-    def __contains__(self, clip_id: str) -> bool:
-        return clip_id in self._row
+    def __len__(self) -> int:
+        return len(self.clip_ids)
 
-    def of(self, labelling: str, clip_ids: Iterable[str]) -> np.ndarray:
+    def __contains__(self, clip_id: str) -> bool:
+        return bool(self.rows([clip_id])[0] >= 0)
+
+    def rows(self, clip_ids: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
+        """Where the given clips stand, (len(clip_ids),) int64; -1 for one that has no labels."""
+        asked = _text_column(clip_ids)
+        hashes = _hashes(asked)
+        place = np.searchsorted(self._hashes, hashes)
+        rows = np.full(len(asked), -1, dtype=np.int64)
+        open_ = np.arange(len(asked))
+        # Once, but for ids that share a hash: those stand side by side, and the text decides.
+        while len(open_):
+            open_ = open_[place[open_] < len(self._hashes)]
+            open_ = open_[self._hashes[place[open_]] == hashes[open_]]
+            found = self._order[place[open_]]
+            same = pc.equal(self.clip_ids.take(found), asked.take(open_)).to_numpy()
+            rows[open_[same]] = found[same]
+            open_ = open_[~same]
+            place[open_] += 1
+        return rows
+
+    def of(self, labelling: str, clip_ids: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
         """Labels of the given clips, (len(clip_ids),) int64; `KeyError` for a clip that has none."""
-        return self.labels[labelling][[self._row[c] for c in clip_ids]]
+        return self.labels[labelling][self._known(clip_ids)].astype(np.int64)
+
+    def _known(self, clip_ids: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
+        rows = self.rows(clip_ids)
+        if len(rows) and rows.min() < 0:
+            raise KeyError(str(clip_ids[int(rows.argmin())]))
+        return rows
 
     def over(self, before: Assignment) -> Assignment:
         """The clips of `before` with these labels where they have any; others keep theirs."""
-        new = [i for i, clip_id in enumerate(before.clip_ids) if clip_id in self]
+        rows = self.rows(before.clip_ids)
         labels = {name: before.labels[name].copy() for name in self.labels}
         for name, values in labels.items():
-            values[new] = self.of(name, [before.clip_ids[i] for i in new])
+            values[rows >= 0] = self.labels[name][rows[rows >= 0]]
         return Assignment(before.clip_ids, labels, self.classes)
 
     def targets(self, clip_ids: Sequence[str], device: torch.device) -> dict[str, Tensor]:
         """Every labelling of the given clips as tensors of shape (B,)."""
-        return {name: to_device(torch.from_numpy(self.of(name, clip_ids)), device) for name in self.labels}
+        rows = self._known(clip_ids)
+        return {
+            name: to_device(torch.from_numpy(labels[rows].astype(np.int64)), device)
+            for name, labels in self.labels.items()
+        }
 
     def save(self, path: Path) -> None:
         """Write as Parquet: `clip_id` and a column for each labelling."""
-        columns = {"clip_id": pa.array(self.clip_ids)}
-        columns |= {name: pa.array(labels.astype(np.int32)) for name, labels in self.labels.items()}
+        ids = self.clip_ids
+        if ids.nbytes < 2**31:  # which a column of the smaller type can hold
+            ids = ids.cast(pa.string())
+        columns = {"clip_id": ids} | {name: pa.array(labels) for name, labels in self.labels.items()}
         metadata = {f"classes.{name}": str(k) for name, k in self.classes.items()}
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink)
@@ -150,9 +192,27 @@ class Assignment:
             metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
             names = [n for n in table.column_names if n != "clip_id"]
             return cls(
-                clip_ids=table["clip_id"].to_pylist(),
-                labels={n: table[n].to_numpy().astype(np.int64) for n in names},
+                clip_ids=table["clip_id"],
+                labels={n: table[n].to_numpy() for n in names},
                 classes={n: int(metadata[f"classes.{n}".encode()]) for n in names},
             )
         except (OSError, KeyError, pa.ArrowInvalid) as error:
             raise RunError(f"{path} is not an assignment of clips to clusters: {error}") from error
+
+
+def _text_column(texts: Any) -> pa.ChunkedArray:
+    """Texts as one chunk of a column whose size has no limit."""
+    if isinstance(texts, pa.ChunkedArray | pa.Array):
+        texts = texts.cast(pa.large_string())
+    else:
+        texts = pa.array(texts, pa.large_string())
+    return pa.chunked_array([texts.combine_chunks()] if isinstance(texts, pa.ChunkedArray) else [texts])
+
+
+def _hashes(texts: pa.ChunkedArray) -> np.ndarray:
+    """A number for each text, (N,) int64: the same for equal ones within this process."""
+    result = np.empty(len(texts), dtype=np.int64)
+    for start in range(0, len(texts), 1 << 16):
+        part = texts.slice(start, 1 << 16).to_pylist()
+        result[start : start + len(part)] = np.fromiter(map(hash, part), np.int64, len(part))
+    return result

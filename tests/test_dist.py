@@ -1,12 +1,21 @@
 """Collectives: nothing happens on one process; two gloo processes exchange what they should."""
 
-from pathlib import Path
+from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pyarrow as pa
 import pytest
 import torch
+import torch.distributed
 
-from seehear import dist
-from seehear.errors import UsageError
+from seehear import dist, peers
+from seehear.errors import Interrupted, ProcessError, RunError, UsageError
 
 
 def test_one_process() -> None:
@@ -60,6 +69,17 @@ def _process(rank: int, folder: str) -> None:
     result["objects"] = dist.all_gather_objects(rank * "x")
     for dtype in (torch.bool, torch.int64, torch.float16):
         result[f"rows {dtype}"] = dist.all_gather_rows(torch.ones(3 * rank, 2, dtype=dtype))
+    table = pa.table(
+        {
+            "id": pa.array([f"{rank}-{i}" for i in range(2 * rank)], pa.string()),
+            "n": pa.array(range(2 * rank), pa.int32()),
+        }
+    )
+    result["table"] = dist.all_gather_table(table).to_pydict()
+    with mock.patch.object(dist, "ROWS_AT_ONCE", 2):
+        for rows in (3 * rank + 1, 3 * (1 - rank)):  # one process may have none, and blocks need not divide
+            mine = torch.arange(rows * 2).view(rows, 2) + 100 * rank
+            result[f"first {rows}"] = (mine, dist.gather_rows(mine))
     result["nothing"] = dist.all_gather_rows(torch.ones(0, 2))
     x = torch.tensor([[1.0 + rank]], requires_grad=True)
     dist.all_gather_rows(x).square().sum().backward()
@@ -87,7 +107,92 @@ def test_two_processes(tmp_path: Path) -> None:
         assert result["objects"] == ["", "x"]
         for dtype in (torch.bool, torch.int64, torch.float16):
             assert torch.equal(result[f"rows {dtype}"], torch.ones(3, 2, dtype=dtype))
+        assert result["table"] == {"id": ["1-0", "1-1"], "n": [0, 1]}
         assert result["nothing"].shape == (0, 2)
         assert result["gradient"].tolist() == [[2.0 + 2 * rank]]
         assert result["module"][0] == 0
         assert result["module"][1].tolist() == [[1.0]]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
+    for one, other in (("first 1", "first 4"), ("first 3", "first 0")):
+        assert torch.equal(first[one][1], torch.cat([first[one][0], second[other][0]]))
+        assert second[other][1].shape == (0, 2)
+
+
+class TestPeers:
+    """What processes know of each other, on a store of their own without any group."""
+
+    def peers(self, size, seconds=60.0):
+        store = torch.distributed.HashStore()
+        made = [peers.Peers(store, rank, size, seconds) for rank in range(size)]
+        for one in made:
+            one._beat()
+        return made
+
+    def test_a_time_out_says_where_the_others_were(self):
+        first, second, third, fourth = self.peers(4)
+        for one in (first, second):
+            with contextlib.suppress(ZeroDivisionError), one.waiting("the labels"):
+                raise ZeroDivisionError  # an error leaves it waiting
+        with third.waiting("the features"):
+            pass
+        with contextlib.suppress(ZeroDivisionError), fourth.waiting("the features"):
+            raise ZeroDivisionError
+        for one in (second, third, fourth):
+            one._beat()
+        said = str(first.timed_out(60.0))
+        assert (
+            'process 0 waited 60 s in "the labels": process 1 waited there, too; process 2 was at work after "the'
+            in said
+        )
+        assert 'process 3 waited in "the features"' in said
+        assert "process_timeout_seconds" in said
+
+    @pytest.mark.parametrize(
+        ("error", "kind", "said"),
+        [
+            (Interrupted("stopped by SIGTERM", "resume"), Interrupted, "stopped by SIGTERM"),
+            (RunError("the disk is full", "make room"), ProcessError, "process 1 has failed: the disk is full"),
+            (KeyError("x"), ProcessError, "process 1 has failed: KeyError: 'x'"),
+        ],
+    )
+    def test_what_ends_one_is_raised_by_the_others(self, error, kind, said):
+        first, second = self.peers(2)
+        second.report(error)
+        first._hear()
+        with pytest.raises(kind, match=said):
+            first.moved()
+        assert first.explained(RuntimeError("Connection closed by peer")) is first.trouble
+        first.report(ZeroDivisionError())  # a consequence: what came first counts
+        second._hear()
+        assert second.trouble is None
+
+    def test_a_dead_process_is_found_by_the_first_and_told_to_all(self):
+        first, second, third = self.peers(3)
+        child = subprocess.Popen([sys.executable, "-c", "pass"])
+        child.wait()
+        with mock.patch.object(os, "getpid", return_value=child.pid):
+            third._beat()
+        first._look(0.0)
+        second._hear()
+        for one in (first, second):
+            assert isinstance(one.trouble, ProcessError)
+            assert str(one.trouble).startswith("process 2 has been killed")
+
+    def test_one_without_a_sign_of_life_is_lost_even_where_its_number_says_nothing(self):
+        first, second = self.peers(2)
+        first._look(0.0)
+        first._look(peers.LOST_SECONDS - 1)
+        assert first.trouble is None
+        second._beat()
+        first._look(peers.LOST_SECONDS + 1)
+        assert first.trouble is None
+        first._look(3 * peers.LOST_SECONDS)
+        assert "no sign of life for" in str(first.trouble)
+
+    def test_a_signal_is_heard_by_all(self):
+        first, second = self.peers(2)
+        second.stop_signal = "SIGTERM"
+        second._beat()
+        assert not first.stop_heard
+        first._hear()
+        assert first.stop_heard and second.stop_heard

@@ -182,10 +182,14 @@ def training_requests(
     clip: ClipConfig,
     augment: AugmentConfig,
     seed: Sequence[int],
+    first: int = 0,
 ) -> list[ClipRequest]:
-    """Requests for the clips of an epoch. Draws depend on `seed` and the position alone, not on the process."""
+    """Requests for the clips of an epoch, or of its part `order` that begins at position `first`.
+
+    Draws depend on `seed` and the position alone, not on the process.
+    """
     requests = []
-    for position, index in enumerate(order):
+    for position, index in enumerate(order, first):
         ref = refs[index]
         video = videos[ref.video_id]
         sample_seed = (*seed, _SAMPLE_STREAM, position)
@@ -208,10 +212,11 @@ def transformation_requests(
     clip: ClipConfig,
     hypotheses: Hypotheses,
     seed: Sequence[int],
+    first: int = 0,
 ) -> list[ClipRequest]:
-    """Requests for the clips of an epoch with the transformations that a specification samples below each."""
+    """As `training_requests`, with the transformations that a specification samples below each clip."""
     requests = []
-    for position, index in enumerate(order):
+    for position, index in enumerate(order, first):
         ref = refs[index]
         sample_seed = (*seed, _SAMPLE_STREAM, position)
         rng = np.random.default_rng([*sample_seed, 0])

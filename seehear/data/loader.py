@@ -48,6 +48,8 @@ BATCHES_AHEAD = 2
 STATISTICS_CLIPS = 512
 """Clips at most over which a collection's statistics are measured: their means are then known to a few hundredths of a
 deviation, in seconds."""
+REQUESTS_AT_ONCE = 1 << 16
+"""Requests that an epoch is cut into: decoding does not look beyond, and memory does not grow with the epoch."""
 CLIPS_AN_OPENING = 16
 """Clips of a video that are decoded in one opening: more would be held in memory at once."""
 
@@ -290,12 +292,13 @@ class ClipLoader:
         made = self._make_batches(groups)
         return prefetch((batch for batch in made if batch), BATCHES_AHEAD)
 
-    def group_batches(self, groups: Sequence[Sequence[ClipRequest]]) -> Generator[Batch, None, None]:
+    def group_batches(self, groups: Iterable[Sequence[ClipRequest]]) -> Generator[Batch, None, None]:
         """As `batches`, one for every group; that of a group without a clip, or without one that decodes, is empty.
 
-        For processes that must take every step together.
+        For processes that must take every step together. Groups may be made as they are asked for: `REQUESTS_AT_ONCE`
+        are held at a time.
         """
-        return prefetch(self._make_batches(groups), BATCHES_AHEAD)
+        return prefetch(itertools.chain.from_iterable(map(self._make_batches, _runs(groups))), BATCHES_AHEAD)
 
     def _make_batches(self, groups: Sequence[Sequence[ClipRequest]]) -> Iterator[Batch]:
         clips = self.media(list(itertools.chain.from_iterable(groups)))
@@ -449,6 +452,18 @@ def _openings(requests: Sequence[ClipRequest]) -> list[list[ClipRequest]]:
         found = list(of_video)
         groups += [found[i : i + CLIPS_AN_OPENING] for i in range(0, len(found), CLIPS_AN_OPENING)]
     return groups
+
+
+def _runs(groups: Iterable[Sequence[ClipRequest]]) -> Iterator[list[Sequence[ClipRequest]]]:
+    """Groups in their order, as many together as have `REQUESTS_AT_ONCE` requests or more."""
+    run: list[Sequence[ClipRequest]] = []
+    for group in groups:
+        run.append(group)
+        if len(run) * max(1, len(group)) >= REQUESTS_AT_ONCE:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int = STATISTICS_CLIPS) -> Statistics:

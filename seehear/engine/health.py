@@ -57,8 +57,9 @@ def labelling_health(labelling: Labelling, now: Assignment, before: Assignment |
     sizes = np.bincount(now.labels[name], minlength=labelling.k)
     churn = None
     if before is not None and name in before.labels:
-        common = [c for c in now.clip_ids if c in before]
-        churn = float(normalized_mutual_info_score(before.of(name, common), now.of(name, common)))
+        rows = before.rows(now.clip_ids)
+        there = rows >= 0
+        churn = float(normalized_mutual_info_score(before.labels[name][rows[there]], now.labels[name][there]))
     return {
         "k": labelling.k,
         "sizes": sizes.tolist(),
@@ -117,6 +118,8 @@ def round_health(
     if len(watched) < len(labellings):
         values["nmi_between_heads"] = mean_pairwise_nmi(list(now.labels.values()))
     for name, rows in features.items():
+        if not len(rows):  # a process may have no clip
+            continue
         rank = effective_rank(rows)
         values[f"effective_rank/{name}"] = rank
         warnings += rank_warnings(name, rank, rows.shape[1])

@@ -27,7 +27,7 @@ from seehear.files import (
     write_atomic,
     writing,
 )
-from seehear.settings import load_config, save_config
+from seehear.settings import differences, load_config, save_config
 
 _LOCK = "run.lock"
 
@@ -184,6 +184,15 @@ class RunFolder:
             raise RunError(f"{self.path} is not a run folder", "it has no config.yaml; `seehear pretrain` makes one")
         return load_config(self.config)
 
+    def check_config(self, config: Config) -> None:
+        """Raise `RunError` if the run here was begun with other settings than these."""
+        differing = differences(self.load_config(), config)
+        if differing:
+            raise RunError(
+                f"the run in {self.path} was begun with other settings (there, here): {'; '.join(differing[:5])}",
+                f"go on with its own by `{self.resume_command}`, or choose another --out",
+            )
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process; `RunError` if a living one holds it. A dead one's lock is taken over.
@@ -192,7 +201,10 @@ class RunFolder:
         """
         path = self.path / _LOCK
         check_destination(path)
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot_id()}
+        holder = {
+            "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot_id(), "started": _started(os.getpid()),
+            "job": _job(),
+        }  # fmt: skip
         while True:
             try:
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -258,11 +270,32 @@ def _alive(holder: dict[str, Any]) -> bool:
     """Whether the process that wrote a lock may still run; one on another host may."""
     if not holder:
         return False
+    job, now = holder.get("job"), _job()
+    if job and now and job[0] == now[0] and job[1] < now[1]:
+        return False  # a job that is started again has been ended before
     if holder.get("host") != socket.gethostname():
         return True
     if holder.get("boot") != _boot_id():
         return False
-    return int(holder["pid"]) != os.getpid() and process_lives(int(holder["pid"]))
+    pid = int(holder["pid"])
+    if pid == os.getpid() or not process_lives(pid):
+        return False
+    # In a container that is started again numbers come again.
+    return not holder.get("started") or _started(pid) in (None, holder["started"])
+
+
+def _started(pid: int) -> int | None:
+    """When a process of this host was started, in ticks since the boot; None where that is not told."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _job() -> list[Any] | None:
+    """SLURM's number of this job, and how often it was started again."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return [job, int(os.environ.get("SLURM_RESTART_COUNT") or 0)] if job else None
 
 
 def _boot_id() -> str:

@@ -5,7 +5,8 @@ What is drawn for a place in the order depends on seed, stage, epoch and that pl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -44,42 +45,91 @@ def split(
     return train, [r for r in refs if r.video_id in out]
 
 
-def epoch_requests(
+def labelled_among(refs: Sequence[ClipRef], assignment: Assignment | None) -> list[ClipRef]:
+    """The clips that have labels, if there are any labels; one that could not be decoded has none this round."""
+    if assignment is None:
+        return list(refs)
+    there = assignment.rows([r.clip_id for r in refs]) >= 0
+    return [ref for ref, known in zip(refs, there, strict=True) if known]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of an epoch that are left, each over so many places in the order of its clips.
+
+    A place is what every process counts alike, whatever the number of processes: the state of a run holds places.
+    """
+
+    begin: int
+    """The place where the first step begins."""
+    size: int
+    """Places of a step, shared out to the processes in contiguous blocks."""
+    end: int
+    """The place after the last step."""
+    make: Callable[[int, int], list[ClipRequest]]
+    """The requests of the places from the one number up to the other."""
+
+    @property
+    def last(self) -> int:
+        """The place where the last step of the epoch begins."""
+        return max(0, self.end - self.size)
+
+    def after(self, place: int) -> Iterator[int]:
+        """The places where steps after the one at `place` begin."""
+        return iter(range(place + self.size, self.end, self.size))
+
+    def requests(self, begin: int, end: int) -> Iterator[list[ClipRequest]]:
+        """This process's share of every step between two places, made as they are asked for."""
+        each, number = self.size // dist.world_size(), dist.rank()
+        for place in range(begin, end, self.size):
+            yield self.make(place + each * number, place + each * (number + 1))
+
+
+def epoch_steps(
     stage: Stage,
     refs: Sequence[ClipRef],
     videos: Mapping[str, Video],
     hypotheses: Hypotheses | None,
     assignment: Assignment | None,
     epoch: int,
-) -> list[list[ClipRequest]]:
-    """The requests of an epoch for every process, as many for each: only whole steps, but at least one.
+    done: int = 0,
+    fewest: int = 1,
+) -> Steps:
+    """The steps of an epoch after the first `done` places of its order: only whole steps, but at least one an epoch.
 
-    Raises `DataError` if there are more processes than clips.
+    The order depends on seed, stage and epoch alone. Where processes were more or fewer before, the steps from `done`
+    on are those of the processes that there are now.
+
+    Raises `DataError` if a step would have fewer than `fewest` clips for each process.
     """
     optim, world = stage.config.optim, dist.world_size()
     seed = (stage.config.seed, stage.index, epoch)
     length = optim.clips_per_epoch or len(refs)
-    if length < world:
+    if min(length // world, optim.batch_size) < fewest:
         raise DataError(
-            f"{length} clips an epoch cannot be shared by {world} processes",
-            "start fewer processes, raise optim.clips_per_epoch or add videos",
+            f"{length} clips an epoch cannot be shared by {world} processes in steps of {optim.batch_size} each"
+            + (f", of which they need {fewest}" if fewest > 1 else ""),
+            "start fewer processes, raise optim.batch_size or optim.clips_per_epoch, or add videos",
         )
     labellings = None
     if stage.config.cluster.uniform_sampling and assignment:
         ids = [r.clip_id for r in refs]
         labellings = [assignment.of(name, ids) for name in assignment.labels]
     order = epoch_order(len(refs), length, seed, labellings)
-    per_step = optim.batch_size * world
     # A last, small step would weigh its clips more; they come again in the next epoch's order.
-    order = order[: max(length // per_step * per_step, min(length, per_step) // world * world)]
+    size = optim.batch_size * world
+    if length < size and not done:
+        size = length // world * world
+    end = done + max(0, length - done) // size * size
     clip = stage.config.clip
-    if hypotheses is not None:
-        requests = transformation_requests(refs, order, videos, clip, hypotheses, seed)
-    else:
-        requests = training_requests(refs, order, videos, clip, stage.config.augment, seed)
-    size = optim.batch_size if len(order) >= per_step else max(1, len(order) // world)
-    steps = [requests[i : i + size * world] for i in range(0, len(requests), size * world)]
-    return [[r for step in steps for r in step[rank * size : (rank + 1) * size]] for rank in range(world)]
+
+    def make(begin: int, stop: int) -> list[ClipRequest]:
+        part = order[begin:stop]
+        if hypotheses is not None:
+            return transformation_requests(refs, part, videos, clip, hypotheses, seed, begin)
+        return training_requests(refs, part, videos, clip, stage.config.augment, seed, begin)
+
+    return Steps(done, size, end, make)
 
 
 def validation_steps(

@@ -22,6 +22,8 @@ class TrainState:
     epoch: int = 0
     batch: int = 0
     """Batches of this epoch that are done."""
+    done: int = 0
+    """Places in the order of this epoch's clips that are done: the same, however many processes take them."""
     relabelled: int = 0
     """Times within this stage at which new labels were made, or are past."""
     step: int = 0

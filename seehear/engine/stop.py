@@ -11,23 +11,27 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from seehear import peers
 from seehear.errors import Interrupted
 from seehear.progress import Progress
 
 
 class StopRequest:
-    """Set by a signal, looked at by the loop between two steps."""
+    """Set by a signal to this process or to another one of the run, looked at by the loop between two steps.
+
+    To look at it raises what ended another process, if something did.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def __bool__(self) -> bool:
-        return self.signal is not None
+        return peers.stop_asked() or self.signal is not None
 
     @property
     def name(self) -> str:
-        """Name of the signal that was received."""
-        return signal.Signals(self.signal).name if self.signal is not None else ""
+        """Name of the signal that was received; without one, it was another process that got it."""
+        return signal.Signals(self.signal).name if self.signal is not None else "a signal to another process"
 
     def shown(self, progress: Progress, description: str, unit: str, remedy: str) -> Callable[[int, int], None]:
         """A callback (done, total) that shows a task as `Progress.shown` does, and leaves it when a signal came.
@@ -54,6 +58,7 @@ class StopRequest:
             if self.signal is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.signal = number
+            peers.ask_to_stop(signal.Signals(number).name)
 
         watched = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
         before = {number: signal.signal(number, handle) for number in watched}

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -24,16 +25,17 @@ from seehear.engine.health import round_health
 from seehear.engine.optimiser import FiniteSteps, clip_gradients, load_state, make_optimiser, set_rate, step_if_finite
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
-from seehear.engine.sampling import epoch_requests, split, validation_steps
+from seehear.engine.sampling import epoch_steps, labelled_among, split, validation_steps
 from seehear.engine.schedule import Stage, learning_rate, stages
 from seehear.engine.state import Means, TrainState
 from seehear.engine.stop import StopRequest
-from seehear.errors import Interrupted, TrainingError
+from seehear.errors import Interrupted, RunError, TrainingError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.methods.base import Method
 from seehear.modalities import MODALITIES
 from seehear.models import build_encoders
+from seehear.models.joint_norm import joint_norms
 from seehear.progress import Progress
 from seehear.types import Assignment, Batch, ClipRef, Labelling, StepOutput
 
@@ -70,6 +72,7 @@ class Trainer:
         goes before what progress shows, and `resume_command` is what a person is told to go on with.
         """
         self.config = method.config
+        joint_norms(method, self.config.optim.sync_batchnorm, device)
         self.method = method.to(device)
         self.videos = {v.video_id: v for v in videos}
         self.make_loader = make_loader
@@ -120,7 +123,7 @@ class Trainer:
                 if self.after_epoch and self.after_epoch(record) and not self.stop:
                     self.stop.signal = signal.SIGUSR1
                 self.state.epoch += 1
-                self.state.batch = 0
+                self.state.batch = self.state.done = 0
                 self.state.seconds_data = self.state.seconds_compute = 0.0
                 self.means = Means()
                 if self.should_stop_early(stage):
@@ -177,6 +180,7 @@ class Trainer:
                 bank = self.labelling_features(stage, loader, refs, f"labels {due}/{len(times)}: features", due)
             except Interrupted:
                 self.save()
+                dist.barrier("the last save")
                 raise
         else:
             self.check_finite(bank)
@@ -192,6 +196,8 @@ class Trainer:
         seconds = {"seconds_extract": extracted - started, "seconds_cluster": time.monotonic() - extracted}
         self.report_round(stage, bank, labellings, previous, seconds)
         self.save_assignment(stage)
+        if self.method.labels_from_training:
+            self.bank = bank
 
     def labelling_features(
         self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef], title: str, count: int = 0
@@ -229,17 +235,24 @@ class Trainer:
         # Batch normalisation counts each process's own clips; features must come from one network.
         dist.average_buffers(self.method)
         self.progress.start(title, len(requests), "clips")
-        bank = extract(
-            encoders,
-            loader,
-            requests,
-            device=self.device,
-            bfloat16=self.bfloat16,
-            batch_size=config.optim.batch_size,
-            folder=self.folder.path / "features" / f"process_{dist.rank()}",
-            views=views,
-            progress=self.watch,
-        )
+        bank = None
+        with contextlib.suppress(Interrupted):
+            bank = extract(
+                encoders,
+                loader,
+                requests,
+                device=self.device,
+                bfloat16=self.bfloat16,
+                batch_size=config.optim.batch_size,
+                folder=self.folder.path / "features" / f"process_{dist.rank()}",
+                views=views,
+                progress=self.watch,
+            )
+        # Shares take their own time, and a signal may come to one process: all leave together (what was saved last
+        # stands before), or none.
+        dist.barrier(title)
+        if dist.any_of(bank is None) or bank is None:
+            raise self.interrupted()
         self.log_failures(loader)
         self.check_finite(bank)
         return bank
@@ -259,7 +272,7 @@ class Trainer:
             )
 
     def watch(self, done: int, total: int) -> None:
-        """Progress of extraction; leaves it when a signal came (the last saved state stands before it)."""
+        """Progress of extraction; leaves it when a signal came."""
         self.progress.update(done, total)
         if self.stop:
             raise self.interrupted()
@@ -290,53 +303,54 @@ class Trainer:
         """
         optim, state = stage.config.optim, self.state
         self.method.begin_epoch(state.epoch, optim.epochs)
-        labelled = [r for r in refs if self.has_labels(r)]
+        labelled = labelled_among(refs, self.assignment)
         spec = self.method.hypotheses
-        mine = epoch_requests(stage, labelled, self.videos, spec, self.assignment, state.epoch)[dist.rank()]
-        steps = -(-len(mine) // optim.batch_size)
+        fewest = self.method.fewest_clips
+        steps = epoch_steps(stage, labelled, self.videos, spec, self.assignment, state.epoch, state.done, fewest)
         self.method.train()
         clips_per_step = optim.batch_size * dist.world_size()
         times = self.relabel_times(stage)
-        while state.batch < steps:
-            now = state.epoch + state.batch / steps
+        while state.done < steps.end:
+            now = state.epoch + state.done / steps.end
             if state.relabelled < len(times) and times[state.relabelled] <= now:
                 self.relabel_within(stage, loader, all_refs, now)
             # Up to the next clustering: no batch is made ready that a change of labels would find on its way.
             later = times[state.relabelled] if state.relabelled < len(times) else float("inf")
-            last = next((b for b in range(state.batch + 1, steps) if state.epoch + b / steps >= later), steps)
+            last = next((p for p in steps.after(state.done) if state.epoch + p / steps.end >= later), steps.end)
             mark = time.monotonic()
             self.progress.start(
                 f"{self.title}round {stage.index + 1}/{len(stages(self.config))}, "
                 f"epoch {state.epoch + 1}/{optim.epochs}",
-                len(mine), "clips", done=state.batch * optim.batch_size,
+                steps.end // dist.world_size(), "clips", done=state.done // dist.world_size(),
             )  # fmt: skip
-            edges = range(state.batch * optim.batch_size, last * optim.batch_size, optim.batch_size)
-            groups = [mine[i : i + optim.batch_size] for i in edges]
+            groups = steps.requests(state.done, last)
             with contextlib.closing(loader.group_batches(groups)) as batches:
                 for batch in batches:
                     # Gradients are averaged by all processes together: a step that one of them lacks is none.
-                    if dist.any_of(not batch):
+                    if dist.any_of(len(batch) < fewest):
                         state.batch += 1
+                        state.done += steps.size
                         continue
                     # What is waited for while a GPU has work left costs nothing: it is part of computing.
                     ready = mark if self._late.busy else time.monotonic()
                     state.seconds_data += ready - mark
-                    lr = learning_rate(optim, state.epoch + state.batch / steps, clips_per_step)
+                    lr = learning_rate(optim, state.epoch + state.done / steps.end, clips_per_step)
                     output, norm = self.take_step(stage, loader.to_inputs(batch, self.device), lr)
                     state.step += 1
                     state.batch += 1
+                    state.done += steps.size
                     state.clips_seen += len(batch) * dist.world_size()
                     self.means.add({"train_loss": output.loss.detach(), **output.parts}, len(batch))
                     mark = state.computed(since=ready)
                     self.read_late(stage, batch, output, norm, lr)
                     mark = state.computed(since=mark)  # a GPU is waited for there
-                    self.progress.update(state.batch * optim.batch_size, note=self._note)
+                    self.progress.update(state.done // dist.world_size(), note=self._note)
                     self.save_or_stop()
         self._late.flush()
         self.log_failures(loader)
         return {
             **self.means.values(),
-            "learning_rate": learning_rate(optim, state.epoch + (state.batch - 1) / steps, clips_per_step),
+            "learning_rate": learning_rate(optim, state.epoch + steps.last / steps.end, clips_per_step),
             "clips": self.means.count,
             "failed": len(loader.failures.counts),
             "seconds_data": state.seconds_data,
@@ -350,7 +364,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             output: StepOutput = self._model(stage.inputs_of(batch), self.targets(batch))
         self.optimiser.zero_grad(set_to_none=True)
-        output.loss.backward()
+        with dist.waiting("the average of the gradients"):
+            output.loss.backward()
         norm = clip_gradients(self.method.parameters(), stage.config.optim.clip_gradient_norm)
         step_if_finite(self.optimiser, norm)
         return output, norm
@@ -390,10 +405,6 @@ class Trainer:
             return batch.codes
         return self.assignment.targets(batch.clip_ids, self.device)
 
-    def has_labels(self, ref: ClipRef) -> bool:
-        """Whether a clip has pseudo-labels; one that could not be decoded has none this round."""
-        return self.assignment is None or ref.clip_id in self.assignment
-
     def validate(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> dict[str, float]:
         """Mean loss and accuracy over the clips of the held-out videos (none: nothing), the same on every process.
 
@@ -403,7 +414,7 @@ class Trainer:
         totals = Means()
         self.method.eval()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            labelled = [r for r in refs if self.has_labels(r)]
+            labelled = labelled_among(refs, self.assignment)
             contrastive = self.assignment is None
             steps = validation_steps(stage, labelled, self.videos, self.method.hypotheses, whole_steps=contrastive)
             for batch in loader.group_batches(steps):
@@ -483,14 +494,14 @@ class Trainer:
         """After a step: save when it is time, and stop when a signal came."""
         if dist.any_of(bool(self.stop)):
             self.save()
+            dist.barrier("the last save")
             raise self.interrupted()
         if time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes:
             self.save()
 
     def interrupted(self) -> Interrupted:
-        cause = self.stop.name or "a signal to another process"
         return Interrupted(
-            f"stopped by {cause} after step {self.state.step}; the state is saved",
+            f"stopped by {self.stop.name} after step {self.state.step}; the state is saved",
             f"go on with `{self.resume_command}`",
         )
 
@@ -525,7 +536,7 @@ class Trainer:
 
     def restore_bank(self, state: dict[str, Any] | None) -> None:
         """Inverse of `bank_state`."""
-        if state is None:
+        if state is None or not self.method.labels_from_training:  # several processes make them from a pass
             return
         by_id = {r.clip_id: r for r in clip_refs(list(self.videos.values()), self.config.cluster)}
         refs = [by_id[clip_id] for clip_id in state["clip_ids"]]
@@ -535,14 +546,24 @@ class Trainer:
     def restore(self) -> bool:
         """Go back to the newest saved state; False if there is none."""
         found = checkpoint.load_newest(self.folder.checkpoints)
+        steps = dist.all_gather_objects(found and found[0]["progress"]["step"])
+        if len(set(steps)) > 1:
+            raise RunError(
+                f"the processes see different states in {self.folder.checkpoints}: those of steps {steps}",
+                "all machines must see the run folder under this path, and what is in it at the same time",
+            )
         if found is None:
             self.log.rewind(0, 0.0)
             return False
         state, self.assignment = found
         self.state = TrainState(**state["progress"])
-        self.means = Means(**state["means"])
+        if dist.is_main():  # whose they are
+            self.means = Means(**state["means"])
         self.restore_bank(state.get("bank"))
         all_stages = stages(self.config)
+        if "done" not in state["progress"] and self.state.batch:  # an earlier version's, by as many processes as now
+            batch_size = all_stages[self.state.stage].config.optim.batch_size
+            self.state.done = self.state.batch * batch_size * dist.world_size()
         if self.state.labelled:
             self.prepare(all_stages[self.state.stage])
         elif self.assignment is not None:
@@ -558,11 +579,13 @@ class Trainer:
 
 def gather_assignment(bank: FeatureBank, labellings: Mapping[str, Labelling]) -> Assignment:
     """The labels of all processes' clips, in the same order on each."""
-    shares = dist.all_gather_objects((bank.clip_ids, {n: labelling.labels for n, labelling in labellings.items()}))
+    columns = {"clip_id": pa.array(bank.clip_ids, pa.large_string())}
+    columns |= {name: pa.array(labelling.labels.astype(np.int32)) for name, labelling in labellings.items()}
+    table = dist.all_gather_table(pa.table(columns))
     return Assignment(
-        clip_ids=[c for ids, _ in shares for c in ids],
-        labels={n: np.concatenate([labels[n] for _, labels in shares]).astype(np.int64) for n in labellings},
-        classes={n: labelling.k for n, labelling in labellings.items()},
+        clip_ids=table["clip_id"],
+        labels={name: table[name].to_numpy() for name in labellings},
+        classes={name: labelling.k for name, labelling in labellings.items()},
     )
 
 

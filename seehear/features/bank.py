@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from seehear import dist
@@ -109,13 +110,18 @@ class FeatureBank:
         return FeatureBank(refs, features, np.ones(len(refs), dtype=bool))
 
 
-def gather_bank(share: FeatureBank) -> FeatureBank:
-    """The shares of all processes as one bank, which every process has."""
+def gather_bank(share: FeatureBank, *, everywhere: bool = True) -> FeatureBank:
+    """The shares of all processes as one bank, which every process has; or the first alone, and the others nothing."""
     if dist.world_size() == 1:
         return share
-    shares = dist.all_gather_objects(share)
-    return FeatureBank(
-        [r for s in shares for r in s.refs],
-        {n: torch.cat([torch.from_numpy(s.features[n]) for s in shares]).numpy() for n in share.features},
-        torch.cat([torch.from_numpy(s.present) for s in shares]).numpy(),
-    )
+    fields = ("clip_id", "video_id", "start_seconds", "end_seconds")
+    types = (pa.large_string(), pa.large_string(), pa.float64(), pa.float64())
+    columns = {f: pa.array([getattr(r, f) for r in share.refs], t) for f, t in zip(fields, types, strict=True)}
+    table = pa.table(columns | {"present": pa.array(share.present)})
+    gather = dist.all_gather_rows if everywhere else dist.gather_rows
+    features = {n: gather(torch.from_numpy(np.asarray(x))).numpy() for n, x in share.features.items()}
+    table = dist.all_gather_table(table)
+    if not everywhere and not dist.is_main():
+        table = table.slice(0, 0)
+    refs = [ClipRef(*row) for row in zip(*(table[f].to_pylist() for f in fields), strict=True)]
+    return FeatureBank(refs, features, table["present"].to_numpy())

@@ -15,6 +15,7 @@ from seehear.copies import Host, LateReader
 from seehear.data.clips import ClipRequest
 from seehear.data.loader import ClipLoader
 from seehear.features.bank import FeatureBank, view_name
+from seehear.models.joint_norm import each_alone
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ def calibrate_batchnorm(
     try:
         for encoder in encoders.values():
             encoder.train()
-        with torch.no_grad():
+        with torch.no_grad(), each_alone(norms):
             for batch in loader.batches(requests, batch_size):
                 if len(batch) < 2:  # one clip has no variance to measure
                     continue

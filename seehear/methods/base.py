@@ -38,6 +38,11 @@ class Method(nn.Module, ABC):
     """Whether the labels within a round are made from the features that training leaves in `StepOutput`."""
 
     @property
+    def fewest_clips(self) -> int:
+        """Clips that a process must have to take a step; a step that one of them cannot take is left out by all."""
+        return 1
+
+    @property
     def labelling_hypotheses(self) -> Hypotheses | None:
         """Which transformations of each clip labels are made from; by default those of a step."""
         return self.hypotheses

@@ -84,6 +84,11 @@ class GDT(Method):
             }
         )
 
+    @property
+    def fewest_clips(self) -> int:
+        """Two, of which each has one row a modality: the heads normalise over rows, and one row has no variance."""
+        return 2 if self.spec.transformations_per_sample < 2 * len(self.spec.modalities) else 1
+
     def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
         """Loss on the transformations of one batch, those of all processes together.
 

@@ -71,6 +71,11 @@ class SeLaVi(Method):
         self.label_smoothing = 0.0
 
     @property
+    def fewest_clips(self) -> int:
+        """Two, of which each has one row: the heads normalise over rows, and one row has no variance."""
+        return 2 if self.config.selavi.views == 1 else 1
+
+    @property
     def labelling_hypotheses(self) -> Hypotheses | None:
         """The two augmentations that heads are decorrelated by (section 3.3), drawn anew for each clustering."""
         return self._labelling
@@ -256,7 +261,7 @@ class SeLaVi(Method):
             for head in heads:
                 assert isinstance(head, MLPHead)
                 linear, norm = head.layers[1], head.layers[2]
-                assert isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+                assert isinstance(linear, nn.Linear) and isinstance(norm, nn.modules.batchnorm._BatchNorm)
                 weight = linear.weight.double()
                 norm.running_mean.copy_(weight @ mean + linear.bias.double())  # type: ignore[union-attr]
                 variance = ((weight @ covariance) * weight).sum(1).clamp_min(0)

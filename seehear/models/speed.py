@@ -225,12 +225,15 @@ def prepare_encoders(
     """Make encoders that lie on their device ready to be trained fast. Call it once, after weights are loaded.
 
     Args:
-        encoders: `VideoEncoder` and `AudioEncoder` by name; they stay what they are, also in their state dicts.
+        encoders: by name; `VideoEncoder` and `AudioEncoder` stay what they are, also in their state dicts, others are left
+            alone.
         compile: whether to compile; "auto" does so on CUDA for encoders of `COMPILED_PARAMETERS` and more, whose step
             is bound by memory and not by launches.
         say: told when a compilation begins.
     """
     for name, encoder in encoders.items():
+        if not hasattr(encoder, "compiled"):  # of texts: a table and two layers
+            continue
         big = sum(p.numel() for p in encoder.parameters()) >= COMPILED_PARAMETERS
         if compile is True or (compile == "auto" and device.type == "cuda" and big):
             encoder.compiled = CompiledFeatures(encoder, name, say)  # type: ignore[assignment]

@@ -54,6 +54,7 @@ def pretrain(
     video_weights: WeightsFile = None,
     audio_weights: WeightsFile = None,
     resume: OutFile = None,
+    resume_if_there: bool = False,
     quiet: Quiet = False,
     config: Config | None = None,
 ) -> Model:
@@ -70,6 +71,8 @@ def pretrain(
         video_weights: Start the video encoder from this file of published or own weights.
         audio_weights: Start the audio encoder from this file.
         resume: Go on with the run in this folder; needs nothing else.
+        resume_if_there: Go on with the run in --out if it was begun with these settings, else begin it: one command for
+            every start, as torchrun's restarts and schedulers' requeues give it.
         config: A whole configuration, in the place of a recipe and changes.
 
     Raises:
@@ -85,7 +88,7 @@ def pretrain(
                audio_weights)  # fmt: skip
     changed = any(x not in (None, ()) for x in changes)
     if resume is not None:
-        if changed or any(x is not None for x in (videos, out, config)):
+        if changed or resume_if_there or any(x is not None for x in (videos, out, config)):
             raise UsageError("--resume takes everything from the run folder", f"seehear pretrain --resume {resume}")
         config, folder = make_config(), resume
     elif videos is None or out is None:
@@ -102,7 +105,7 @@ def pretrain(
     from seehear.features.model import Model
     from seehear.pretraining.run import pretrain as run
 
-    finished = run(videos, folder, config, resume=resume is not None, quiet=quiet)
+    finished = run(videos, folder, config, resume=resume is not None, resume_if_there=resume_if_there, quiet=quiet)
     return Model.load(finished) if dist.launched_rank() == 0 else cast("Model", None)
 
 

@@ -55,13 +55,15 @@ def pretrain(
     config: Config,
     *,
     resume: bool = False,
+    resume_if_there: bool = False,
     quiet: bool = False,
     after_epoch: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> Path:
     """Pretrain on the videos of `source` and leave a finished run in `out`.
 
     `source` is a folder, glob, CSV or Parquet with a `path` column, or a manifest that `scan` made. With
-    `resume` the run in `out` goes on from its last saved state, `source` and `config` being its own.
+    `resume` the run in `out` goes on from its last saved state, `source` and `config` being its own; with
+    `resume_if_there` it does if it was begun, and must have these settings.
     `after_epoch` is called with what each epoch logs; when it returns True, the run saves and stops as it
     does at a signal. Returns the run folder.
 
@@ -69,12 +71,10 @@ def pretrain(
         UsageError: a setting or method is wrong.
         DataError: no usable video.
         RunError: `out` holds another run, or is in use, or the disk is full.
-        TrainingError: training cannot go on.
+        TrainingError: training cannot go on; `ProcessError` of these where another process is the cause.
         Interrupted: a signal came; the state is saved.
     """
     folder = RunFolder(Path(out))
-    alone = not dist.is_initialized()
-    dist.init_from_environment()
     if resume:
         config = folder.load_config()
         folder.check_begun()
@@ -88,10 +88,16 @@ def pretrain(
     if config.threads:
         torch.set_num_threads(config.threads)
     stop = StopRequest()
-    with Progress(quiet=quiet or not dist.is_main()) as progress, stop.listening():
-        if source is not None and not resume and dist.is_main():
+    with (
+        dist.together(config.process_timeout_seconds),
+        Progress(quiet=quiet or not dist.is_main()) as progress,
+        stop.listening(),
+    ):
+        if resume_if_there and dist.broadcast(folder.begun and not folder.imported):
+            folder.check_config(config)
+        elif source is not None and not resume and dist.is_main():
             _begin(folder, source, config, progress, stop)
-        dist.barrier()
+        dist.barrier("the scan of the videos")
         with folder.lock() if dist.is_main() else contextlib.nullcontext():
             if folder.finished:
                 progress.note(f"{folder.path} is finished already")
@@ -105,9 +111,6 @@ def pretrain(
                     f"the disk is full: {getattr(error, 'message', error)}",
                     f"free some space, then `seehear pretrain --resume {folder.path}`",
                 ) from error
-    if alone and dist.is_initialized():
-        dist.barrier()
-        dist.shutdown()
     return folder.path
 
 
@@ -225,6 +228,8 @@ def _run(
     videos = long_enough
     if config.method == "selavi" and config.selavi.labels_from == "training" and not method.labels_from_training:
         progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
+    if dist.world_size() > 1 and config.optim.sync_batchnorm == "gpu" and choose_device(config.device).type == "cpu":
+        progress.note("on CPUs batch normalisation counts each process's own clips (optim.sync_batchnorm)")
     for note in _load_weights(dict(method.encoders.items()), method.modalities, config):
         progress.note(note)
     for note in load_word_vectors(method, folder, config):
@@ -303,14 +308,14 @@ def _load_weights(encoders: Mapping[str, nn.Module], modalities: Mapping[str, st
 def fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> dict[str, int]:
     """Decode once what fits the cache; the first process does it for those of its machine."""
     if not dist.is_main() and dist.local_rank() != 0:
-        dist.barrier()
+        dist.barrier("the media cache")
         return {}
     counts = loader.fill_cache(stop.shown(progress, "decode", "videos", "resume: what is decoded is kept"))
     if progress.task == "decode" or counts["streamed"]:  # silent where all was there
         progress.note(
             f"{counts['cached']} videos decoded once and cached, {counts['streamed']} decoded anew for each clip"
         )
-    dist.barrier()
+    dist.barrier("the media cache")
     return counts
 
 
@@ -319,7 +324,7 @@ def _statistics(folder: RunFolder, loader: ClipLoader, config: Config) -> Statis
     if dist.is_main() and not folder.statistics.exists():
         measured = measure_statistics(loader, clip_refs(list(loader.videos.values()), config.cluster))
         write_atomic(folder.statistics, json.dumps(measured.to_dict(), indent=1))
-    dist.barrier()
+    dist.barrier("the statistics of the videos")
     return Statistics.from_dict(json.loads(folder.statistics.read_text()))
 
 
@@ -337,7 +342,7 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
         )
         for name in labellings
     }
-    bank = gather_bank(share)
+    bank = gather_bank(share, everywhere=False)
     if not dist.is_main():
         return
     # Text is none of what looks at videos: it stands beside.

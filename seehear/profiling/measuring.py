@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
 import tempfile
 import time
@@ -25,7 +26,7 @@ from seehear.data.views import Statistics
 from seehear.engine.device import choose_device, use_bfloat16
 from seehear.engine.runfolder import RunFolder
 from seehear.engine.runlog import RunLog
-from seehear.engine.sampling import epoch_requests, split
+from seehear.engine.sampling import epoch_steps, split
 from seehear.engine.schedule import Stage, learning_rate, stages
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer, gather_assignment
@@ -212,9 +213,10 @@ class _Bench:
         refs = [ref for ref in self.refs if ref.video_id in videos]
         found: list[ClipRequest] = []
         while len(found) < count:
-            found += epoch_requests(
+            steps = epoch_steps(
                 self.stage, refs, self.videos, self.method.hypotheses, self.trainer.assignment, self.epoch
-            )[0]
+            )
+            found += itertools.chain.from_iterable(steps.requests(0, steps.end))
             self.epoch += 1
         return found
 

@@ -81,7 +81,7 @@ def finetune(
         folders = [RunFolder(Path(out) / column) if len(columns) > 1 else RunFolder(Path(out)) for column in columns]
         if dist.is_main() and not _finished_already(folders, columns, config):
             _begin(folders, columns, dataset, config, start, progress, stop)
-        dist.barrier()
+        dist.barrier("the look at the videos")
         return _finetune_all(Path(out), folders, progress, stop)
 
 
@@ -142,14 +142,13 @@ def resume_finetuning(out: str | Path, *, quiet: bool | None = False) -> dict[st
 @contextlib.contextmanager
 def _sitting(quiet: bool | None) -> Any:
     """Join other processes if there are any, show progress, and listen to signals."""
-    alone = not dist.is_initialized()
-    dist.init_from_environment()
     stop = StopRequest()
-    with Progress(quiet=quiet if dist.is_main() else True) as progress, stop.listening():
+    with (
+        dist.together(),
+        Progress(quiet=quiet if dist.is_main() else True) as progress,
+        stop.listening(),
+    ):
         yield progress, stop
-    if alone and dist.is_initialized():
-        dist.barrier()
-        dist.shutdown()
 
 
 def _finished_already(folders: Sequence[RunFolder], columns: Sequence[str], config: Config) -> bool:
@@ -293,7 +292,7 @@ def _finetune_split(folder: RunFolder, out: Path, progress: Progress, stop: Stop
         result = make_result(job, model, tested, rates, search, lost, failures)
         write_atomic(folder.result, json.dumps(result, indent=1))
         progress.note(f"finished: {folder.path}")
-    dist.barrier()
+    dist.barrier("the result")
 
 
 def _model_of(trainer: Trainer, loader: ClipLoader) -> Model:
@@ -364,7 +363,7 @@ def _search(job: Job, progress: Progress, stop: StopRequest, command: str) -> di
     }
     if path.exists():
         search = json.loads(path.read_text())
-    dist.barrier()
+    dist.barrier("the search for a learning rate")
     for number, rate in enumerate(rates, 1):
         if any(entry["base_lr"] == rate for entry in search["tried"]):
             continue
@@ -373,7 +372,7 @@ def _search(job: Job, progress: Progress, stop: StopRequest, command: str) -> di
         if dist.is_main():
             write_atomic(path, json.dumps(search, indent=1))
             shutil.rmtree(_trial(job, rate).checkpoints, ignore_errors=True)
-        dist.barrier()
+        dist.barrier("the search for a learning rate")
     return search
 
 
@@ -390,7 +389,7 @@ def _try_rate(
         trial.path.mkdir(parents=True, exist_ok=True)
         if job.folder.statistics.exists():
             write_atomic(trial.statistics, job.folder.statistics.read_bytes())
-    dist.barrier()
+    dist.barrier("the start of a learning rate")
     config = job.at_rate(dict.fromkeys(job.modalities, rate), len(job.classes) - len(held))
     torch.manual_seed(job.config.seed)
     try:

@@ -90,7 +90,7 @@ def test_what_another_process_is_beginning_is_left_to_it(tmp_path):
     with beginning([folder]):
         folder.create(Config(seed=3))
         holder = json.loads((folder.path / "run.lock").read_text())
-        (folder.path / "run.lock").write_text(json.dumps(holder | {"pid": os.getppid()}))
+        (folder.path / "run.lock").write_text(json.dumps(holder | {"pid": os.getppid(), "started": None}))
         with pytest.raises(RunError, match="in use"):
             begin([folder])
         others.append(folder.load_config().seed)
@@ -116,7 +116,7 @@ def test_a_living_process_keeps_others_out(folder):
     try:
         with folder.lock():
             holder = json.loads((folder.path / "run.lock").read_text())
-        holder["pid"] = child.pid
+        holder |= {"pid": child.pid, "started": None}
         (folder.path / "run.lock").write_text(json.dumps(holder))
         with pytest.raises(RunError, match=str(child.pid)), folder.lock():
             pass
@@ -136,6 +136,27 @@ def test_the_lock_of_a_dead_process_is_taken_over(folder, change):
     (folder.path / "run.lock").write_text(text)
     with folder.lock():
         pass
+
+
+def test_a_number_that_another_process_has_got_since_is_not_taken_for_the_holder(folder):
+    with folder.lock():
+        holder = json.loads((folder.path / "run.lock").read_text())
+    (folder.path / "run.lock").write_text(json.dumps(holder | {"pid": os.getppid(), "started": 1}))
+    with folder.lock():
+        assert json.loads((folder.path / "run.lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_requeued_job_takes_over_from_itself_on_another_host(folder, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    lock = folder.path / "run.lock"
+    for earlier, restarts in ((["17", 0], "0"), (["16", 0], "1")):
+        lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "boot": "x", "job": earlier}))
+        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+        with pytest.raises(RunError, match="elsewhere"), folder.lock():
+            pass
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "boot": "x", "job": ["17", 0]}))
+    with folder.lock():
+        assert json.loads(lock.read_text())["job"] == ["17", 1]
 
 
 def test_another_hosts_lock_is_respected(folder):

@@ -334,7 +334,7 @@ def test_new_labels_lie_over_the_old_ones_by_clip():
     before = Assignment(["a", "b", "c"], {"head0": np.array([0, 1, 2])}, {"head0": 3})
     made = Assignment(["c", "x", "a"], {"head0": np.array([1, 1, 2])}, {"head0": 3})
     found = made.over(before)
-    assert found.clip_ids == ["a", "b", "c"]
+    assert found.clip_ids.to_pylist() == ["a", "b", "c"]
     assert found.labels["head0"].tolist() == [2, 1, 1]
 
 

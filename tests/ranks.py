@@ -1,0 +1,86 @@
+"""Several processes of one run: `python -m tests.ranks JOB.json`, by `tests/engine/test_ranks.py`.
+
+It forks before anything has run, so that no process takes the seconds that importing torch does. A job is a list of
+groups: so many processes that do some tasks one after the other, in one group of torch.distributed. What each process
+came to is written as JSON to OUT.RANK.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.utils.tensorboard
+
+import seehear.features.model
+import seehear.metrics.classification  # noqa: F401
+import seehear.pretraining.run as running
+from seehear import dist
+from seehear.errors import SeehearError
+from seehear.pretraining.plan import make_config
+from tests import faults
+
+
+def in_one_group(size: int, work: Callable[[int], Any], out: str) -> None:
+    """Fork so many processes, let each do `work(rank)` in a group with the others, and wait for all."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = []
+    for rank in range(size):
+        pid = os.fork()
+        if pid == 0:
+            os.environ |= {
+                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            }  # fmt: skip
+            found: dict[str, Any] = {"code": 1}
+            try:
+                found = {"code": 0, "found": work(rank)}
+            except SeehearError as error:
+                found = {"code": error.exit_code, "error": type(error).__name__, "said": str(error)}
+            except BaseException:  # noqa: BLE001 - the child must end here, whatever it is
+                found["said"] = traceback.format_exc()
+            finally:
+                Path(f"{out}.{rank}").write_text(json.dumps(found))
+                os._exit(0)
+        children.append(pid)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+def pretrain(task: dict[str, Any]) -> None:
+    """A pretraining with a fault, if the task has one for this process."""
+    config = make_config(method=task.get("method"), settings=task["settings"])
+    source = None if task.get("resume") else task["source"]
+    with faults.of(task.get("fault"), int(os.environ["RANK"])):
+        running.pretrain(
+            source, task["out"], config, resume=bool(task.get("resume")), quiet=True,
+            resume_if_there=bool(task.get("resume_if_there")),
+        )  # fmt: skip
+
+
+def main(path: str) -> None:
+    for group in json.loads(Path(path).read_text()):
+
+        def work(rank: int, group: dict[str, Any] = group) -> None:
+            torch.set_num_threads(1)
+            if len(group["tasks"]) > 1:  # one group for all, as a person's own program may have it
+                with dist.together():
+                    for task in group["tasks"]:
+                        pretrain(task)
+            else:
+                pretrain(group["tasks"][0])
+
+        in_one_group(group["size"], work, group["out"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
