@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_parts_that_there_are_not_are_refused(text):
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 40])
 def test_the_blocks_of_all_parts_are_all_blocks_once(parts):
     blocks = [list(Part(i, parts).blocks(23)) for i in range(1, parts + 1)]
-    assert sorted(sum(blocks, [])) == list(range(23))
+    assert sorted(itertools.chain.from_iterable(blocks)) == list(range(23))
     assert max(map(len, blocks)) - min(map(len, blocks)) <= 1
 
 
@@ -177,7 +178,7 @@ def test_a_file_of_several_tables_has_the_bytes_of_that_of_one(cuts, tmp_path):
     })  # fmt: skip
     edges = [0, *cuts, rows]
     assert write_tables([whole], tmp_path / "one.parquet") == rows
-    pieces = (whole.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False))
+    pieces = (whole.slice(a, b - a) for a, b in itertools.pairwise(edges))
     assert write_tables(pieces, tmp_path / "many.parquet") == rows
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "many.parquet").read_bytes()
     assert pq.read_table(tmp_path / "many.parquet").equals(whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from seehear.config import Config
 from seehear.data.loader import Failures, worker_count
 from seehear.data.manifest import Manifest
 from seehear.engine.device import choose_device
@@ -133,13 +134,7 @@ def _listed(run: str | Path, source: Source, every_seconds: float | None) -> Man
 def _in_parts(how: How, model: Model, manifest: Manifest, out: Path, part: Part | None, engine: Engine) -> Written:
     streams = model.streams(STREAMS_OF[how.modality])
     rows = usable_rows(manifest, streams).select(list(_OF_A_VIDEO))
-    clips = clips_of(rows, streams, model.config, how.every_seconds)
-    columns = [rows[name].to_pylist() for name in ("video_id", "path", "fingerprint", "audio_track")]
-    spans = [rows[f"{s}_{what}_seconds"].to_pylist() for s in streams for what in ("start", "duration")]
-    plan = Plan(
-        how.kind, digest_of(how.settings, *columns, *spans), block_edges(clips, model.config),
-        {"modality": how.modality},
-    )  # fmt: skip
+    plan = plan_of(rows, streams, model.config, how.every_seconds, how.settings, how.kind, how.modality)
     folder = PartFolder.begin(out, plan)
     numbers = range(plan.count) if part is None else part.blocks(plan.count)
     todo = [number for number in numbers if not folder.has(number)]
@@ -156,6 +151,25 @@ def _in_parts(how: How, model: Model, manifest: Manifest, out: Path, part: Part 
         left_out = tuple(report for _, reports in made for report in reports)
         progress.left_out(left_out)
     return Written(str(out), sum(len(table) for table, _ in made), total, left_out, str(part))
+
+
+def plan_of(
+    rows: pa.Table,
+    streams: Sequence[str],
+    config: Config,
+    every_seconds: float | None,
+    settings: Mapping[str, Any],
+    kind: str,
+    modality: str,
+) -> Plan:
+    """The plan of embedding or labelling the videos of some rows of a manifest."""
+    named = ["video_id", "path", "fingerprint", "audio_track"]
+    named += [f"{stream}_{what}_seconds" for stream in streams for what in ("start", "duration")]
+    batches = (batch.to_pydict().values() for batch in rows.select(named).to_batches(max_chunksize=4096))
+    digest = digest_of(settings, (value for batch in batches for row in zip(*batch, strict=True) for value in row))
+    return Plan(
+        kind, digest, block_edges(clips_of(rows, streams, config, every_seconds), config), {"modality": modality}
+    )
 
 
 def _task(number: int, plan: Plan, rows: pa.Table) -> Task:

@@ -9,15 +9,13 @@ import pytest
 
 import seehear
 
-SMALL = (
-    "import seehear.features.blocks as b; b.LEAST_BATCHES = 1; import seehear.search.embedding as e; e.PART_VIDEOS = 5"
-)
-"""Python that makes blocks so small that the collection has several: of 8 clips, of 5 videos of an index."""
+SMALL = "import seehear.features.blocks as b; b.LEAST_BATCHES = 1"
+"""Python that makes blocks so small that the collection has several: of 8 clips."""
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks as `SMALL` makes them."""
+    """Blocks as `SMALL` makes them, and of 5 videos of an index."""
     monkeypatch.setattr("seehear.features.blocks.LEAST_BATCHES", 1)
     monkeypatch.setattr("seehear.search.embedding.PART_VIDEOS", 5)
 
