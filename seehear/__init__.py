@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from seehear.labelling import choose_k, cluster_features, embed, label, label_features
     from seehear.localization import detect, localize
     from seehear.methods import list_methods
+    from seehear.preparing import prepare
     from seehear.pretraining import load, pretrain
+    from seehear.profiling import profile
     from seehear.recipes import show_recipes
     from seehear.search import build_index, find_duplicates
     from seehear.transfer import (
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "seehear.data": ("scan",),
+    "seehear.preparing": ("prepare",),
     "seehear.pretraining": (
         "load",
         "pretrain",
@@ -127,6 +130,7 @@ _HOMES = {
     "seehear.joining": ("join_parts",),
     "seehear.methods": ("list_methods",),
     "seehear.recipes": ("show_recipes",),
+    "seehear.profiling": ("profile",),
     "seehear.doctor": ("examine",),
     "seehear.config": ("Config",),
     "seehear.report": ("report",),
@@ -182,7 +186,9 @@ __all__ = [
     "move_segments",
     "name_cluster",
     "predict",
+    "prepare",
     "pretrain",
+    "profile",
     "propagate_names",
     "redo_edit",
     "reject_segments",

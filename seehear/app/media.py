@@ -12,6 +12,7 @@ from typing import BinaryIO
 from seehear.errors import MediaError
 from seehear.media.formats import extension_of
 from seehear.media.identity import Identity
+from seehear.media.packed import packed
 from seehear.search.segments import IndexedVideo
 
 CHUNK_BYTES = 1 << 18
@@ -76,11 +77,13 @@ class OpenFile:
     size: int
     modified: float
     etag: str
+    offset: int = 0
+    """Where in the open file it begins: a copy in a shard lies behind others."""
 
     def chunks(self, first: int, length: int) -> Iterator[bytes]:
         """`length` bytes from `first` on; closes the file."""
         with self.file:
-            self.file.seek(first)
+            self.file.seek(self.offset + first)
             while length > 0 and (data := self.file.read(min(CHUNK_BYTES, length))):
                 length -= len(data)
                 yield data
@@ -97,8 +100,8 @@ class MediaFiles:
         prints = column("fingerprint") if column else [video.identity.fingerprint for video in videos]
         self.ids = [media_id(name, content) for name, content in zip(self.titles, prints, strict=True)]
         self.index = {name: place for place, name in enumerate(self.ids)}
-        self._fingerprints: dict[tuple[int, int, int, int], str] = {}
-        """By device, inode, size and time: a file that was touched is read whole once, not for every request."""
+        self._fingerprints: dict[tuple[int, int, int, int, int], str] = {}
+        """By device, inode, place, size and time: a file that was touched is read whole once, not for every request."""
 
     def get(self, name: str) -> IndexedVideo | None:
         """The video of an id, if there is one."""
@@ -111,24 +114,29 @@ class MediaFiles:
         What is looked at is the open file, so that nothing can be put in its place after the look. Raises `MediaError`
         with reason missing, permission, unreadable, not_media (no regular file) or changed.
         """
-        file = _open_regular(path)
+        within = packed(path)
+        place = path if within is None else within.shard
+        file = _open_regular(place)
         try:
-            self._check_content(file, path, identity)
             status = os.fstat(file.fileno())
+            offset, size = (0, status.st_size) if within is None else (within.offset, within.size)
+            if offset + size > status.st_size:
+                raise MediaError(path, "changed", "its shard ends before the file does", "put the shard back")
+            self._check_content(file, path, place, identity, offset, size)
         except BaseException:
             file.close()
             raise
         name = identity.fingerprint or f"{status.st_mtime_ns:x}"
-        return OpenFile(file, status.st_size, status.st_mtime, f'"{name}-{status.st_size:x}"')
+        return OpenFile(file, size, status.st_mtime, f'"{name}-{size:x}"', offset)
 
     def check(self, path: str, identity: Identity) -> None:
         """Raise what `open` raises, and leave nothing open."""
         self.open(path, identity).file.close()
 
-    def _check_content(self, file: BinaryIO, path: str, identity: Identity) -> None:
-        """Raise `MediaError` (changed) unless the open file has the content that was scanned."""
+    def _check_content(self, file: BinaryIO, path: str, place: str, identity: Identity, offset: int, size: int) -> None:
+        """Raise `MediaError` (changed) unless the open file, or this part of it, has the content that was scanned."""
         status = os.fstat(file.fileno())
-        linked = os.path.realpath(path) != os.path.abspath(path)
+        linked = os.path.realpath(place) != os.path.abspath(place)
         remedy = "run `seehear index` again, or put the file back"
         if identity.fingerprint is None:
             if linked:  # nothing would tell what it leads to from what was scanned
@@ -138,15 +146,15 @@ class MediaFiles:
             return
         # Links are as good as the files that they lead to, whose content is what counts: size and time prove little of
         # a file outside the collection, so the content itself is read.
-        same = (status.st_size, status.st_mtime_ns) == (identity.size_bytes, identity.modified_ns)
+        same = (size, status.st_mtime_ns) == (identity.size_bytes, identity.modified_ns)
         if same and not linked:
             return
-        if identity.size_bytes is not None and status.st_size != identity.size_bytes:
-            what = f"it had {identity.size_bytes} bytes and has {status.st_size}"
+        if identity.size_bytes is not None and size != identity.size_bytes:
+            what = f"it had {identity.size_bytes} bytes and has {size}"
             raise MediaError(path, "changed", f"this is not the file that was scanned: {what}", remedy)
-        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        state = (status.st_dev, status.st_ino, offset, size, status.st_mtime_ns)
         if state not in self._fingerprints:
-            self._fingerprints[state] = _fingerprint_of(file)
+            self._fingerprints[state] = _fingerprint_of(file, offset, size)
         if self._fingerprints[state] != identity.fingerprint:
             raise MediaError(path, "changed", "this is not the file that was scanned: its content is another", remedy)
 
@@ -167,10 +175,11 @@ def _open_regular(path: str) -> BinaryIO:
     return open(descriptor, "rb")
 
 
-def _fingerprint_of(file: BinaryIO) -> str:
-    """As `seehear.media.identity.file_fingerprint`, of an open file."""
+def _fingerprint_of(file: BinaryIO, offset: int, size: int) -> str:
+    """As `seehear.media.identity.file_fingerprint`, of `size` bytes of an open file."""
     digest = hashlib.blake2b(digest_size=16)
-    file.seek(0)
-    while block := file.read(1 << 20):
+    file.seek(offset)
+    while block := file.read(min(1 << 20, size)):
         digest.update(block)
+        size -= len(block)
     return digest.hexdigest()

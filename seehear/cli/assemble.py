@@ -16,6 +16,7 @@ from seehear.options import option
 
 ROOMS = (
     "seehear.data",
+    "seehear.preparing",
     "seehear.pretraining",
     "seehear.report",
     "seehear.app",
@@ -29,6 +30,7 @@ ROOMS = (
     "seehear.hypotheses",
     "seehear.methods",
     "seehear.recipes",
+    "seehear.profiling",
     "seehear.doctor",
 )
 """Modules that declare commands. A new command in one of them needs no word here."""

@@ -15,10 +15,14 @@ from seehear.data.manifest import COLUMNS, Manifest
 from seehear.data.sources import Candidate, FileList, Found, find, storable
 from seehear.errors import DataError, UsageError
 from seehear.files import check_destination
+from seehear.media.packed import status_of
 from seehear.media.pool import WorkerPool, available_cores
 from seehear.media.probe import PROBE_VERSION, ProbeResult, probe
 
-_TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable", "changed"}  # worth another look at each scan
+TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable", "changed"}  # worth another look at each scan
+
+
+_DAMAGED = "this is not the copy that was prepared: it or its shard was damaged or replaced"
 
 
 def scan(
@@ -107,6 +111,8 @@ def table_of(
     finished = []
     for candidate, row in zip(candidates, rows, strict=True):
         assert row is not None
+        if candidate.fingerprint not in (None, row["fingerprint"]) and row["fingerprint"] is not None:
+            row |= {"usable": False, "reason": "changed", "detail": _DAMAGED}
         if row["reason"] == "missing" and candidate.place:
             row["detail"] = f"{row['detail']}: {candidate.path} ({candidate.place})"
         finished.append(row | candidate.extra | {"video_id": candidate.video_id, "path": storable(candidate.path)})
@@ -202,10 +208,10 @@ def _probe_one(
 
 def _status(path: str) -> dict[str, Any]:
     try:
-        status = os.stat(path)
+        status = status_of(path)
     except (OSError, ValueError):
         return {}
-    return {"size_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return {"size_bytes": status.size, "modified_ns": status.modified_ns}
 
 
 def unchanged(
@@ -218,7 +224,7 @@ def unchanged(
     if among is not None:
         table = table.filter(pc.is_in(table["path"], pa.array([storable(c.path) for c in among], pa.string())))
     for row in table.to_pylist():
-        if row["reason"] in _TRANSIENT:
+        if row["reason"] in TRANSIENT:
             continue
         if row["reason"] == "duplicate":
             row |= {"usable": True, "reason": None, "detail": None}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from seehear.data import prepared
 from seehear.data.manifest import COLUMNS
 from seehear.data.tables import TABLE_EXTENSIONS, read_table
 from seehear.errors import DataError
@@ -23,6 +24,7 @@ class Candidate:
     path: str
     extra: dict[str, str | None] = field(default_factory=dict)
     place: str = ""  # where it is named, e.g. "row 3 of table.csv"
+    fingerprint: str | None = None  # what its content must have, where the source knows
 
 
 @dataclass
@@ -60,7 +62,9 @@ def find(source: str | os.PathLike[str] | FileList) -> Found:
 
 
 def _find(source: str) -> Found:
-    if os.path.isdir(source):
+    if (folder := prepared.prepared_folder(source)) is not None:
+        found = _from_prepared(folder)
+    elif os.path.isdir(source):
         found = _from_folder(source)
     elif os.path.exists(source):
         if extension_of(source) in TABLE_EXTENSIONS:
@@ -122,6 +126,22 @@ def _from_folder(source: str) -> Found:
                 suffix = extension_of(entry.name)
                 found.ignored[f".{storable(suffix)}" if suffix else "(none)"] += 1
     found.candidates.sort(key=lambda candidate: candidate.video_id)
+    return found
+
+
+def _from_prepared(folder: str) -> Found:
+    """The copies of a folder that `seehear prepare` made, under the ids of their originals."""
+    root, table = os.path.abspath(folder), prepared.load(folder)
+    extra = ["original_path", *(name for name in table.column_names if name not in prepared.OUTCOMES)]
+    found = Found(root, [], extra_columns=extra)
+    for row in table.to_pylist():
+        if row["outcome"] == prepared.PREPARED:
+            path = os.path.join(root, row["prepared_path"])
+            values = {name: row[name] for name in extra}
+            where = f"copy of {row['original_path']}"
+            found.candidates.append(Candidate(row["video_id"], path, values, where, row["prepared_fingerprint"]))
+    if (gone := prepared.lacking(table)) is not None:
+        found.notes.append(gone)
     return found
 
 

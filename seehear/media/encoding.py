@@ -15,6 +15,8 @@ from seehear.errors import UsageError
 
 _SAMPLES = 1024
 """Of a frame of AAC."""
+_TICKS_HZ = 90000
+"""The clock of pictures for training, so that a frame may be shown at any time."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Picture:
     crf: int
     """x264's constant rate factor: 18 is hardly told from the original, 35 is coarse."""
     preset: str = "medium"
+    keyframe_frames: int = 250
+    """A keyframe at least every so many frames."""
+    for_training: bool = False
+    """Without what makes decoding slower (CABAC, the deblocking filter, frames that refer to later ones)."""
+    start_seconds: float = 0.0
+    """When the first frame is shown."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,10 @@ class Sound:
 
     sample_rate_hz: int
     bits_per_second: int
+    start_seconds: float = 0.0
+    """When the first sample is heard."""
+    exact_noise: bool = False
+    """Without noise that the decoder makes up: it would be another one after a seek."""
 
 
 class Mp4Writer:
@@ -65,10 +77,16 @@ class Mp4Writer:
         if sound is not None:
             self._audio = self._container.add_stream("aac", rate=sound.sample_rate_hz, layout="mono")
             self._audio.bit_rate = sound.bits_per_second
+            if sound.exact_noise:
+                self._audio.options = {"aac_pns": "0"}
+            self._samples = round(sound.start_seconds * sound.sample_rate_hz)
         self._frames_ended = picture is None
 
     def _add_picture(self, picture: Picture) -> av.VideoStream:
-        self._rate = Fraction(picture.frame_rate_hz).limit_denominator(1000)
+        self._rate = Fraction(picture.frame_rate_hz).limit_denominator(1001)
+        self._clock = 1 / self._rate if not picture.for_training else Fraction(1, _TICKS_HZ)
+        self._first = Fraction(picture.start_seconds).limit_denominator(_TICKS_HZ)
+        training = {"tune": "fastdecode", "bf": "0"} if picture.for_training else {}
         video = self._container.add_stream(
             "libx264",
             rate=self._rate,
@@ -77,12 +95,14 @@ class Mp4Writer:
             options={
                 "crf": str(picture.crf),
                 "preset": picture.preset,
-                "g": "250",
+                "g": str(picture.keyframe_frames),
                 "threads": "1",
                 "x264-params": "no-mbtree=1:rc-lookahead=0:lookahead-threads=1",
+                **training,
             },
         )
         video.width, video.height, video.pix_fmt = picture.width_px, picture.height_px, "yuv420p"
+        video.codec_context.time_base = self._clock
         return video
 
     def __enter__(self) -> Mp4Writer:
@@ -101,7 +121,8 @@ class Mp4Writer:
         assert self._video is not None
         for picture in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = self._frames, 1 / self._rate
+            frame.pts = round((self._first + self._frames / self._rate) / self._clock)
+            frame.time_base = self._clock
             self._container.mux(self._video.encode(frame))
             self._frames += 1
 

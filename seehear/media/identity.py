@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from seehear.errors import MediaError
+from seehear.media.packed import open_bytes, status_of
 
 _State = tuple[int, int, int, int]
-"""Device, inode, size in bytes and time of the last change in nanoseconds: what a replacement alters."""
+"""Device, inode, size in bytes and time of the last change in nanoseconds: what a replacement alters. Of a file in a
+shard all but the size are the shard's."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ ANY_CONTENT = Identity(None)
 def file_fingerprint(path: str | os.PathLike[str]) -> str:
     """BLAKE2b of the whole content, 16 bytes as hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
+    with open_bytes(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -62,10 +64,10 @@ def unchanged(path: str, identity: Identity) -> Iterator[None]:
 def file_state(path: str) -> _State | None:
     """What tells cheaply that a file was written to or replaced; None if there is none to be seen."""
     try:
-        status = os.stat(path)
+        status = status_of(path)
     except (OSError, ValueError):
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.device, status.inode, status.size, status.modified_ns
 
 
 def _check(path: str, identity: Identity, passed: _State | None) -> _State | None:

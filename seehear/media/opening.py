@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
 
 from seehear.errors import MediaError
 from seehear.media.formats import DEMUXERS
+from seehear.media.packed import open_bytes, packed, status_of
 
 # Containers only: no playlist or script format (hls, dash, concat, ...) can ever be opened, whatever the
 # file is called, since those make FFmpeg open other files.
 _OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+# What lies in a shard is read by us: FFmpeg itself has nothing to open.
+_PACKED_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
 _PLAYLIST_MARKS = (
     b"#extm3u", b"ffconcat", b"<mpd", b"<smil", b"[playlist]", b"<asx", b"[reference]", b"<compositionplaylist",
 )  # fmt: skip
@@ -25,18 +28,29 @@ _PLAYLIST_MARKS = (
 def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     """Open a file for reading, safely, and turn every failure inside the block into a `MediaError`.
 
-    Only container formats and only this very file can be opened; playlists are refused (reason unsafe).
+    Only container formats and only this very file can be opened; playlists are refused (reason unsafe). A file within a
+    shard (`seehear.media.packed`) is read by its range of bytes, under the same rules.
     """
     name = os.fspath(path)
     _check_file(name)
-    try:
+    with ExitStack() as held:
         # An absolute path cannot be taken for a protocol ("concat:a|b").
-        container = av.open(os.path.abspath(name), container_options=dict(_OPEN_OPTIONS), metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
-        raise _open_error(name, error) from error
+        file: str | BinaryIO = os.path.abspath(name)
+        options = _OPEN_OPTIONS
+        try:
+            if packed(name) is not None:
+                file, options = held.enter_context(open_bytes(name)), _PACKED_OPTIONS
+            opened = av.open(file, "r", container_options=dict(options), metadata_errors="replace")
+            container = held.enter_context(opened)
+        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+            raise _open_error(name, error) from error
+        yield from _used(name, container)
+
+
+def _used(name: str, container: InputContainer) -> Iterator[InputContainer]:
+    """Hand out an open container; what fails while it is used is a `MediaError`."""
     try:
-        with container:
-            yield container
+        yield container
     except MediaError:
         raise
     except MemoryError as error:
@@ -47,15 +61,18 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
 
 def _check_file(name: str) -> None:
     try:
-        status = os.stat(name)
-        if not stat.S_ISREG(status.st_mode):
+        status = status_of(name)
+        if not status.regular:
             raise MediaError(name, "not_media", "not a regular file")
-        if status.st_size == 0:
+        if status.size == 0:
             raise MediaError(name, "empty", "the file has no bytes")
-        with open(name, "rb"):
+        if not status.whole:
+            raise MediaError(name, "truncated", "its shard ends before the file does", "copy the shard again")
+        with open_bytes(name):
             pass
     except FileNotFoundError as error:
-        raise MediaError(name, "missing", "no such file") from error
+        what = "no such file" if packed(name) is None else "its shard is not there"
+        raise MediaError(name, "missing", what) from error
     except PermissionError as error:
         raise MediaError(name, "permission", "the file may not be read by this user") from error
     except (OSError, ValueError) as error:
@@ -63,7 +80,7 @@ def _check_file(name: str) -> None:
 
 
 def _open_error(name: str, error: BaseException) -> MediaError:
-    with open(name, "rb") as file:
+    with open_bytes(name) as file:
         head = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if any(mark in head[:512] for mark in _PLAYLIST_MARKS):
         return MediaError(name, "unsafe", "a playlist, which would open other files", "give the media itself")

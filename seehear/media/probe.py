@@ -23,6 +23,7 @@ from seehear.media.clock import Clock, may_jump
 from seehear.media.decode import Decoded, Window, decode_and_measure
 from seehear.media.identity import file_fingerprint, file_state
 from seehear.media.opening import open_media
+from seehear.media.packed import open_bytes, status_of
 from seehear.media.timeline import (
     CLOCK_SECONDS,
     GUESSED_LENGTHS,
@@ -144,11 +145,11 @@ def _look(
 ) -> None:
     """Fill in what is found, of the first sound track that is of use, or else of the first one."""
     try:
-        status = os.stat(name)
+        status = status_of(name)
     except (OSError, ValueError):
         pass  # open_media finds the right words
     else:
-        found["size_bytes"], found["modified_ns"] = status.st_size, status.st_mtime_ns
+        found["size_bytes"], found["modified_ns"] = status.size, status.modified_ns
     with open_media(name) as container:
         found["fingerprint"] = file_fingerprint(name)
         found["container"] = _container_name(name, container.format.name)
@@ -206,9 +207,9 @@ def _container_name(path: str, formats: str) -> str:
 
 def _index_is_cut(name: str) -> bool:
     """Whether the index box of an MP4 reaches past the end of the file, so that it may lack streams."""
-    size = os.path.getsize(name)
+    size = status_of(name).size
     at = 0
-    with open(name, "rb") as file:
+    with open_bytes(name) as file:
         for _ in range(1000):
             file.seek(at)
             head = file.read(16)

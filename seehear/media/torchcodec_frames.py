@@ -10,6 +10,7 @@ from av.video.reformatter import VideoReformatter
 
 from seehear.errors import UsageError
 from seehear.media.frames import scaled_size, to_rgb
+from seehear.media.packed import open_bytes, packed
 from seehear.media.timeline import Slot, Streams
 
 
@@ -34,9 +35,8 @@ def torchcodec_frames(name: str, streams: Streams, slots: list[Slot], short_side
     from torchcodec.decoders import VideoDecoder
 
     assert streams.video is not None
-    decoder = VideoDecoder(
-        os.path.abspath(name), stream_index=streams.video.index, dimension_order="NHWC", num_ffmpeg_threads=1
-    )
+    source = os.path.abspath(name) if packed(name) is None else open_bytes(name)
+    decoder = VideoDecoder(source, stream_index=streams.video.index, dimension_order="NHWC", num_ffmpeg_threads=1)
     reformatter = VideoReformatter()
     first = decoder.metadata.begin_stream_seconds or 0.0
     end = decoder.metadata.end_stream_seconds

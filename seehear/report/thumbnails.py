@@ -19,7 +19,7 @@ import numpy as np
 
 from seehear.errors import MediaError, SeehearError
 from seehear.media.encoding import Mp4Writer, Picture, Sound
-from seehear.media.identity import ANY_CONTENT, Identity, unchanged
+from seehear.media.identity import ANY_CONTENT, Identity, file_state, unchanged
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, how many are done, how many there are)."""
@@ -115,7 +115,7 @@ def make_thumbnails(sources: Sequence[tuple[int, Source]], budget: int, progress
 
 def make_thumbnail(source: Source, quality: Quality) -> Thumbnail:
     """Encode one thumbnail; a file that cannot be read gives the reason instead."""
-    if not source.path.exists():
+    if file_state(str(source.path)) is None:
         return Thumbnail(problem="file is gone")
     try:
         with unchanged(str(source.path), source.identity):
