@@ -1,4 +1,4 @@
-"""Joining parts: what `seehear scan`, `embed`, `label` and `index` did in parts, wherever, becomes one result."""
+"""Joining parts: what `seehear scan`, `prepare`, `embed`, `label` and `index` did in parts becomes one result."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def _text(made: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 
 @command("join", group="start", example="seehear join features.parquet", text=_text, as_json=plain)
 def join_parts(result: Result) -> dict[str, Any]:
-    """Join the parts that `scan`, `embed`, `label` or `index` made with --part into what one process would have made.
+    """Join the parts that other commands made with --part into what one process would have made.
 
-    Every part has to be there, whole and of the same files and settings; then they are deleted.
+    For `scan`, `prepare`, `embed`, `label` and `index`. Every part has to be there, whole and of the same files and
+    settings; then they are deleted.
 
     Returns out, kind (the command), parts (blocks joined), rows, unit (what a row is) and left_out (reports of files).
 
@@ -45,6 +46,13 @@ def join_parts(result: Result) -> dict[str, Any]:
         from seehear.data.scan_parts import finish as finish_scan
 
         rows, unit = len(finish_scan(folder, out)), "files"
+    elif kind == "prepare":
+        from seehear.preparing.in_parts import finish as finish_preparing
+
+        with Progress(quiet=None) as progress:
+            preparation = finish_preparing(folder, out.absolute(), progress.tasks("files"))
+        rows, unit = len(preparation.rows), "files"
+        left_out = [row for row in preparation.rows if row["outcome"] == "failed"]
     elif kind == "index":
         from seehear.search.building import join_index
 

@@ -64,7 +64,10 @@ def names(folder: Path, what: str) -> list[str]:
 def test_two_nodes_one_of_them_killed_come_to_what_one_process_does(
     cluster, mixed, finished_run, tmp_path  # noqa: F811
 ):  # fmt: skip
+    import ray
+
     node = cluster.add_node(**NODE)
+    ray.init(address=cluster.address, log_to_driver=False)  # once for all commands: the workers stay, with torch
     run_folder = copied(finished_run, tmp_path / "run")
     one, many = tmp_path / "one", tmp_path / "many"
     work("scan", run_folder, mixed, one / "clips.parquet")
@@ -97,6 +100,7 @@ def test_two_nodes_one_of_them_killed_come_to_what_one_process_does(
     work("index", other, mixed, one)
     work("index", run_folder, mixed, many, engine="ray")
     assert Index.open(run_folder).generation == Index.open(other).generation
+    ray.shutdown()
 
 
 def test_a_task_on_a_node_that_dies_is_done_by_another(cluster, tmp_path):

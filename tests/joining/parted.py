@@ -29,4 +29,6 @@ def work(kind: str, run: Path, manifest: Path, out: Path, **options: Any) -> Any
         return seehear.embed(run, manifest, out=out, every_seconds=0.5, **options)
     if kind == "label":
         return seehear.label(run, manifest, out=out, every_seconds=1.0, **options)
+    if kind == "prepare":
+        return seehear.prepare(manifest, out=out, short_side=36, audio_rate=8000, fps=7.5, **options)
     return seehear.build_index(run, manifest, every_seconds=0.5, **options)

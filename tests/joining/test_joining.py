@@ -47,6 +47,29 @@ def test_parts_joined_are_the_file_of_one_process(kind, parts, mixed, finished_r
     assert not parts_of(many).exists()
 
 
+@pytest.mark.parametrize("shards", [False, True])
+def test_copies_made_in_parts_are_those_of_one_process(shards, mixed, tmp_path, monkeypatch):
+    monkeypatch.setattr("seehear.preparing.in_parts.LEAST_SECONDS", 10.0)
+    one, many = tmp_path / "one", tmp_path / "many"
+    work("prepare", tmp_path, mixed, one, shards=shards)
+    for part in ("3/3", "1/3", "2/3"):
+        written = work("prepare", tmp_path, mixed, many, shards=shards, part=part)
+        assert written.num_rows > 0
+    monkeypatch.setattr("seehear.preparing.run.recode", None)  # nothing is left to make
+    made = seehear.join_parts(many)
+    table = pq.read_table(one / "prepared.parquet")
+    timed = ["seconds", "cpu_seconds"]
+    assert pq.read_table(many / "prepared.parquet").drop_columns(timed).equals(table.drop_columns(timed))
+    assert made["rows"] == len(table) and not parts_of(many).exists()
+    copies = {p.relative_to(one): p for ending in ("mp4", "tar") for p in one.rglob(f"*.{ending}")}
+    assert len(copies) == (1 if shards else sum(o == "prepared" for o in table["outcome"].to_pylist()))
+    for name, path in copies.items():
+        assert (many / name).read_bytes() == path.read_bytes()
+    assert {p.name for p in one.iterdir()} == {p.name for p in many.iterdir()}
+    again = work("prepare", tmp_path, mixed, many, shards=shards, part="1/1")
+    assert again.items == 0  # all is there
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_parts_of_an_index_come_to_the_generation_of_one_process(mixed, finished_run, tmp_path):
     one, many = copied(finished_run, tmp_path / "one"), copied(finished_run, tmp_path / "many")
@@ -175,8 +198,8 @@ def test_an_index_of_parts_of_another_manifest_is_refused(mixed, finished_run, t
 
 
 def test_what_would_have_to_be_scanned_first_is_refused(mixed, finished_run, selavi_run, tmp_path):
-    for kind in ("embed", "label", "index"):
-        with pytest.raises(UsageError, match="scan it") as raised:
+    for kind in ("embed", "label", "index", "prepare"):
+        with pytest.raises(UsageError, match="scan") as raised:
             work(kind, finished_run, mixed.parent / "videos", tmp_path / "out.parquet", part="1/2")
         assert "seehear scan" in raised.value.remedy
     with pytest.raises(UsageError, match="own videos already"):
