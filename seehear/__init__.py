@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from seehear.data import scan
     from seehear.doctor import examine
     from seehear.hypotheses import list_hypotheses, search_hypotheses, show_hypotheses
+    from seehear.joining import join_parts
     from seehear.labelling import choose_k, cluster_features, embed, label, label_features
     from seehear.localization import detect, localize
     from seehear.methods import list_methods
@@ -128,6 +129,7 @@ _HOMES = {
         "search_hypotheses",
         "show_hypotheses",
     ),
+    "seehear.joining": ("join_parts",),
     "seehear.methods": ("list_methods",),
     "seehear.recipes": ("show_recipes",),
     "seehear.profiling": ("profile",),
@@ -173,6 +175,7 @@ __all__ = [
     "find_duplicates",
     "finetune",
     "import_weights",
+    "join_parts",
     "label",
     "label_features",
     "list_clusters",

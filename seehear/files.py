@@ -15,7 +15,7 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,3 +233,48 @@ def write_table(table: pa.Table, path: Path) -> None:
     else:
         raise UsageError(f"cannot write {path.name}: its ending is neither .csv nor .parquet")
     write_result(path, sink.getvalue().to_pybytes())
+
+
+ROWS_AT_ONCE = 1 << 16
+"""Rows that `write_tables` holds in memory: those of a row group of the Parquet file."""
+
+
+def write_tables(tables: Iterable[pa.Table], path: Path) -> int:
+    """Write tables of one schema, one after the other, as one .parquet file; the number of rows.
+
+    Never more than `ROWS_AT_ONCE` rows and a table are in memory. Where the rows come from has no part in the bytes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    temporary = temporary_beside(path)
+    waiting: list[pa.Table] = []
+    rows, writer = 0, None
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_kind(path, folder=False)
+        try:
+            with open(temporary, "wb") as file:
+                try:
+                    for table in tables:
+                        waiting.append(table)
+                        writer = writer or pq.ParquetWriter(file, table.schema)
+                        while sum(map(len, waiting)) >= ROWS_AT_ONCE:
+                            joined = pa.concat_tables(waiting)
+                            writer.write_table(joined.slice(0, ROWS_AT_ONCE).combine_chunks())
+                            waiting, rows = [joined.slice(ROWS_AT_ONCE)], rows + ROWS_AT_ONCE
+                    if writer is None:
+                        raise ValueError("there is no table to write")
+                    rest = pa.concat_tables(waiting).combine_chunks()
+                    if len(rest) or not rows:
+                        writer.write_table(rest)
+                finally:
+                    if writer is not None:
+                        writer.close()
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return rows + len(rest)

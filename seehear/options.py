@@ -106,4 +106,13 @@ Every = Annotated[
 Seed = Annotated[int | None, option("Seed of every random choice; the configuration's by default.")]
 LabelColumn = Annotated[str, option("Column of a table with the classes.")]
 SplitColumn = Annotated[str, option("Column of a table with train or test, or with the numbers of folds.")]
+PartOf = Annotated[
+    str | None,
+    option(
+        "Do this part of the work alone, such as 3/8; `seehear join OUT` joins them all.", metavar="I/N", name="part"
+    ),
+]
+EngineName = Annotated[
+    Literal["local", "ray"], option("What does the work: this machine, or those of a Ray cluster.", name="engine")
+]
 Quiet = Annotated[bool, option("Print nothing but results and errors.")]

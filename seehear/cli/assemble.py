@@ -22,6 +22,7 @@ ROOMS = (
     "seehear.app",
     "seehear.labelling",
     "seehear.search",
+    "seehear.joining",
     "seehear.collection",
     "seehear.transfer",
     "seehear.localization",

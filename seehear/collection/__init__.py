@@ -129,7 +129,7 @@ def name_cluster(
 @command(
     "merge",
     group="organise",
-    example="seehear merge runs/a 3 7 --into chainsaw",
+    example="seehear join runs/a 3 7 --into chainsaw",
     text=text.of_edit,
     as_json=text.edit_as_json,
 )

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from seehear.data.manifest import COLUMNS, Manifest
 from seehear.data.sources import Candidate, FileList, Found, find, storable
@@ -55,28 +57,26 @@ def scan(
     Raises `DataError` if the source cannot be read or names no media file, and `DestinationError` if `out` cannot be
     written; single files never raise, but get a row with a reason (see `REASONS`).
     """
-    settings = _settings(need, min_seconds, silence_dbfs, audio_track)
+    settings = row_settings(need, min_seconds, silence_dbfs, audio_track)
     found = find(source)
     if out is not None:
         check_destination(out)
         if previous is None and os.path.exists(out):
             previous = Manifest.load(out)  # and never overwrite what is no manifest
-    known = _unchanged(previous, settings)
-    rows: list[dict[str, Any] | None] = []
-    for candidate in found.candidates:
-        row = known.get(candidate.path)
-        rows.append(dict(row) if row is not None and _same_file(candidate.path, row) else None)
+    rows = known_rows(found.candidates, unchanged(previous, settings))
     _probe_all(found.candidates, rows, settings, workers, timeout_seconds, progress)
-    info = settings | {"source": storable(source.source if isinstance(source, FileList) else os.fspath(source))}
-    manifest = _manifest_of(found, rows, info, keep_duplicates)
+    table = table_of(found.candidates, rows, found.extra_columns)
+    manifest = manifest_of(table, scan_info(source, settings, found), found.extra_columns, keep_duplicates)
     if out is not None:
         manifest.save(out)
     if strict:
-        _refuse_rejected(manifest)
+        refuse_rejected(manifest)
     return manifest
 
 
-def _settings(need: Sequence[str], min_seconds: float, silence_dbfs: float, audio_track: int | None) -> dict[str, Any]:
+def row_settings(
+    need: Sequence[str], min_seconds: float, silence_dbfs: float, audio_track: int | None
+) -> dict[str, Any]:
     """What a row depends on besides its file: rows of a scan with other settings are made anew."""
     wrong = set(need) - {"video", "audio"}
     if wrong or not need:
@@ -92,33 +92,47 @@ def _settings(need: Sequence[str], min_seconds: float, silence_dbfs: float, audi
     }
 
 
-def _manifest_of(
-    found: Found, rows: Sequence[dict[str, Any] | None], info: Mapping[str, Any], keep_duplicates: bool
-) -> Manifest:
+def scan_info(source: str | os.PathLike[str] | FileList, settings: Mapping[str, Any], found: Found) -> dict[str, Any]:
+    """What a manifest notes of how it was made (`Manifest.info`)."""
+    return {
+        **settings,
+        "source": storable(source.source if isinstance(source, FileList) else os.fspath(source)),
+        "root": storable(found.root),
+        "ignored": dict(found.ignored.most_common()),
+        "unreadable_folders": found.unreadable_folders,
+        "notes": found.notes,
+    }
+
+
+def table_of(
+    candidates: Sequence[Candidate], rows: Sequence[dict[str, Any] | None], extra_columns: Sequence[str]
+) -> pa.Table:
+    """Candidates and what a look at each found as rows of a manifest; copies are not marked yet."""
     finished = []
-    for candidate, row in zip(found.candidates, rows, strict=True):
+    for candidate, row in zip(candidates, rows, strict=True):
         assert row is not None
         if candidate.fingerprint not in (None, row["fingerprint"]) and row["fingerprint"] is not None:
             row |= {"usable": False, "reason": "changed", "detail": _DAMAGED}
         if row["reason"] == "missing" and candidate.place:
             row["detail"] = f"{row['detail']}: {candidate.path} ({candidate.place})"
         finished.append(row | candidate.extra | {"video_id": candidate.video_id, "path": storable(candidate.path)})
-    if not keep_duplicates:
-        _mark_duplicates(finished, found.extra_columns)
-    facts = {
-        "root": storable(found.root),
-        "ignored": dict(found.ignored.most_common()),
-        "unreadable_folders": found.unreadable_folders,
-        "notes": found.notes,
-    }
-    return Manifest(pa.Table.from_pylist(finished, schema=_schema(found)), {**info, **facts})
+    return pa.Table.from_pylist(finished, schema=_schema(extra_columns))
 
 
-def _schema(found: Found) -> pa.Schema:
-    return pa.schema(list(COLUMNS.items()) + [(name, pa.string()) for name in found.extra_columns])
+def manifest_of(
+    table: pa.Table, info: Mapping[str, Any], extra_columns: Sequence[str], keep_duplicates: bool
+) -> Manifest:
+    """The manifest of all rows of a scan, in which files of the same content are marked unless they are to be kept."""
+    table = table.combine_chunks()
+    return Manifest(table if keep_duplicates else _duplicates_marked(table, extra_columns), info)
 
 
-def _refuse_rejected(manifest: Manifest) -> None:
+def _schema(extra_columns: Sequence[str]) -> pa.Schema:
+    return pa.schema(list(COLUMNS.items()) + [(name, pa.string()) for name in extra_columns])
+
+
+def refuse_rejected(manifest: Manifest) -> None:
+    """Raise `DataError`, which names them, if any file cannot be used."""
     rejected = manifest.rejected_rows()
     if not rejected:
         return
@@ -135,7 +149,9 @@ def unprobed(listed: FileList) -> Manifest:
     """A manifest of files that nobody looked at: all count as usable, and what only a look would tell is null."""
     found = find(listed)
     rows = [{"video_id": c.video_id, "path": storable(c.path), "usable": True} | c.extra for c in found.candidates]
-    return Manifest(pa.Table.from_pylist(rows, schema=_schema(found)), {"source": listed.source, "root": listed.root})
+    return Manifest(
+        pa.Table.from_pylist(rows, schema=_schema(found.extra_columns)), {"source": listed.source, "root": listed.root}
+    )
 
 
 def _probe_all(
@@ -152,20 +168,33 @@ def _probe_all(
         progress(done, len(candidates))
     if not todo:
         return
-    arguments = (tuple(settings["need"]), settings["min_seconds"], settings["silence_dbfs"], settings["audio_track"])
     count = min(available_cores() if workers is None else workers, len(todo))
-    items = ((index, (candidates[index].path, *arguments)) for index in todo)
     with WorkerPool(count, timeout_seconds=timeout_seconds) as pool:
-        for outcome in pool.imap(_probe_one, items, ordered=False):
-            index = int(outcome.key)  # type: ignore[call-overload]
-            path = candidates[index].path
-            result: ProbeResult = outcome.value
-            if outcome.error is not None:
-                result = ProbeResult(path, False, outcome.error.reason, outcome.error.detail, **_status(path))
-            rows[index] = asdict(result) | {"duplicate_of": None}
-            done += 1
-            if progress is not None:
-                progress(done, len(candidates))
+        probe_into(rows, candidates, settings, pool, progress)
+
+
+def probe_into(
+    rows: list[dict[str, Any] | None],
+    candidates: Sequence[Candidate],
+    settings: Mapping[str, Any],
+    pool: WorkerPool,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Look at the candidates that have no row yet, and put what was found into `rows`; a file's fault is its row's."""
+    todo = [index for index, row in enumerate(rows) if row is None]
+    done = len(candidates) - len(todo)
+    arguments = (tuple(settings["need"]), settings["min_seconds"], settings["silence_dbfs"], settings["audio_track"])
+    items = ((index, (candidates[index].path, *arguments)) for index in todo)
+    for outcome in pool.imap(_probe_one, items, ordered=False):
+        index = int(outcome.key)  # type: ignore[call-overload]
+        path = candidates[index].path
+        result: ProbeResult = outcome.value
+        if outcome.error is not None:
+            result = ProbeResult(path, False, outcome.error.reason, outcome.error.detail, **_status(path))
+        rows[index] = asdict(result) | {"duplicate_of": None}
+        done += 1
+        if progress is not None:
+            progress(done, len(candidates))
 
 
 def _probe_one(
@@ -185,12 +214,16 @@ def _status(path: str) -> dict[str, Any]:
     return {"size_bytes": status.size, "modified_ns": status.modified_ns}
 
 
-def _unchanged(previous: Manifest | None, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier scan by path, as they were before duplicates were marked."""
+def unchanged(
+    previous: Manifest | None, settings: Mapping[str, Any], among: Sequence[Candidate] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier scan by path, as they were before duplicates were marked; of these candidates, or of all."""
     if previous is None or any(previous.info.get(name) != value for name, value in settings.items()):
         return {}
-    known = {}
-    for row in previous.table.select(list(COLUMNS)).to_pylist():
+    known, table = {}, previous.table.select(list(COLUMNS))
+    if among is not None:
+        table = table.filter(pc.is_in(table["path"], pa.array([storable(c.path) for c in among], pa.string())))
+    for row in table.to_pylist():
         if row["reason"] in TRANSIENT:
             continue
         if row["reason"] == "duplicate":
@@ -200,26 +233,46 @@ def _unchanged(previous: Manifest | None, settings: Mapping[str, Any]) -> dict[s
     return known
 
 
+def known_rows(candidates: Sequence[Candidate], known: Mapping[str, dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """For each candidate its row of an earlier scan if its file is as it was then, or None."""
+    rows = [known.get(candidate.path) for candidate in candidates]
+    return [
+        dict(row) if row is not None and _same_file(c.path, row) else None
+        for c, row in zip(candidates, rows, strict=True)
+    ]
+
+
 def _same_file(path: str, row: Mapping[str, Any]) -> bool:
     status = _status(path)
     return bool(status) and all(row[name] == value for name, value in status.items())
 
 
-def _mark_duplicates(rows: list[dict[str, Any]], extra_columns: Sequence[str]) -> None:
-    first: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if not row["usable"] or row["fingerprint"] is None:
-            continue
-        original = first.setdefault(row["fingerprint"], row)
-        if original is row:
-            continue
-        differ = [name for name in extra_columns if row.get(name) != original.get(name)]
+def _duplicates_marked(table: pa.Table, extra_columns: Sequence[str]) -> pa.Table:
+    """The table with every usable file but the first of the same content rejected as its duplicate."""
+    there = pc.and_(table["usable"], pc.is_valid(table["fingerprint"]))
+    places = np.flatnonzero(there.to_numpy(zero_copy_only=False))
+    contents = table["fingerprint"].combine_chunks().filter(there.combine_chunks()).dictionary_encode()
+    codes = contents.indices.to_numpy(zero_copy_only=False)
+    first = np.full(len(contents.dictionary), len(table), dtype=np.int64)
+    np.minimum.at(first, codes, places)
+    originals = first[codes]
+    copies = places[places != originals]
+    if not len(copies):
+        return table
+    wanted = ["video_id", *extra_columns]
+    rows = table.select(wanted).take(copies).to_pylist()
+    of = table.select(wanted).take(originals[places != originals]).to_pylist()
+    new: dict[str, list[Any]] = {"usable": [False] * len(copies), "reason": ["duplicate"] * len(copies)}
+    new |= {"detail": [], "duplicate_of": []}
+    for row, original in zip(rows, of, strict=True):
+        differ = [name for name in extra_columns if row[name] != original[name]]
         detail = f"the same content as {original['video_id']}"
-        if differ:
-            detail += f", but with another {', '.join(differ)}"
-        row |= {
-            "usable": False,
-            "reason": "duplicate",
-            "detail": detail,
-            "duplicate_of": original["video_id"],
-        }
+        new["detail"].append(detail + (f", but with another {', '.join(differ)}" if differ else ""))
+        new["duplicate_of"].append(original["video_id"])
+    mask = np.zeros(len(table), dtype=bool)
+    mask[copies] = True
+    for name, values in new.items():
+        at, kind = table.schema.get_field_index(name), COLUMNS[name]
+        column = pc.replace_with_mask(table[name].combine_chunks(), pa.array(mask), pa.array(values, kind))
+        table = table.set_column(at, name, column)
+    return table

@@ -27,9 +27,11 @@ from seehear.files import (
     write_atomic,
     writing,
 )
+from seehear.hashes import HASHES, sha256_of
 from seehear.settings import differences, load_config, save_config
 
 _LOCK = "run.lock"
+_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -356,3 +358,16 @@ def open_run(run: str | Path) -> RunFolder:
     if not folder.finished and not folder.imported:
         raise RunError(f"the run in {folder.path} is not finished", f"`{folder.resume_command}`")
     return folder
+
+
+def model_sha256(run: str | Path) -> str:
+    """SHA-256 of the weights of a run's model: of encoders, heads and clusters. `RunError` if there is none."""
+    folder = RunFolder(Path(run)).model
+    try:
+        return str(json.loads((folder / HASHES).read_bytes())[_WEIGHTS])
+    except (OSError, ValueError, KeyError):  # models of earlier versions have no hashes
+        pass
+    try:
+        return sha256_of(folder / _WEIGHTS)
+    except OSError as error:
+        raise RunError(f"{run} holds no trained model: {error}", "give the folder of a finished run") from error

@@ -45,23 +45,41 @@ def log_p(heads: ClusterHeads, inputs: Mapping[str, Tensor], head: int) -> Tenso
 def head_rows(
     heads: ClusterHeads, inputs: Mapping[str, Tensor], head: int = 0, adapt: Adapt | None = None
 ) -> dict[str, np.ndarray]:
-    """Cluster, distance, confidence, rank and agreement of every row (N, D) of the heads' inputs.
+    """Cluster, distance, confidence and the labels of the other heads of every row (N, D) of the heads' inputs.
 
     The cluster is the largest entry of log P, averaged over the inputs (SeLaVi, Eq. 6). The distance is −log p of
     it, in nats, p being softmax of log P. The confidence is 1 − H(p)/log K: 1 if one cluster is certain, 0 if
-    all are equally likely. The agreement is the share of the other heads that give the row to the cluster which
-    most of that cluster's rows, among these, have by this head; 1 where there is no other head. `adapt` may change p.
+    all are equally likely. Of `others` (N, H - 1) int32 `ranked` makes the agreement, which is 1 where there is no
+    other head. `adapt` may change p.
     """
     p = log_p(heads, inputs, head).softmax(1)
     rows = posterior_rows(p if adapt is None else adapt(p))
-    chosen = rows["cluster"]
-    agreeing = []
-    for other in _labels(heads, inputs, [h for h in range(heads.count) if h != head]):
-        counts = np.zeros((heads.clusters, heads.clusters), dtype=np.int64)
-        np.add.at(counts, (other, chosen), 1)
-        agreeing.append(counts.argmax(1)[other] == chosen)
-    agreement = np.mean(agreeing, axis=0) if agreeing else np.ones(len(chosen))
-    return rows | {"agreement": agreement.astype(np.float32)}
+    others = _labels(heads, inputs, [h for h in range(heads.count) if h != head])
+    if not others:
+        return rows | {"agreement": np.ones(len(p), dtype=np.float32)}
+    return rows | {"others": np.stack(others, axis=1).astype(np.int32)}
+
+
+def ranked(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is said of labels among all rows: exemplar rank, and of a head the agreement, in the place of `others`.
+
+    The agreement is the share of the other heads that give the row to the cluster which most of that cluster's rows,
+    among these, have by this head.
+    """
+    found = {name: x for name, x in rows.items() if name not in ("others", "agreement")}
+    found["rank"] = exemplar_ranks(rows["cluster"], rows["distance"])
+    if "agreement" in rows:
+        found["agreement"] = rows["agreement"]
+    if "others" in rows:
+        chosen = rows["cluster"]
+        most = max(int(chosen.max(initial=0)), int(rows["others"].max(initial=0))) + 1
+        agreeing = []
+        for other in rows["others"].T:
+            counts = np.zeros((most, most), dtype=np.int64)
+            np.add.at(counts, (other, chosen), 1)
+            agreeing.append(counts.argmax(1)[other] == chosen)
+        found["agreement"] = np.mean(agreeing, axis=0).astype(np.float32)
+    return found
 
 
 def consensus_names(heads: ClusterHeads, inputs: Mapping[str, Tensor]) -> np.ndarray:
@@ -97,15 +115,13 @@ def consensus_rows(
 def posterior_rows(p: Tensor) -> dict[str, np.ndarray]:
     """Labels of rows of probabilities (N, K).
 
-    Cluster (the most probable), distance (−log p of it, in nats), confidence (1 − H(p)/log K) and rank.
+    Cluster (the most probable), distance (−log p of it, in nats) and confidence (1 − H(p)/log K).
     """
     entropy = -torch.xlogy(p, p).sum(1)
     confidence = (1 - entropy / max(math.log(p.shape[1]), 1e-12)).clamp(0, 1).numpy()
     most, chosen = p.max(1)
     cluster, distance = chosen.numpy().astype(np.int32), -most.clamp_min(1e-38).log().numpy()
-    return {
-        "cluster": cluster, "distance": distance, "confidence": confidence, "rank": exemplar_ranks(cluster, distance),
-    }  # fmt: skip
+    return {"cluster": cluster, "distance": distance, "confidence": confidence}
 
 
 def _labels(heads: ClusterHeads, inputs: Mapping[str, Tensor], of: Iterable[int]) -> list[np.ndarray]:

@@ -6,13 +6,14 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,15 +24,16 @@ from seehear.cluster.kmeans import assign
 from seehear.cluster.preprocess import FeatureTransform
 from seehear.config import Config, DataConfig
 from seehear.data.cache import MediaCache
-from seehear.data.clips import Video, clip_refs, make_ref, plain_requests
+from seehear.data.clips import Video, make_ref, plain_requests
 from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
 from seehear.data.sources import FileList
 from seehear.data.views import Statistics
+from seehear.engines import Tell, within
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
-from seehear.features.headlabels import Adapt, consensus_names, consensus_rows, exemplar_ranks, head_rows
+from seehear.features.headlabels import Adapt, consensus_names, consensus_rows, head_rows, ranked
 from seehear.features.texts import Texts
 from seehear.files import new_folder, write_atomic
 from seehear.hashes import HASHES, check_hashes, write_hashes
@@ -253,6 +255,19 @@ class Model:
         names: np.ndarray | None = None,
         adapt: Adapt | None = None,
     ) -> dict[str, np.ndarray] | None:
+        """`label_rows` of a whole bank, with what is said of a row among all: its exemplar rank, a head's agreement."""
+        rows = self.label_rows(bank, labelling, head, names=names, adapt=adapt)
+        return None if rows is None else ranked(rows)
+
+    def label_rows(
+        self,
+        bank: FeatureBank,
+        labelling: str,
+        head: int = 0,
+        *,
+        names: np.ndarray | None = None,
+        adapt: Adapt | None = None,
+    ) -> dict[str, np.ndarray] | None:
         """Labels of every row of a bank by one labelling; None if the model has none of this name.
 
         By the nearest centroid (`cluster_rows`), or where the model has heads by one of them (`head_rows`), or with
@@ -328,23 +343,44 @@ class Model:
         `video_id`, `start_seconds`, `end_seconds`, and a list of float32 for each encoder. Videos that fail
         are in `failures`. Raises `DataError` if nothing is left.
         """
-        # A model of one modality asks no more of the videos than it looks at.
+        needed = self.streams(modalities)
+        manifest = source if isinstance(source, Manifest) else self.scan(source, needed)
+        blocks = self.embed_blocks(
+            manifest, every_seconds=every_seconds, modalities=modalities, workers=workers, cache=cache, device=device,
+            failures=failures, progress=progress,
+        )  # fmt: skip
+        tables = list(blocks)
+        if not sum(table.num_rows for table in tables):
+            raise DataError("not one clip could be decoded")
+        return pa.concat_tables(tables)
+
+    def streams(self, modalities: Sequence[str]) -> tuple[str, ...]:
+        """The streams that videos need for the encoders of `modalities`. Raises `UsageError` if there is no such one.
+
+        A model of one modality asks no more of the videos than it looks at.
+        """
         needed = streams_of(tuple(m for m in self.modalities.values() if m in modalities))
         if not needed:
             raise UsageError(f"this model has no encoder of {' or '.join(modalities)}")
-        manifest = source if isinstance(source, Manifest) else self.scan(source, needed)
-        videos = usable_videos(manifest, needed)
-        if every_seconds is not None:
-            refs = [ref for v in videos for ref in segments(v, every_seconds)]
-        else:
-            refs = clip_refs(videos, self.config.cluster)
-        bank = self.extract(
-            videos, refs, modalities=modalities, workers=workers, cache=cache, device=device, failures=failures,
-            progress=progress,
-        )  # fmt: skip
-        if not len(bank):
-            raise DataError("not one clip could be decoded")
-        return bank_table(bank)
+        return needed
+
+    def embed_blocks(
+        self, manifest: Manifest, *, failures: Failures | None = None, progress: Tell | None = None, **options: Any
+    ) -> Iterator[pa.Table]:
+        """What `embed` gives, in the blocks in which it is computed (`seehear.features.blocks`), one at a time.
+
+        `options` are every_seconds, modalities, workers, cache and device, as there. A table may be empty.
+        """
+        from seehear.features.blocks import Embedder, block_edges, clips_of
+
+        with Embedder(self, **options) as embedder:
+            rows = usable_rows(manifest, embedder.streams)
+            clips = clips_of(rows, embedder.streams, self.config, embedder.every_seconds)
+            done, total = np.concatenate([[0], np.cumsum(clips)]).astype(int), int(clips.sum())
+            for first, end in itertools.pairwise(block_edges(clips, self.config)):
+                block = rows.slice(first, end - first).to_pylist()
+                tell = None if progress is None else within(progress, done[first], done[end] - done[first], total)
+                yield bank_table(embedder.bank(block, Failures() if failures is None else failures, tell))
 
     def scan(self, source: str | Path | FileList, streams: Sequence[str], **options: Any) -> Manifest:
         """`seehear.data.scanning.scan` for these streams, as this model needs videos: their length, the sound track.
@@ -413,17 +449,23 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def usable_videos(manifest: Manifest, modalities: Sequence[str]) -> list[Video]:
-    """The manifest's usable rows that have the streams of `modalities`; `DataError` if there is none.
+def usable_rows(manifest: Manifest, streams: Sequence[str]) -> pa.Table:
+    """The manifest's usable rows that have these streams; `DataError` if there is none.
 
     A manifest that was scanned for one stream may hold videos without the other.
     """
-    rows, streams = manifest.usable_rows(), streams_of(tuple(modalities))
-    complete = [row for row in rows if all(row[f"{s}_duration_seconds"] is not None for s in streams)]
-    videos = [Video.from_row(row, streams) for row in complete]
-    if not videos:
+    table = manifest.table.filter(manifest.table["usable"])
+    for stream in streams:
+        table = table.filter(pc.is_valid(table[f"{stream}_duration_seconds"]))
+    if not table.num_rows:
         raise DataError(f"no usable video\n{manifest.summary_text()}", "see the reasons above")
-    return videos
+    return table
+
+
+def usable_videos(manifest: Manifest, modalities: Sequence[str]) -> list[Video]:
+    """The videos of `usable_rows`, with the span in which the streams of `modalities` overlap."""
+    streams = streams_of(tuple(modalities))
+    return [Video.from_row(row, streams) for row in usable_rows(manifest, streams).to_pylist()]
 
 
 def segments(video: Video, every_seconds: float) -> list[ClipRef]:
@@ -438,7 +480,7 @@ def segments(video: Video, every_seconds: float) -> list[ClipRef]:
 def bank_table(bank: FeatureBank) -> pa.Table:
     """A feature bank as a table: video_id, start_seconds, end_seconds and a list of float32 for each encoder."""
     columns: dict[str, Any] = {
-        "video_id": pa.array([r.video_id for r in bank.refs]),
+        "video_id": pa.array([r.video_id for r in bank.refs], pa.string()),
         "start_seconds": pa.array([r.start_seconds for r in bank.refs], pa.float64()),
         "end_seconds": pa.array([r.end_seconds for r in bank.refs], pa.float64()),
     }
@@ -456,15 +498,15 @@ def table_bank(table: pa.Table) -> FeatureBank:
     features = {}
     for name in names:
         column = table[name].combine_chunks()
-        features[name] = np.array(column.flatten()).reshape(len(refs), -1)
+        width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else -1
+        features[name] = np.array(column.flatten()).reshape(len(refs), width)
     return FeatureBank(refs, features, np.ones(len(refs), dtype=bool))
 
 
 def cluster_rows(bank: FeatureBank, labelling: str, clusters: Clusters) -> dict[str, np.ndarray]:
-    """Cluster, distance, confidence and exemplar rank (1: closest to its centroid) of every row of a bank."""
+    """Cluster, distance to its centroid and confidence of every row of a bank."""
     labels, distances, confidence = clusters.assign(bank.joined(labelling))
-    ranks = exemplar_ranks(labels, distances)
-    return {"cluster": labels.astype(np.int32), "distance": distances, "confidence": confidence, "rank": ranks}
+    return {"cluster": labels.astype(np.int32), "distance": distances, "confidence": confidence}
 
 
 def _clusters_from(tensors: Mapping[str, Tensor]) -> dict[str, Clusters]:

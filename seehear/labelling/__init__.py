@@ -14,7 +14,7 @@ from tyro.conf import arg
 
 from seehear.commands import command
 from seehear.labelling import text
-from seehear.options import Device, Every, Modality, OutFile, OwnOrNewVideos, Run, Workers
+from seehear.options import Device, EngineName, Every, Modality, OutFile, OwnOrNewVideos, PartOf, Run, Workers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from seehear.cluster.stability import Estimate
     from seehear.data.loader import Failures
     from seehear.labelling.features import LabelledFeatures
+    from seehear.parts import Written
 
     FeatureSource: TypeAlias = str | Path | np.ndarray | pa.Table
     Numbers = str | Iterable[int] | None
@@ -50,13 +51,18 @@ def label(
     running: Annotated[OutFile, arg(metavar="FILE.json")] = None,
     workers: Workers = None,
     device: Device = "auto",
+    part: PartOf = None,
+    engine: EngineName = "local",
     failures: Failures | None = None,
-) -> pa.Table:
+) -> pa.Table | Written:
     """Label videos: cluster, confidence and exemplar rank of every segment.
 
     Columns: video, start, end (seconds), cluster, confidence (0 on the border of two clusters, 1 on a centroid),
     exemplar_rank (1 for the segment closest to its centroid, among those of this table); of a run of selavi also
     agreement among its heads and, for new videos, labelled_by.
+
+    Over many machines, by parts or an engine: that needs a manifest of the videos, and the table is written, not
+    returned.
 
     Args:
         out: A .csv or .parquet file: video, start, end, cluster, confidence, exemplar_rank.
@@ -72,7 +78,20 @@ def label(
     """
     from seehear.data.loader import Failures
     from seehear.labelling.labels import label_videos
+    from seehear.parts import part_asked
 
+    asked = part_asked(part, engine, out)
+    if asked is not None or engine == "ray":
+        from seehear.labelling.in_parts import label_in_parts
+
+        assert out is not None
+        written = label_in_parts(
+            run, videos, out, part=asked, engine=engine, modality=modality, every_seconds=every_seconds, head=head,
+            running=running, workers=workers, device=device,
+        )  # fmt: skip
+        if failures is not None:
+            failures.reports += written.left_out
+        return written
     return label_videos(
         run, videos, out=out, modality=modality, every_seconds=every_seconds, head=head, running=running,
         workers=workers, device=device, failures=Failures() if failures is None else failures,
@@ -96,9 +115,14 @@ def embed(
     modality: Modality = "both",
     workers: Workers = None,
     device: Device = "auto",
+    part: PartOf = None,
+    engine: EngineName = "local",
     failures: Failures | None = None,
-) -> pa.Table:
+) -> pa.Table | Written:
     """Features of both modalities for every segment, with its start and end.
+
+    Over many machines, by parts or an engine: that needs a manifest of the videos, and the table is written, not
+    returned.
 
     Args:
         out: A .parquet file: video_id, start_seconds, end_seconds, video, audio.
@@ -112,7 +136,20 @@ def embed(
     """
     from seehear.data.loader import Failures
     from seehear.labelling.labels import embed_videos
+    from seehear.parts import part_asked
 
+    asked = part_asked(part, engine, out)
+    if asked is not None or engine == "ray":
+        from seehear.labelling.in_parts import embed_in_parts
+
+        assert out is not None
+        written = embed_in_parts(
+            run, videos, out, part=asked, engine=engine, every_seconds=every_seconds, modality=modality,
+            workers=workers, device=device,
+        )  # fmt: skip
+        if failures is not None:
+            failures.reports += written.left_out
+        return written
     return embed_videos(
         run, videos, out=out, every_seconds=every_seconds, modality=modality, workers=workers, device=device,
         failures=Failures() if failures is None else failures,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from seehear.data.manifest import Manifest
 from seehear.data.scanning import scan
 from seehear.data.sources import FileList
-from seehear.errors import UsageError
+from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.model import LABELLING_OF, Model, weights_sha256
 from seehear.labelling.running import RunningMarginals
@@ -53,41 +53,58 @@ def head_labels(
 def _labels(model: Model, bank: FeatureBank, modality: str, how: dict[str, Any]) -> dict[str, np.ndarray]:
     found = model.labels(bank, LABELLING_OF[modality], **how)
     if found is None:
-        there = [name for name, labelling in LABELLING_OF.items() if model.labels(bank, labelling) is not None]
-        remedy = f"add --modality {there[0]}" if there else "this run labels by both together: leave --modality out"
-        raise UsageError(f"there are no labels by {modality!r}", remedy)
+        raise no_labels(model, bank, modality)
     return found
 
 
-def embed_what_there_is(
-    model: Model, source: str | Path | Manifest, *, every_seconds: float | None = None, workers: int = 0, **options: Any
-) -> tuple[pa.Table, list[str]]:
-    """Features of every video that has a picture, a sound or both, and which of these each row has.
+def no_labels(model: Model, bank: FeatureBank, modality: str) -> UsageError:
+    """What to say where a model has no labelling by this modality."""
+    there = [name for name, labelling in LABELLING_OF.items() if model.label_rows(bank, labelling) is not None]
+    remedy = f"add --modality {there[0]}" if there else "this run labels by both together: leave --modality out"
+    return UsageError(f"there are no labels by {modality!r}", remedy)
 
-    Files that cannot be used for both are looked at again for one. Where an encoder has nothing to look at, its
-    feature is not a number. `options` are those of `Model.embed`, whose columns the table has.
+
+def embed_what_there_is(
+    model: Model, manifest: Manifest, *, every_seconds: float | None = None, workers: int = 0, **options: Any
+) -> Iterator[tuple[pa.Table, str]]:
+    """Features of every video that has a picture, a sound or both, block by block, and which of these the block has.
+
+    Files that cannot be used for both are looked at again for one; copies of others are not. Where an encoder has
+    nothing to look at, its feature is not a number. Options and columns are those of `Model.embed`.
     """
-    manifest = source if isinstance(source, Manifest) else model.scan(source, ("video", "audio"))
-    tables: list[pa.Table] = []
-    has: list[str] = []
+    found = 0
     for modality, streams in (("both", ("video", "audio")), ("video", ("video",)), ("audio", ("audio",))):
         if modality != "both":
-            manifest = _rejected(manifest, streams, model.config.clip.seconds, workers)
-        if not manifest.usable_rows() and (tables or modality != "audio"):
+            again = seen_again(manifest)
+            if again is None:
+                if found:
+                    return
+                raise DataError(f"no usable video\n{manifest.summary_text()}", "see the reasons above")
+            manifest = scan(
+                again, need=streams, min_seconds=model.config.clip.seconds, workers=workers,
+                audio_track=manifest.info.get("audio_track"),
+            )  # fmt: skip
+        if not manifest.usable_rows() and (found or modality != "audio"):
             continue
-        table = model.embed(manifest, every_seconds=every_seconds, modalities=streams, workers=workers, **options)
-        for name in sorted(set(model.encoders) - set(streams)):
-            blank = np.full(table.num_rows * int(model.encoders[name].feature_dim), np.nan, dtype=np.float32)  # type: ignore[arg-type]
-            width = len(blank) // table.num_rows
-            table = table.append_column(name, pa.FixedSizeListArray.from_arrays(pa.array(blank), width))
-        tables.append(table.select([*table.column_names[:3], *sorted(model.encoders)]))
-        has += [modality] * table.num_rows
-    return pa.concat_tables(tables), has
+        for table in model.embed_blocks(
+            manifest, every_seconds=every_seconds, modalities=streams, workers=workers, **options
+        ):
+            found += table.num_rows
+            yield _with_blanks(model, table, streams), modality
+    if not found:
+        raise DataError("not one clip could be decoded")
 
 
-def _rejected(manifest: Manifest, need: Sequence[str], min_seconds: float, workers: int) -> Manifest:
-    """The files that could not be used, looked at again for fewer streams."""
-    rows = [{"path": str(row["path"])} for row in manifest.rejected_rows()]
-    again = FileList(str(manifest.info["root"]), rows, str(manifest.info["source"]))
-    track = manifest.info.get("audio_track")
-    return scan(again, need=need, min_seconds=min_seconds, workers=workers, audio_track=track)
+def seen_again(manifest: Manifest) -> FileList | None:
+    """The files of a manifest that could not be used for both streams and may be for one; None if there is none."""
+    rows = [{"path": str(row["path"])} for row in manifest.rejected_rows() if row["reason"] != "duplicate"]
+    return FileList(str(manifest.info["root"]), rows, str(manifest.info["source"])) if rows else None
+
+
+def _with_blanks(model: Model, table: pa.Table, streams: Sequence[str]) -> pa.Table:
+    """The table with a column for every encoder, not a number where it had nothing to look at."""
+    for name in sorted(set(model.encoders) - set(streams)):
+        width = int(model.encoders[name].feature_dim)  # type: ignore[arg-type]
+        blank = np.full(table.num_rows * width, np.nan, dtype=np.float32)
+        table = table.append_column(name, pa.FixedSizeListArray.from_arrays(pa.array(blank), width))
+    return table.select([*table.column_names[:3], *sorted(model.encoders)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from seehear.engine.runfolder import RunFolder, open_run
 from seehear.errors import UsageError
 from seehear.features.labels import label_table, one_modality, with_refs
 from seehear.features.model import LABELLING_OF, Model, table_bank
-from seehear.files import check_destination, check_ending, write_table
+from seehear.files import check_destination, check_ending, write_table, write_tables
+from seehear.labelling.blocks import BlockLabels, labels_of_blocks
 from seehear.labelling.heads import Head, embed_what_there_is, head_labels
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
@@ -50,13 +52,13 @@ def embed_videos(
     else:
         with Progress(quiet=None) as progress:
             table = model.embed(
-                _manifest(folder, model, source, streams, workers, progress), every_seconds=every_seconds,
+                new_manifest(folder, model, source, streams, workers, progress), every_seconds=every_seconds,
                 modalities=streams, workers=worker_count(workers), device=choose_device(device), failures=failures,
                 progress=progress.shown("embed", "clips"),
             )  # fmt: skip
             progress.left_out(failures.reports)
     if out is not None:
-        write_table(table, Path(out))
+        write_tables([table], Path(out))
     return table
 
 
@@ -81,6 +83,28 @@ def label_videos(
     from call to call (see `RunningMarginals`).
     """
     check_ending(out, ".csv", ".parquet")
+    folder = checked_run(run, source, modality, head, running)
+    if source is None and every_seconds is None and head is None and folder.labels.exists():
+        table = one_modality(pq.read_table(folder.labels), modality)  # made when the run ended
+    else:
+        model = Model.load(run)
+        check_labels(run, model, head, running)
+        if source is None and every_seconds is None:
+            table = _labels(folder, model, pq.read_table(folder.features), modality, head, running)
+        else:
+            table = _new_labels(
+                folder, model, source, modality, head, running, every_seconds=every_seconds, workers=workers,
+                device=choose_device(device), failures=failures,
+            )  # fmt: skip
+    if out is not None:
+        write_table(table, Path(out))
+    return table
+
+
+def checked_run(
+    run: str | Path, source: Source, modality: str, head: Head | None, running: str | Path | None
+) -> RunFolder:
+    """The run, if it can do what is asked for. Raises `UsageError` and `RunError` as `seehear.label` does."""
     if modality not in LABELLING_OF:
         raise UsageError(f"there is no modality {modality!r}", f"choose one of {', '.join(LABELLING_OF)}")
     if running is not None:
@@ -90,25 +114,10 @@ def label_videos(
     folder = open_run(run)
     if source is None or head == "consensus" or running is not None:
         folder.check_trained(f"`seehear label {run} VIDEOS --out FILE.csv` labels by one head")
-    if source is None and every_seconds is None and head is None and folder.labels.exists():
-        table = one_modality(pq.read_table(folder.labels), modality)  # made when the run ended
-    else:
-        model = Model.load(run)
-        _check_labels(run, model, head, running)
-        with Progress(quiet=None) as progress:
-            features, has = _features(
-                folder, model, source, modality, every_seconds,
-                workers=workers, device=str(choose_device(device)), failures=failures, progress=progress,
-            )  # fmt: skip
-            progress.left_out(failures.reports)
-        table = _labels(folder, model, features, modality, head, running)
-        table = table if has is None else table.append_column("labelled_by", pa.array(has))
-    if out is not None:
-        write_table(table, Path(out))
-    return table
+    return folder
 
 
-def _check_labels(run: str | Path, model: Model, head: Head | None, running: str | Path | None) -> None:
+def check_labels(run: str | Path, model: Model, head: Head | None, running: str | Path | None) -> None:
     """Raise `UsageError` where a model cannot label, or not in the way that is asked for."""
     if model.class_names:
         raise UsageError(
@@ -120,35 +129,54 @@ def _check_labels(run: str | Path, model: Model, head: Head | None, running: str
         raise UsageError(
             f"{run} has no clusters to label by", f"{embedded}, then `seehear cluster --features FILE.parquet -k N`"
         )
-    if not _by_heads(model) and (head, running) != (None, None):
+    if not by_heads(model) and (head, running) != (None, None):
         raise UsageError("this run has no heads that label", "only --method selavi trains some")
 
 
-def _by_heads(model: Model) -> bool:
+def by_heads(model: Model) -> bool:
+    """Whether a model labels by its heads, not by centroids."""
     return model.heads is not None and not model.clusters
 
 
-def _features(
+def _new_labels(
     folder: RunFolder,
     model: Model,
     source: Source,
     modality: str,
-    every_seconds: float | None,
+    head: Head | None,
+    running: str | Path | None,
     *,
     workers: int | None,
-    progress: Progress,
     **options: Any,
-) -> tuple[pa.Table, list[str] | None]:
-    """The features to label, and for new videos of a run with heads which streams each row has."""
-    if source is None and every_seconds is None:
-        return pq.read_table(folder.features), None
+) -> pa.Table:
+    """Labels of videos whose features are not there yet, made block by block."""
     streams = STREAMS_OF[modality]
-    manifest = _manifest(folder, model, source, streams, workers, progress)
-    options |= {"every_seconds": every_seconds, "workers": worker_count(workers)}
-    options |= {"progress": progress.shown("label", "clips")}
-    if source is not None and modality == "both" and model.heads is not None and len(model.heads.sources) > 1:
-        return embed_what_there_is(model, manifest, **options)
-    return model.embed(manifest, modalities=streams, **options), None
+    tables: list[pa.Table] = []
+    has: list[str] | None = None
+    with Progress(quiet=None) as progress:
+        manifest = new_manifest(folder, model, source, streams, workers, progress)
+        options |= {"workers": worker_count(workers), "progress": progress.shown("label", "clips")}
+        blocks: Iterator[tuple[pa.Table, str]]
+        if by_what_there_is(model, source, modality):
+            has, blocks = [], embed_what_there_is(model, manifest, **options)
+        else:
+            blocks = ((t, modality) for t in model.embed_blocks(manifest, modalities=streams, **options))
+        label = None if running is not None else BlockLabels.of(folder, model, modality, head)
+        for table, by in blocks:
+            tables.append(table if label is None else label.rows(table))
+            if has is not None:
+                has += [by] * table.num_rows
+        progress.left_out(options["failures"].reports)
+    if running is None:
+        labels = labels_of_blocks(tables, modality)
+    else:
+        labels = _labels(folder, model, pa.concat_tables(tables), modality, head, running)
+    return labels if has is None else labels.append_column("labelled_by", pa.array(has))
+
+
+def by_what_there_is(model: Model, source: Source, modality: str) -> bool:
+    """Whether new videos that lack a stream are labelled by the other one: by heads that label by either."""
+    return source is not None and modality == "both" and model.heads is not None and len(model.heads.sources) > 1
 
 
 def _labels(
@@ -160,7 +188,7 @@ def _labels(
     running: str | Path | None,
 ) -> pa.Table:
     bank = table_bank(features)
-    if not _by_heads(model):
+    if not by_heads(model):
         return one_modality(label_table(model, bank), modality)
     own = table_bank(pq.read_table(folder.features)) if head == "consensus" or running is not None else bank
     followed = None if running is None else Path(running)
@@ -168,7 +196,7 @@ def _labels(
     return one_modality(with_refs(bank, {f"{name}_{modality}": pa.array(x) for name, x in rows.items()}), modality)
 
 
-def _manifest(
+def new_manifest(
     folder: RunFolder, model: Model, source: Source, need: tuple[str, ...], workers: int | None, progress: Progress
 ) -> Manifest:
     """The manifest of new videos, or of the run's own, with a word on those that cannot be used."""

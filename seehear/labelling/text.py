@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
     from seehear.cluster.stability import Stability
     from seehear.labelling.features import LabelledFeatures
+    from seehear.parts import Written
 
 
-def of_labels(table: pa.Table, given: Mapping[str, Any]) -> str:
+def of_labels(table: Any, given: Mapping[str, Any]) -> str:
     """How many segments are in how many clusters, and which were labelled by one stream alone."""
+    if given["part"] is not None or given["engine"] != "local":
+        return of_segments(table, given)
     lines = []
     if "labelled_by" in table.column_names:
         by = table["labelled_by"].to_pylist()
@@ -28,8 +31,10 @@ def of_labels(table: pa.Table, given: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"{table.num_rows} segments in {clusters} clusters: {given['out']}"])
 
 
-def of_segments(table: pa.Table, given: Mapping[str, Any]) -> str:
+def of_segments(table: pa.Table | Written, given: Mapping[str, Any]) -> str:
     """How many segments were written, and where."""
+    if given["part"] is not None:
+        return f"{table.num_rows} segments: part {given['part']} is done; when all are: seehear join {given['out']}"
     return f"{table.num_rows} segments: {given['out']}"
 
 

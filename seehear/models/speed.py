@@ -225,8 +225,8 @@ def prepare_encoders(
     """Make encoders that lie on their device ready to be trained fast. Call it once, after weights are loaded.
 
     Args:
-        encoders: by name; `VideoEncoder` and `AudioEncoder` stay what they are, also in their state dicts, others are left
-            alone.
+        encoders: by name; `VideoEncoder` and `AudioEncoder` stay what they are, also in their state dicts, others
+            are left alone.
         compile: whether to compile; "auto" does so on CUDA for encoders of `COMPILED_PARAMETERS` and more, whose step
             is bound by memory and not by launches.
         say: told when a compilation begins.

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from seehear.commands import command
 from seehear.errors import UsageError
-from seehear.options import Modality, Videos, Where, Workers, option
+from seehear.options import EngineName, Modality, PartOf, Videos, Where, Workers, option
 from seehear.preparing.text import as_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from seehear.parts import Written
     from seehear.preparing.run import Preparation
 
     Out = str | Path
@@ -26,7 +27,7 @@ SHARD_MB = 512
     "prepare",
     group="start",
     example="seehear prepare VIDEOS --out prepared/ --short-side 128",
-    text=lambda preparation, _: as_text(preparation),
+    text=as_text,
     as_json=lambda preparation: preparation.summary(),
 )
 def prepare(
@@ -45,11 +46,14 @@ def prepare(
     audio_track: int | None = None,
     workers: Workers = None,
     timeout: float = 3600.0,
-) -> Preparation:
+    part: PartOf = None,
+    engine: EngineName = "local",
+) -> Preparation | Written:
     """Copy videos once, small and quick to decode (H.264 and mono AAC in MP4), and say what became of each.
 
     Give the folder of copies to every other command in place of the videos; the copies keep the ids of their originals,
-    and the columns of a table. Stopped at any time, the same command goes on.
+    and the columns of a table. Stopped at any time, the same command goes on. Over many machines, by parts or an
+    engine: that needs a manifest of the videos.
 
     Args:
         short_side: Pixels of the shorter side, an even number: at least the recipe's clip.short_side_px. Nothing is
@@ -70,6 +74,7 @@ def prepare(
     """
     from seehear.media.recoding import Recoding
     from seehear.modalities import STREAMS_OF
+    from seehear.parts import part_asked
     from seehear.preparing.run import prepare as run
     from seehear.progress import Progress
 
@@ -77,7 +82,15 @@ def prepare(
         raise UsageError("--shard-mb is the size of shards, and none are made", "add --shards")
     shard_bytes = (SHARD_MB if shard_mb is None else shard_mb) * 1_000_000 if shards else None
     recoding = Recoding(short_side, fps, keyframes, audio_rate, tuple(STREAMS_OF[modality]))
+    asked = part_asked(part, engine, out)
     with Progress(quiet=None) as progress:
+        if asked is not None or engine == "ray":
+            from seehear.preparing.in_parts import prepare_in_parts
+
+            return prepare_in_parts(
+                videos, out, recoding, part=asked, engine=engine, shard_bytes=shard_bytes, where=list(where),
+                workers=workers, timeout_seconds=timeout, shown=progress.tasks("files"),
+            )  # fmt: skip
         return run(
             videos, out, recoding, shard_bytes=shard_bytes, where=list(where), min_seconds=min_seconds,
             audio_track=audio_track, workers=workers,

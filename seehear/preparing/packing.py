@@ -22,6 +22,11 @@ from seehear.preparing.journal import Done
 from seehear.preparing.shards import Member, Sample, key_of, read_shard, write_shard
 
 
+def loose_copy(folder: Path, video_id: str) -> Path:
+    """Where the copy of an original lies as a file, in a folder of copies."""
+    return folder / prepared.VIDEOS / f"{key_of(video_id)}.mp4"
+
+
 class Packer:
     """The copies of a folder.
 
@@ -43,7 +48,7 @@ class Packer:
 
     def loose(self, video_id: str) -> Path:
         """Where a copy lies as a file."""
-        return self.folder / prepared.VIDEOS / f"{key_of(video_id)}.mp4"
+        return loose_copy(self.folder, video_id)
 
     def shard(self, number: int) -> Path:
         """Where a shard lies."""

@@ -90,9 +90,9 @@ def prepare(
 
     Raises `UsageError`, `DataError` and `DestinationError`.
     """
-    _check(recoding, shard_bytes, timeout_seconds)
+    check_settings(recoding, shard_bytes, timeout_seconds)
     folder = Path(out)
-    _check_folder(folder, source)
+    check_folder(folder, source)
     try:
         with _locked(folder):
             remove_leftovers(folder)
@@ -108,7 +108,7 @@ def prepare(
         raise DestinationError(error.path, error.errno or errno.EIO, remedy) from error
 
 
-def _check(recoding: Recoding, shard_bytes: int | None, timeout_seconds: float) -> None:
+def check_settings(recoding: Recoding, shard_bytes: int | None, timeout_seconds: float) -> None:
     side, rate, keys = recoding.short_side_px, recoding.frame_rate_hz, recoding.keyframe_frames
     if side < 16 or side % 2:
         raise UsageError(f"a copy cannot have a short side of {side} pixels", "give an even number from 16 on")
@@ -123,7 +123,7 @@ def _check(recoding: Recoding, shard_bytes: int | None, timeout_seconds: float) 
         raise UsageError("the time for an original must be above 0")
 
 
-def _check_folder(folder: Path, source: Any) -> None:
+def check_folder(folder: Path, source: Any) -> None:
     with writing(folder):
         foreign = folder.exists() and (
             not folder.is_dir()
@@ -182,6 +182,25 @@ def _scanned(
     )  # fmt: skip
 
 
+def settings_of(recoding: Recoding) -> str:
+    """Names what copies are like."""
+    settings = {"version": VERSION, **asdict(recoding)}
+    return hashlib.blake2b(json.dumps(settings).encode(), digest_size=8).hexdigest()
+
+
+def done_of(row: Mapping[str, Any], outcome: Outcome, settings: str) -> Done:
+    """What became of an original, a row of a manifest, of which `recode` made a copy or said why not."""
+    if outcome.error is not None:
+        error = outcome.error
+        return Done(row["video_id"], content_of(row), settings, prepared.FAILED, error.reason, error.detail)
+    copied: Copied = outcome.value
+    start, end = _span(copied)
+    return Done(
+        row["video_id"], content_of(row), settings, prepared.PREPARED, None, None, copied.probe.size_bytes,
+        copied.probe.fingerprint, start, end, copied.seconds, copied.cpu_seconds,
+    )  # fmt: skip
+
+
 class _Job:
     """The originals, what became of each so far, and where the copies lie."""
 
@@ -194,8 +213,7 @@ class _Job:
         self.usable = {row["video_id"]: row for row in self.rows if row["usable"]}
         if not self.usable:
             raise DataError("no usable video", f"the reasons:\n{originals.summary_text()}")
-        settings = {"version": VERSION, **asdict(recoding)}
-        self.settings = hashlib.blake2b(json.dumps(settings).encode(), digest_size=8).hexdigest()
+        self.settings = settings_of(recoding)
         self.journal = Journal(folder / prepared.JOURNAL)
         self.done: dict[str, Done] = {}
         self.packer = Packer(folder, list(self.usable), self._note, shard_bytes)
@@ -223,7 +241,7 @@ class _Job:
             count += 1
             self.shown("check", count, len(self.usable))
             done = known.get(video_id)
-            if done is None or (done.source, done.settings) != (_content(row), self.settings):
+            if done is None or (done.source, done.settings) != (content_of(row), self.settings):
                 continue
             if done.outcome == prepared.PREPARED:
                 place = next((p for p in places.get(key_of(video_id), ()) if _holds(p, done)), None)
@@ -255,21 +273,10 @@ class _Job:
         self.packer.advance(self.done, last=True)
 
     def _add(self, outcome: Outcome) -> None:
-        video_id = str(outcome.key)
-        source = _content(self.usable[video_id])
-        if outcome.error is not None:
-            error = outcome.error
-            done = Done(video_id, source, self.settings, prepared.FAILED, error.reason, error.detail)
-        else:
-            copied: Copied = outcome.value
-            start, end = _span(copied)
-            done = Done(
-                video_id, source, self.settings, prepared.PREPARED, None, None, copied.probe.size_bytes,
-                copied.probe.fingerprint, start, end, copied.seconds, copied.cpu_seconds,
-            )  # fmt: skip
-            self.made += 1
+        done = done_of(self.usable[str(outcome.key)], outcome, self.settings)
+        self.made += outcome.error is None
         self.journal.add(done)
-        self.done[video_id] = done
+        self.done[done.video_id] = done
 
     def finish(self) -> Preparation:
         """Write the tables, last of all, and clear away copies of what is no original any more."""
@@ -314,7 +321,7 @@ class _Job:
         }
 
 
-def _content(row: Mapping[str, Any]) -> str:
+def content_of(row: Mapping[str, Any]) -> str:
     """Names what is copied: the content of the file, and its sound track."""
     return f"{row['fingerprint']}/{row['audio_track'] or 0}"
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seehear.parts import Written
     from seehear.preparing.run import Preparation
 
 
-def as_text(preparation: Preparation) -> str:
+def as_text(preparation: Preparation | Written, given: Mapping[str, Any]) -> str:
     """How many copies there are, how large they are, and what became of the other files."""
+    from seehear.preparing.run import Preparation
+
+    if not isinstance(preparation, Preparation):
+        failed = f", {len(preparation.left_out)} of them failed" if preparation.left_out else ""
+        done = f"{preparation.items} files looked at{failed}: part {given['part']} is done"
+        return f"{done}; when all are: seehear join {given['out']}"
     from seehear.data.manifest import REASONS
     from seehear.data.prepared import FAILED, PREPARED, REJECTED, TABLE_CSV
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from seehear.commands import command, plain
-from seehear.options import Device, OutFile, OwnOrNewVideos, Run, Workers, option
+from seehear.options import Device, EngineName, OutFile, OwnOrNewVideos, PartOf, Run, Workers, option
 from seehear.search import text as words
 
 if TYPE_CHECKING:
@@ -47,14 +47,17 @@ def build_index(
     exact_up_to: int = 1_000_000,
     workers: Workers = None,
     device: Device = "auto",
+    part: PartOf = None,
+    engine: EngineName = "local",
 ) -> dict[str, Any]:
     """Make every segment of some videos searchable, and keep that in the run.
 
     Only videos that are new or have changed are embedded; those that are gone leave. If it is stopped or killed, the
-    same command goes on.
+    same command goes on. Over many machines, by parts or an engine: that needs a manifest of the videos, and
+    `seehear join RUN/index` joins the parts.
 
     Returns generation, videos, segments, embedded, kept, gone (videos), left_out, every_seconds, across,
-    recall (None where every segment is compared), seconds.
+    recall (None where every segment is compared), seconds; of a part, part, videos and segments.
 
     Args:
         features: Index these features of another encoder (.parquet or .npy, as for `seehear cluster`) instead.
@@ -66,11 +69,13 @@ def build_index(
         RunError: the run is not finished, or another process is indexing.
         DataError: there is no usable video, or the features cannot be used.
     """
+    from seehear.parts import part_asked
     from seehear.search.building import build_index as build
 
+    asked = part_asked(part, engine, run)
     return build(
         run, videos, every_seconds=every_seconds, features=features, column=column, exact_up_to=exact_up_to,
-        workers=workers, device=device,
+        workers=workers, device=device, part=asked, engine=engine,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from seehear.data.loader import Failures, worker_count
 from seehear.data.manifest import Manifest
 from seehear.data.sources import FileList
 from seehear.engine.device import choose_device
-from seehear.engine.runfolder import RunFolder, open_run
+from seehear.engine.runfolder import RunFolder, model_sha256, open_run
+from seehear.engines import Engine
 from seehear.errors import DataError, UsageError
 from seehear.features.model import Model, table_bank
 from seehear.files import writing
+from seehear.parts import Part, PartFolder
 from seehear.progress import Progress
 from seehear.search.embedding import Known, ToEmbed, embed_missing, known_features, remove_parts, video_key
-from seehear.search.layout import Content, current_generation, index_folder, model_sha256, read_generation
+from seehear.search.in_parts import embed_in_parts, joined
+from seehear.search.layout import Content, current_generation, index_folder, read_generation
 from seehear.search.nearest import EXACT_UP_TO
 from seehear.search.others import content_of_features
 from seehear.search.publishing import Facts, indexed_video, publish
@@ -79,6 +82,8 @@ def build_index(
     workers: int | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    part: Part | None = None,
+    engine: Engine = "local",
 ) -> dict[str, Any]:
     """What `seehear.build_index` does; arguments as there. `progress` is called with clips embedded and their number.
 
@@ -86,6 +91,13 @@ def build_index(
     """
     if not every_seconds > 0:
         raise UsageError("segments need a length above zero", "--every 2")
+    if part is not None or engine != "local":
+        if features is not None or column is not None:
+            raise UsageError("features of a file are indexed by one process", "leave out --part and --engine")
+        return _index_in_parts(
+            run, videos, part, engine, every_seconds=every_seconds, exact_up_to=exact_up_to, workers=workers,
+            device=device, progress=progress,
+        )  # fmt: skip
     started = time.monotonic()
     folder = open_run(run)
     if videos is None:
@@ -110,7 +122,11 @@ def build_index(
             shown.left_out(failed)
             made = publish(run, model, content, Facts(every_seconds, left_out + failed, exact_up_to=exact_up_to))
             remove_parts(index_folder(run))
-        kept = read_generation(made)
+    return _facts(made, counts, started)
+
+
+def _facts(made: Path, counts: Mapping[str, int], started: float) -> dict[str, Any]:
+    kept = read_generation(made)
     return {
         "generation": made.name.partition("-")[2],
         "videos": len(kept.videos),
@@ -122,6 +138,57 @@ def build_index(
         "recall": min((f["recall"] for f in kept.facts.get("nearest", {}).values()), default=None),
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _index_in_parts(
+    run: str | Path,
+    videos: Source,
+    part: Part | None,
+    engine: Engine,
+    *,
+    progress: Callable[[int, int], None] | None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Embed one part of the videos, or by an engine all of them, and then make the index."""
+    folder = open_run(run)
+    _made(index_folder(run))
+    with Progress(quiet=None) as shown:
+        model = Model.load(run)
+        listed: Source = videos
+        if videos is None or (isinstance(videos, str | Path) and Manifest.is_manifest(videos)):
+            found, _ = _videos(folder, model, videos, None, shown)
+        else:
+            found = []  # it is refused
+        tell = progress or shown.shown("index", "videos")
+        done = embed_in_parts(run, model, listed, found, part=part, engine=engine, progress=tell, **options)
+    return done if part is not None else join_index(run)
+
+
+def join_index(run: str | Path) -> dict[str, Any]:
+    """Make the index of the parts that were embedded, and delete them; returns what `build_index` does.
+
+    Raises `DataError` if parts are missing or are not of the videos, the model and the index as they are now.
+    """
+    started = time.monotonic()
+    parts = PartFolder.open(index_folder(run))
+    facts = parts.plan.facts
+    every_seconds, exact_up_to = float(facts["every_seconds"]), int(facts["exact_up_to"])
+    with RunFolder(_made(index_folder(run))).lock(), Progress(quiet=None) as shown:
+        model = Model.load(run)
+        videos, left_out = _usable([Manifest.load(facts["manifest"])], _streams(model))
+        known = joined(parts, run, model, videos)
+        content, failed = _assembled(videos, known, model), _failed(videos, known)
+        shown.left_out(failed)
+        made = publish(run, model, content, Facts(every_seconds, left_out + failed, exact_up_to=exact_up_to))
+        remove_parts(index_folder(run))
+        parts.remove()
+    there = {video_key(v) for v in videos}
+    counts = {
+        "embedded": parts.plan.items,
+        "kept": len(there & known.of_index),
+        "gone": len(known.of_index - there),
+    }
+    return _facts(made, counts, started)
 
 
 def _made(folder: Path) -> Path:

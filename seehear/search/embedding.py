@@ -79,8 +79,11 @@ def video_key(video: IndexedVideo) -> str:
     return f"{video.identity.fingerprint}|{video.audio_track}|{'+'.join(streams_seen(video))}|{span}"
 
 
-def known_features(folder: Path, model_sha: str, every_seconds: float) -> Known:
-    """What the index in force and the parts of a build that was stopped hold, for this model and length."""
+def known_features(folder: Path, model_sha: str, every_seconds: float, in_force_alone: bool = False) -> Known:
+    """What the index in force and the parts of a build that was stopped hold, for this model and length.
+
+    With `in_force_alone` the index, without the parts.
+    """
     known = Known()
     with contextlib.suppress(RunError):  # a damaged index is made anew
         generation = current_generation(folder)
@@ -90,7 +93,8 @@ def known_features(folder: Path, model_sha: str, every_seconds: float) -> Known:
             facts = content.facts
             if (facts["model"], facts["every_seconds"], facts["encoder"]) == (model_sha, every_seconds, "run"):
                 known.found |= dict(_of_content(content))
-    for path in sorted(_parts_folder(folder, model_sha, every_seconds).glob("*.parquet")):
+    parts = () if in_force_alone else _parts_folder(folder, model_sha, every_seconds).glob("*.parquet")
+    for path in sorted(parts):
         known.found |= _read_part(path)
     return known
 
@@ -124,34 +128,55 @@ def embed_missing(
     parts.mkdir(parents=True, exist_ok=True)
     total = sum(len(_refs(v, asked.every_seconds)) for v in videos) * asked.model.config.cluster.averaged_clips
     done = 0
+    for streams, alike in alike_videos(asked.model, videos):
+        with loader_of(asked, streams, failures) as loader:
+            for part in cut_into_parts(alike, asked.every_seconds):
+                made, clips = embed_part(asked, loader, part, _after(asked.progress, done, total))
+                done += clips
+                _write_part(parts, made)
+                known.found |= made
+
+
+def alike_videos(model: Model, videos: Sequence[IndexedVideo]) -> Iterator[tuple[tuple[str, ...], list[IndexedVideo]]]:
+    """Videos by the streams that are embedded of them, where the model has an encoder of any."""
     for streams in (("video", "audio"), ("video",), ("audio",)):
         alike = [v for v in videos if streams_seen(v) == streams]
-        views = {n: m for n, m in asked.model.modalities.items() if MODALITIES[m].stream in streams}
-        if not alike or not views:
-            continue
-        encoders = {name: asked.model.encoders[name].to(asked.device) for name in views}
-        with ClipLoader(
-            [_decodable(v) for v in alike], asked.model.config, views, asked.model.statistics,
-            workers=asked.workers, cache=None, failures=failures, device=asked.device,
-        ) as loader:  # fmt: skip
-            for part in _parts(alike, asked.every_seconds):
-                refs = [ref for v in part for ref in _refs(v, asked.every_seconds)]
-                config = asked.model.config
-                requests = plain_requests(refs, loader.videos, config.clip, config.cluster.averaged_clips)
-                bank = extract(
-                    encoders, loader, requests, device=asked.device, batch_size=config.optim.batch_size,
-                    progress=_after(asked.progress, done, total),
-                )  # fmt: skip
-                if bank.not_finite():
-                    raise DataError("the encoders give features that are not finite", "was the run's training sound?")
-                done += len(requests)
-                made = _by_video(part, [(r.video_id, r.start_seconds, r.end_seconds) for r in bank.refs], bank.features)
-                for report in failures.reports:
-                    made[report["video_id"]].failure = {"reason": report["reason"], "detail": report["detail"]}
-                failures.reports.clear()
-                by_key = {v.video_id: video_key(v) for v in part}
-                _write_part(parts, {by_key[video_id]: embedded for video_id, embedded in made.items()})
-                known.found |= {by_key[video_id]: embedded for video_id, embedded in made.items()}
+        if alike and any(MODALITIES[m].stream in streams for m in model.modalities.values()):
+            yield streams, alike
+
+
+def loader_of(asked: ToEmbed, streams: Sequence[str], failures: Failures) -> ClipLoader:
+    """What decodes videos that have these streams, for the encoders that see them."""
+    views = {n: m for n, m in asked.model.modalities.items() if MODALITIES[m].stream in streams}
+    return ClipLoader(
+        [], asked.model.config, views, asked.model.statistics, workers=asked.workers, cache=None, failures=failures,
+        device=asked.device,
+    )  # fmt: skip
+
+
+def embed_part(
+    asked: ToEmbed, loader: ClipLoader, part: Sequence[IndexedVideo], progress: Callable[[int, int], None]
+) -> tuple[dict[str, Embedded], int]:
+    """Features of videos that have the streams of a loader, by `video_key`, and how many clips that took.
+
+    Raises `DataError` if a feature is not finite.
+    """
+    config = asked.model.config
+    encoders = {name: asked.model.encoders[name].to(asked.device) for name in loader.views}
+    loader.videos = {v.video_id: _decodable(v) for v in part}
+    refs = [ref for v in part for ref in _refs(v, asked.every_seconds)]
+    requests = plain_requests(refs, loader.videos, config.clip, config.cluster.averaged_clips)
+    bank = extract(
+        encoders, loader, requests, device=asked.device, batch_size=config.optim.batch_size, progress=progress
+    )
+    if bank.not_finite():
+        raise DataError("the encoders give features that are not finite", "was the run's training sound?")
+    made = _by_video(part, [(r.video_id, r.start_seconds, r.end_seconds) for r in bank.refs], bank.features)
+    for report in loader.failures.reports:
+        made[report["video_id"]].failure = {"reason": report["reason"], "detail": report["detail"]}
+    loader.failures.reports.clear()
+    by_key = {v.video_id: video_key(v) for v in part}
+    return {by_key[video_id]: embedded for video_id, embedded in made.items()}, len(requests)
 
 
 def remove_parts(folder: Path) -> None:
@@ -175,7 +200,8 @@ def _refs(video: IndexedVideo, every_seconds: float) -> list[Any]:
     return segments(_decodable(video), every_seconds)
 
 
-def _parts(videos: Sequence[IndexedVideo], every_seconds: float) -> Iterator[list[IndexedVideo]]:
+def cut_into_parts(videos: Sequence[IndexedVideo], every_seconds: float) -> Iterator[list[IndexedVideo]]:
+    """Videos in parts of `PART_VIDEOS` or `PART_SEGMENTS`."""
     part: list[IndexedVideo] = []
     rows = 0
     for video in videos:
@@ -212,33 +238,41 @@ def _parts_folder(folder: Path, model_sha: str, every_seconds: float) -> Path:
 
 
 def _write_part(folder: Path, made: dict[str, Embedded]) -> None:
+    table, failures = part_table(made)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({_FAILURES: json.dumps(failures).encode()}), sink)
+    name = hashlib.blake2b("\n".join(made).encode(), digest_size=8).hexdigest()
+    write_atomic(folder / f"{name}.parquet", sink.getvalue().to_pybytes())
+
+
+def part_table(made: dict[str, Embedded]) -> tuple[pa.Table, dict[str, dict[str, str] | None]]:
+    """Segments and features of some videos as a table, and for every key why something failed, or None."""
     columns: dict[str, Any] = {
-        "key": pa.array([key for key, e in made.items() for _ in e.start]),
+        "key": pa.array([key for key, e in made.items() for _ in e.start], pa.string()),
         "start_seconds": pa.array(np.concatenate([e.start for e in made.values()])),
         "end_seconds": pa.array(np.concatenate([e.end for e in made.values()])),
     }
     for name in next(iter(made.values())).features:
         x = np.concatenate([e.features[name] for e in made.values()])
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])
-    note = {key: e.failure for key, e in made.items()}
-    table = pa.table(columns).replace_schema_metadata({_FAILURES: json.dumps(note).encode()})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    name = hashlib.blake2b("\n".join(made).encode(), digest_size=8).hexdigest()
-    write_atomic(folder / f"{name}.parquet", sink.getvalue().to_pybytes())
+    return pa.table(columns), {key: e.failure for key, e in made.items()}
 
 
 def _read_part(path: Path) -> dict[str, Embedded]:
     """What a part holds; nothing if it is damaged: its videos are embedded again."""
     try:
         table = pq.read_table(path)
-        failures: dict[str, dict[str, str] | None] = json.loads((table.schema.metadata or {})[_FAILURES])
-        keys = table["key"].to_pylist()
-        starts, ends = table["start_seconds"].to_numpy(), table["end_seconds"].to_numpy()
-        names = [n for n in table.column_names if n not in ("key", "start_seconds", "end_seconds")]
-        x = {n: np.array(table[n].combine_chunks().flatten()).reshape(len(keys), -1) for n in names}
+        return embedded_of(table, json.loads((table.schema.metadata or {})[_FAILURES]))
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return {}
+
+
+def embedded_of(table: pa.Table, failures: dict[str, dict[str, str] | None]) -> dict[str, Embedded]:
+    """Inverse of `part_table`. Raises KeyError or ValueError if the two do not belong together."""
+    keys = table["key"].to_pylist()
+    starts, ends = table["start_seconds"].to_numpy(), table["end_seconds"].to_numpy()
+    names = [n for n in table.column_names if n not in ("key", "start_seconds", "end_seconds")]
+    x = {n: np.array(table[n].combine_chunks().flatten()).reshape(len(keys), table[n].type.list_size) for n in names}
     rows: dict[str, list[int]] = {key: [] for key in failures}
     for row, key in enumerate(keys):
         rows[key].append(row)

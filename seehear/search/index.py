@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seehear.engine.runfolder import open_run
+from seehear.engine.runfolder import model_sha256, open_run
 from seehear.errors import RunError, UsageError
 from seehear.search.layout import (
     Content,
@@ -16,7 +16,6 @@ from seehear.search.layout import (
     StoredVideos,
     current_generation,
     index_folder,
-    model_sha256,
     read_generation,
 )
 from seehear.search.segments import Segments

@@ -19,17 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError
 from seehear.files import is_temporary, new_folder, temporary_beside, write_atomic, writing
-from seehear.hashes import HASHES, sha256_of
 from seehear.media.identity import Identity
 from seehear.search.segments import IndexedVideo
 
 FORMAT, VERSION = "seehear-index", 1
 _CURRENT, _FACTS, _VIDEOS = "current.json", "facts.json", "videos.parquet"
 _PREFIX = "generation-"
-_WEIGHTS = "model.safetensors"
 BY = ("both", "video", "audio")
 """What a labelling may be by."""
 _VIDEO_COLUMNS: dict[str, pa.DataType] = {
@@ -141,19 +138,6 @@ def _video_row(video: IndexedVideo) -> dict[str, Any]:
         "audio_track": video.audio_track,
         "clock_jumps": video.clock_jumps,
     }
-
-
-def model_sha256(run: str | Path) -> str:
-    """SHA-256 of the weights of a run's model: of encoders, heads and clusters. `RunError` if there is none."""
-    folder = RunFolder(Path(run)).model
-    try:
-        return str(json.loads((folder / HASHES).read_bytes())[_WEIGHTS])
-    except (OSError, ValueError, KeyError):  # models of earlier versions have no hashes
-        pass
-    try:
-        return sha256_of(folder / _WEIGHTS)
-    except OSError as error:
-        raise RunError(f"{run} holds no trained model: {error}", "give the folder of a finished run") from error
 
 
 def index_folder(run: str | Path) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from seehear.data.clips import Video
-from seehear.engine.runfolder import RunFolder
+from seehear.engine.runfolder import RunFolder, model_sha256
 from seehear.features.model import Model, table_bank
 from seehear.search.calibration import calibrate
 from seehear.search.labelled import label_content
@@ -23,7 +23,6 @@ from seehear.search.layout import (
     current_generation,
     generation_folder,
     index_folder,
-    model_sha256,
     write_generation,
 )
 from seehear.search.nearest import EXACT_UP_TO, faiss_there, write_inverted_files

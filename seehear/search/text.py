@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 def of_index(made: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """What is in the index now, what was done for it, and what was left out."""
+    if given["part"] is not None:
+        done = f"{made['segments']} segments of {made['videos']} videos"
+        return f"{done}: part {made['part']} is done; when all are: seehear join {given['run']}/index"
     every = "" if made["every_seconds"] is None else f" of {made['every_seconds']:g} s"
     lines = [
         f"{made['segments']} segments{every} of {made['videos']} videos in {given['run']}/index",

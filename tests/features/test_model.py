@@ -16,6 +16,7 @@ from seehear.data.loader import ClipLoader
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
+from seehear.features.headlabels import ranked
 from seehear.features.model import Clusters, Model, bank_table, cluster_rows, segments, table_bank, usable_videos
 from seehear.types import ClipRef
 from tests.corpus import make_broken, make_video
@@ -167,7 +168,8 @@ def FeatureTransformState():
 def test_exemplar_ranks_count_from_the_centroid():
     bank = small_bank(5)
     bank.features["video"] = np.array([[0, 0.3], [0, 0.1], [4, 0], [4, 1], [0, 0.2]], dtype=np.float32)
-    rows = cluster_rows(bank, "video", Clusters(torch.tensor([[0.0, 0.0], [4.0, 0.0]]), FeatureTransformState()))
+    clusters = Clusters(torch.tensor([[0.0, 0.0], [4.0, 0.0]]), FeatureTransformState())
+    rows = ranked(cluster_rows(bank, "video", clusters))
     assert rows["cluster"].tolist() == [0, 0, 1, 1, 0]
     assert rows["rank"].tolist() == [3, 1, 1, 2, 2]
 
