@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from seehear.config import Config
+from seehear.engine.runfolder import RunFolder
 from seehear.errors import UsageError
 from seehear.pretraining.plan import make_config
+from seehear.transfer import evaluate
 from seehear.transfer.table import Published
 
 MODALITIES = ("video", "audio", "both")
@@ -216,8 +218,9 @@ def by_modality(
     return [Column(f"{title}, {modality}", (*path, modality, *leaves)) for modality in modalities]
 
 
-def kept_parts(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a table may need of an evaluation: the rest stands in the run's folder."""
+def evaluated(run: Path, protocol: str = "clustering", **options: Any) -> dict[str, Any]:
+    """What a table may need of an evaluation, made where the run was trained: the rest stands in the run's folder."""
+    result = evaluate(run, protocol=protocol, device=RunFolder(run).load_config().device, **options)
     names = ("scores", "baselines", "heads", "degraded", "cross_modal", "cross_modal_classes", "videos", "train_videos",
              "test_videos")  # fmt: skip
     return {name: result[name] for name in names if name in result}

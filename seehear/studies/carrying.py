@@ -53,7 +53,8 @@ def run_study(
     stop, progress = StopRequest(), Progress(quiet=quiet)
     with shown(not quiet), stop.listening(), _held(folder.path):
         with Progress(quiet=quiet) as scanning:
-            question = find_videos(folder, study, asked, every, seeds[0], scanning)
+            show = stop.shown(scanning, "scan", "files", "run the same command again")
+            question = find_videos(folder, study, asked, every, seeds[0], scanning, show)
         names = {arm.name for arm in study.arms(replace(question, values=wanted))}
         arms = [arm for arm in study.arms(question) if arm.name in names]
         for arm in arms:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seehear.studies.base import Arm, Column, Curve, Line, Picture, Question, Study, by_modality, kept_parts
+from seehear.studies.base import Arm, Column, Curve, Line, Picture, Question, Study, by_modality, evaluated
 from seehear.studies.base import positive_numbers as check
-from seehear.transfer import evaluate
 from seehear.transfer.table import Published
 
 
@@ -35,9 +34,9 @@ class Clusters(Study):
     def score(self, run: Path, question: Question, arm: Arm) -> dict[str, Any]:
         """Clusters at k and at the number of classes, and a linear classifier."""
         return {
-            "own_k": kept_parts(evaluate(run)),
-            "k_classes": kept_parts(evaluate(run, k=question.classes)),
-            "linear": kept_parts(evaluate(run, protocol="linear", data=question.data)),
+            "own_k": evaluated(run),
+            "k_classes": evaluated(run, k=question.classes),
+            "linear": evaluated(run, "linear", data=question.data),
         }
 
     def columns(self, question: Question) -> list[Column]:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from seehear.data.manifest import Manifest
-from seehear.studies.base import Arm, Column, Curve, Line, Picture, Question, Study, as_number, by_modality, kept_parts
+from seehear.studies.base import Arm, Column, Curve, Line, Picture, Question, Study, as_number, by_modality, evaluated
 from seehear.studies.base import positive_numbers as check
-from seehear.transfer import evaluate
 from seehear.transfer.table import Published
 
 
@@ -50,7 +49,7 @@ class Curation(Study):
 
     def score(self, run: Path, question: Question, arm: Arm) -> dict[str, Any]:
         """A linear classifier and retrieval on the labelled data."""
-        return {name: kept_parts(evaluate(run, protocol=name, data=question.data)) for name in ("linear", "retrieval")}
+        return {name: evaluated(run, name, data=question.data) for name in ("linear", "retrieval")}
 
     def columns(self, question: Question) -> list[Column]:
         """Accuracy and the first hit."""

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seehear.studies.base import Arm, Column, Curve, Line, Picture, Question, Scores, Study, as_number, kept_parts
+from seehear.studies.base import Arm, Column, Curve, Line, Picture, Question, Scores, Study, as_number, evaluated
 from seehear.studies.base import positive_numbers as check
-from seehear.transfer import evaluate
 from seehear.transfer.table import Published
 
 MODALITIES = ("video", "both")
@@ -37,7 +36,7 @@ class Degraded(Study):
 
     def score(self, run: Path, question: Question, arm: Arm) -> dict[str, Any]:
         """The same clusters at each factor."""
-        return {"clusters": kept_parts(evaluate(run, degrade=[int(float(value)) for value in question.values]))}
+        return {"clusters": evaluated(run, degrade=[int(float(value)) for value in question.values])}
 
     def columns(self, question: Question) -> list[Column]:
         """NMI and accuracy, by frames alone and with the sound."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,15 @@ def merged(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_videos(
-    folder: StudyFolder, study: Study, asked: Asked, values: Sequence[str], seed: int, progress: Progress
+    folder: StudyFolder,
+    study: Study,
+    asked: Asked,
+    values: Sequence[str],
+    seed: int,
+    progress: Progress,
+    show: Callable[[int, int], None],
 ) -> Question:
-    """Scan the videos once, or find them as an earlier call left them, and count the classes.
+    """Scan the videos once, which `show` shows, or find them as an earlier call left them, and count the classes.
 
     Raises `UsageError` and `DataError` for data without classes or splits, and for settings that no run could have.
     """
@@ -159,14 +165,15 @@ def find_videos(
     # Sizes of `curation` are of what is scanned here; settings have to be right before anything is scanned.
     unscanned = Question(place, 2, tuple(values), asked.recipe, asked.method, asked.settings, other)
     shortest = _shortest_seconds(study, unscanned, seed)
-    if not place.exists():
-        _labelled(asked.data, shortest, progress).save(place)
-    if other is not None and not other.exists():
+    begun = folder.settings.exists()  # what a call left that did not come so far may be of other videos
+    if not (begun and place.exists()):
+        _labelled(asked.data, shortest, progress, show).save(place)
+    if other is not None and not (begun and other.exists()):
         from seehear.data.scanning import scan
 
         assert asked.uncurated is not None
         scan(
-            asked.uncurated, need=("video", "audio"), min_seconds=shortest, progress=progress.shown("scan", "files")
+            asked.uncurated, need=("video", "audio"), min_seconds=shortest, progress=show
         ).save(other)  # fmt: skip
     labels = Manifest.load(place).where(f"split={TRAIN}").usable().column("label")
     classes = len({label for label in labels if label})
@@ -182,7 +189,7 @@ def _shortest_seconds(study: Study, question: Question, seed: int) -> float:
     return max(config.data.min_seconds or shortest_usable_seconds(config) for config in configs)
 
 
-def _labelled(data: str, shortest: float, progress: Progress) -> Manifest:
+def _labelled(data: str, shortest: float, progress: Progress, show: Callable[[int, int], None]) -> Manifest:
     """The videos of a table or data set with their label, and the first of its splits as the column split."""
     try:
         opened = open_data(data)
@@ -195,7 +202,7 @@ def _labelled(data: str, shortest: float, progress: Progress) -> Manifest:
     if len(opened.splits) > 1:
         progress.note(f"of the splits of {data} the first is used: {opened.splits[0]}")
     manifest = opened.manifest(
-        need=("video", "audio"), min_seconds=shortest, progress=progress.shown("scan", "files")
+        need=("video", "audio"), min_seconds=shortest, progress=show
     )  # fmt: skip
     progress.note(manifest.summary_text())
     splits = pa.array(manifest.column(opened.splits[0]), pa.string())

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seehear.studies.base import Arm, Column, Line, Question, Scores, Study, kept_parts
-from seehear.transfer import evaluate
+from seehear.studies.base import Arm, Column, Line, Question, Scores, Study, evaluated
 from seehear.transfer.table import Published
 
 COLUMNS = {
@@ -46,7 +45,7 @@ class Hypotheses(Study):
     def score(self, run: Path, question: Question, arm: Arm) -> dict[str, Any]:
         """A linear classifier and retrieval, three clips a video."""
         options: dict[str, Any] = {"data": question.data, "clips": 3, "baselines": arm.baselines}
-        return {name: kept_parts(evaluate(run, protocol=name, **options)) for name in ("linear", "retrieval")}
+        return {name: evaluated(run, name, **options) for name in ("linear", "retrieval")}
 
     def columns(self, question: Question) -> list[Column]:
         """Classification and retrieval, by one modality and across."""

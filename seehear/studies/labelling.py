@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seehear.studies.base import MODALITIES, Arm, Column, Line, Question, Scores, Study, kept_parts, one_of
-from seehear.transfer import evaluate
+from seehear.studies.base import MODALITIES, Arm, Column, Line, Question, Scores, Study, evaluated, one_of
 from seehear.transfer.table import Published
 
 _SELAVI = ("optim.epochs=70",)
@@ -75,7 +74,7 @@ class Labelling(Study):
     def score(self, run: Path, question: Question, arm: Arm) -> dict[str, Any]:
         """The labels against the classes; those of `supervised` are k-means on its features."""
         k = question.classes if arm.name == "supervised" else None
-        return {"clusters": kept_parts(evaluate(run, k=k, baselines=arm.baselines))}
+        return {"clusters": evaluated(run, k=k, baselines=arm.baselines)}
 
     def columns(self, question: Question) -> list[Column]:
         """The paper's five scores; a line is of one modality, so that paths end in it."""

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seehear.methods import METHODS
-from seehear.studies.base import Arm, Column, Line, Question, Scores, Study, by_modality, kept_parts, one_of
-from seehear.transfer import evaluate
+from seehear.studies.base import Arm, Column, Line, Question, Scores, Study, by_modality, evaluated, one_of
 from seehear.transfer.table import Published
 
 PUBLISHED = {
@@ -40,9 +39,9 @@ class Methods(Study):
         """Clusters at the run's own k and at the number of classes, and a linear classifier."""
         with_baselines: dict[str, Any] = {"baselines": arm.baselines}
         return {
-            "own_k": kept_parts(evaluate(run, **with_baselines)),
-            "k_classes": kept_parts(evaluate(run, k=question.classes, **with_baselines)),
-            "linear": kept_parts(evaluate(run, protocol="linear", data=question.data, **with_baselines)),
+            "own_k": evaluated(run, **with_baselines),
+            "k_classes": evaluated(run, k=question.classes, **with_baselines),
+            "linear": evaluated(run, "linear", data=question.data, **with_baselines),
         }
 
     def columns(self, question: Question) -> list[Column]:

@@ -18,10 +18,9 @@ from seehear.studies.base import (
     Study,
     as_number,
     by_modality,
-    kept_parts,
+    evaluated,
 )
 from seehear.studies.base import positive_numbers as check
-from seehear.transfer import evaluate
 from seehear.transfer.table import Published
 
 _PUBLISHED = {"GDT": "gdt", "3DRot": "rotation", "random": "untrained encoders"}
@@ -51,7 +50,7 @@ class Shots(Study):
         """1-NN and a linear SVM for each number of shots."""
         shots = [int(float(value)) for value in question.values]
         options: dict[str, Any] = {"data": question.data, "shots": shots, "baselines": arm.baselines}
-        return {"few_shot": kept_parts(evaluate(run, protocol="few-shot", **options))}
+        return {"few_shot": evaluated(run, "few-shot", **options)}
 
     def columns(self, question: Question) -> list[Column]:
         """The SVM's accuracy with so many shots, by modality."""
