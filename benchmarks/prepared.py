@@ -111,7 +111,7 @@ def measured(sets: dict[str, Manifest], recipe: str, clips: int, rounds: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", nargs="?", help="NAME=TABLE of videos")
+    parser.add_argument("data", nargs="*", metavar="NAME=VIDEOS")
     parser.add_argument("--made", type=int, action="append", default=[], metavar="SIDE")
     parser.add_argument("--recipes", default="small,xdc-kinetics")
     parser.add_argument("--videos", type=int, default=12, help="videos of a set that is made")
@@ -119,16 +119,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    if arguments.data is None:
-        print("prepared.py needs videos: python benchmarks/prepared.py NAME=TABLE")
+    if not arguments.data:
+        print("prepared.py needs videos: python benchmarks/prepared.py NAME=VIDEOS")
         return
-    name, _, table = arguments.data.partition("=")
+    sources = {name: Path(place) for name, _, place in (text.partition("=") for text in arguments.data)}
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
-        first = seehear.scan(table, out=scratch / "first.parquet", workers=1)
-        sources: dict[str, Path] = {name: Path(table)}
         for side in arguments.made:
+            first = seehear.scan(next(iter(sources.values())), out=scratch / "first.parquet", workers=1)
             sources[f"{side}p, keyframe every 250"] = scratch / f"made{side}"
             make_larger(first, scratch / f"made{side}", side, arguments.videos)
         for label, source in sources.items():

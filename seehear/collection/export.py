@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seehear.errors import UsageError
+from seehear.media.packed import packed
 from seehear.search.segments import IndexedVideo, Segments
 
 Format = Literal["csv", "parquet", "jsonl", "m3u", "edl", "label-studio", "fiftyone"]
@@ -298,6 +299,12 @@ def exported(format: str, rows: Sequence[Row], rates: Mapping[str, float]) -> by
     if format not in FORMATS:
         raise UsageError(f"there is no format {format!r}", f"choose one of {', '.join(FORMATS)}")
     kept = rows if format in TABLES else [row for row in rows if not row.rejected]
+    if format not in TABLES and any(packed(row.video.path) is not None for row in kept):
+        raise UsageError(
+            f"these videos lie in shards, where what reads {format} cannot open them",
+            "export a table (csv, parquet, jsonl), or make files of the shards: the same `seehear prepare` without "
+            "--shards, then scan and index these",
+        )
     return FORMATS[format](kept, rates)
 
 

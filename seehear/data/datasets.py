@@ -21,8 +21,8 @@ import pyarrow as pa
 
 from seehear.data.manifest import COLUMNS, Manifest
 from seehear.data.scanning import scan, unprobed
-from seehear.data.sources import FileList
-from seehear.data.tables import read_table, read_text, separator_of
+from seehear.data.sources import FileList, table_of
+from seehear.data.tables import read_text, separator_of
 from seehear.errors import DataError, UsageError
 from seehear.media.formats import VIDEO_EXTENSIONS, extension_of, is_media
 
@@ -197,7 +197,7 @@ def _checked(data: DataSet) -> DataSet:
 def _read_split_table(path: Path, label_column: str, split_column: str) -> DataSet:
     if not path.exists():
         raise DataError(f"there is no file {path}", "give a table, or NAME:PATH for a data set")
-    table = read_table(path)
+    table = table_of(path)
     names, records = table.names, table.records
     if split_column == "split" and "split" not in names and "fold" in names:
         split_column = "fold"

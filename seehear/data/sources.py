@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seehear.data import prepared
 from seehear.data.manifest import COLUMNS
-from seehear.data.tables import TABLE_EXTENSIONS, read_table
+from seehear.data.tables import TABLE_EXTENSIONS, Record, Table, read_table
 from seehear.errors import DataError
 from seehear.media.formats import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, extension_of, is_media
 
@@ -143,6 +143,18 @@ def _from_prepared(folder: str) -> Found:
     if (gone := prepared.lacking(table)) is not None:
         found.notes.append(gone)
     return found
+
+
+def table_of(path: str | os.PathLike[str]) -> Table:
+    """A table with a column `path`, or that of prepared copies, of which it has those that there are.
+
+    Raises `DataError` if it cannot be read.
+    """
+    if prepared.prepared_folder(os.fspath(path)) is None:
+        return read_table(path)
+    found = find(path)
+    records: list[Record] = [(i, {"path": c.path, **c.extra}) for i, c in enumerate(found.candidates, 1)]
+    return Table(os.fspath(path), ["path", *found.extra_columns], records)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -45,8 +45,8 @@ class Sound:
     bits_per_second: int
     start_seconds: float = 0.0
     """When the first sample is heard."""
-    exact_noise: bool = False
-    """Without noise that the decoder makes up: it would be another one after a seek."""
+    for_training: bool = False
+    """Without noise that the decoder makes up, which would be another one after a seek; by the quicker search."""
 
 
 class Mp4Writer:
@@ -77,8 +77,8 @@ class Mp4Writer:
         if sound is not None:
             self._audio = self._container.add_stream("aac", rate=sound.sample_rate_hz, layout="mono")
             self._audio.bit_rate = sound.bits_per_second
-            if sound.exact_noise:
-                self._audio.options = {"aac_pns": "0"}
+            if sound.for_training:
+                self._audio.options = {"aac_pns": "0", "aac_coder": "fast"}
             self._samples = round(sound.start_seconds * sound.sample_rate_hz)
         self._frames_ended = picture is None
 

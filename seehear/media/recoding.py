@@ -125,7 +125,7 @@ def _write(
     sound = None
     if has_audio:
         assert original.audio_start_seconds is not None
-        sound = Sound(wanted.sample_rate_hz, _BITS_PER_SECOND, original.audio_start_seconds, exact_noise=True)
+        sound = Sound(wanted.sample_rate_hz, _BITS_PER_SECOND, original.audio_start_seconds, for_training=True)
     rate = _rate_of(original, wanted)
     side = _side_of(original, wanted) if has_video else 0
     writer: Mp4Writer | None = None

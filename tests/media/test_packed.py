@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from seehear.app.media import MediaFiles
-from seehear.errors import MediaError
+from seehear.collection.export import exported
+from seehear.errors import MediaError, UsageError
 from seehear.media.decode import Window, decode
 from seehear.media.identity import Identity, file_fingerprint, unchanged
 from seehear.media.opening import open_media
@@ -127,3 +128,15 @@ def test_the_application_sends_a_file_of_a_shard(tmp_path):
     MediaFiles([]).check(within, identity)
     with pytest.raises(MediaError, match="content is another"):
         MediaFiles([]).check(within, Identity("0" * 32, status.size, status.modified_ns))
+
+
+def test_what_players_cannot_open_is_not_exported_for_them():
+    class Video:
+        path = Path("/data/000000.tar/512+99/a.mp4")
+
+    class Row:
+        video, rejected = Video(), False
+
+    for format in ("m3u", "edl", "label-studio", "fiftyone"):
+        with pytest.raises(UsageError, match="lie in shards"):
+            exported(format, [Row()], {})

@@ -21,6 +21,7 @@ import pytest
 
 import seehear
 from seehear.data import prepared
+from seehear.data.datasets import open_data
 from seehear.data.manifest import Manifest
 from seehear.errors import DataError, DestinationError, UsageError
 from seehear.media.identity import file_fingerprint
@@ -105,6 +106,15 @@ def test_ids_and_columns_of_the_originals_are_kept(few, copies):
     assert manifest.column("width") != originals.column("width")
     by_table = seehear.scan(copies / prepared.TABLE, workers=0)
     assert by_table.table.equals(manifest.table)
+
+
+def test_the_table_of_copies_is_a_data_set(few, copies):
+    of_copies, of_originals = open_data(copies / prepared.TABLE), open_data(few)
+    assert [(r["label"], r["split"]) for r in of_copies.rows] == [(r["label"], r["split"]) for r in of_originals.rows]
+    manifest = of_copies.manifest(need=("video", "audio"), min_seconds=1.0, workers=0)
+    assert manifest.column("video_id") == [f"clips/clip_{i:04d}.mp4" for i in range(8)]
+    assert manifest.column("split") == ["train"] * 6 + ["test"] * 2
+    assert all(str(copies) in path for path in manifest.column("path"))
 
 
 def test_a_part_of_a_table_is_prepared_where_it_is_asked_for(few, tmp_path):
