@@ -1,6 +1,10 @@
 """Write a caption of several sentences for every video of a labelled table, from the name of its class.
 
     python benchmarks/captions.py TABLE.csv --out captioned.csv [--seed 0]
+    python benchmarks/captions.py captioned.csv --ask RUN
+
+The second asks a run by a few words: for each class what is seen and what is heard of it, one at a time, as `seehear
+search RUN --text` does, and prints how many of the best ten segments are of the class.
 
 TABLE.csv needs the columns path and label. Every row gets a column `caption`: a sentence that says what is seen, one
 that says what is heard, and one that says nothing of the class, each drawn from templates with words that describe the
@@ -66,11 +70,30 @@ def caption(label: str, rng: random.Random) -> str:
     return " ".join(parts)
 
 
+def ask(run: Path, labels: dict[str, str]) -> None:
+    """Search a run by the words of each class; `labels` are the classes of its videos by path."""
+    import seehear
+
+    shares: dict[str, list[float]] = {"seen": [], "heard": []}
+    for label in sorted(set(labels.values())):
+        told = []
+        for kind, phrases in zip(shares, WORDS[label], strict=True):
+            for phrase in phrases:
+                hits = seehear.search(run, text=phrase, k=10).hits
+                share = sum(labels[hit["path"]] == label for hit in hits) / len(hits)
+                shares[kind].append(share)
+                told.append(f"{phrase!r} {share:.1f}")
+        print(f"{label}: {', '.join(told)}")
+    means = ", ".join(f"{kind} {sum(found) / len(found):.3f}" for kind, found in shares.items())
+    print(f"of the best ten of the class, by what is {means}; chance {1 / len(set(labels.values())):.3f}")
+
+
 def main() -> None:
     """Read the table and write it with captions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--ask", type=Path, metavar="RUN")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with asked.table.open(newline="", encoding="utf-8-sig") as file:
@@ -78,6 +101,11 @@ def main() -> None:
     unknown = sorted({row["label"] for row in rows} - WORDS.keys())
     if unknown:
         parser.error(f"{asked.table}: there are no words for {', '.join(unknown)}; add them to WORDS in this script")
+    if (asked.ask is None) == (asked.out is None):
+        parser.error("give --out, or --ask")
+    if asked.ask is not None:
+        ask(asked.ask, {os.path.abspath(asked.table.parent / row["path"]): row["label"] for row in rows})
+        return
     for row in rows:
         row["caption"] = caption(row["label"], random.Random(f"{asked.seed} {row['path']}"))
         row["path"] = os.path.abspath(asked.table.parent / row["path"])

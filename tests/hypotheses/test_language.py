@@ -449,6 +449,9 @@ def test_enumeration_prunes_specifications_that_compare_the_same():
 def test_enumeration_knows_its_factors():
     with pytest.raises(UsageError, match="mirror, sample"):
         enumerate_specifications(["reversal", "mirror", "sample"])
+    with pytest.raises(UsageError, match="sentence_order"):
+        enumerate_specifications(["reversal", "sentence_order"])
+    assert len(enumerate_specifications(["sentence_order"], ("video", "text"))) == 3  # absent, distinct, invariant
     heard = enumerate_specifications(["rotation"], ("audio",))
     assert {s["rotation"].hypothesis for s in heard if "rotation" in s} <= {"invariant", "ignore"}  # lemma 3
 
