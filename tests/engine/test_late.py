@@ -220,7 +220,8 @@ def poisoned(steps):
         count += 1
         parameters = list(parameters)
         if count in steps:
-            next(p for p in parameters if p.grad is not None).grad.flatten()[0] = float("nan")
+            grad = next(p.grad for p in parameters if p.grad is not None)
+            grad[(0,) * grad.ndim] = float("nan")
         return clip_gradients(parameters, limit)
 
     return clip
