@@ -20,7 +20,7 @@ help:
 	@echo 'make test     the tests, on all cores; ARGS="-k words -x" goes to pytest'
 	@echo 'make lint     ruff, mypy and the direction of imports'
 	@echo 'make format   put the code into the house style'
-	@echo 'make bench    the benchmarks, one after another'
+	@echo 'make bench    the benchmarks, one after another, and a table of the ratios they found'
 	@echo 'make docs     the documentation as pages in site/'
 	@echo 'make clean    remove .venv, caches and built pages (demo/ stays)'
 	@echo
@@ -94,10 +94,11 @@ format: setup
 	@$(PY) -m ruff format .
 
 bench: setup
-	@set -e; for script in benchmarks/*.py; do \
-	    if [ ! -e "$$script" ]; then echo 'No benchmarks here.'; exit 0; fi; \
+	@set -e; BENCH_RATIOS="$$(mktemp)"; export BENCH_RATIOS; for script in benchmarks/*.py; do \
 	    echo "== $$script"; $(PY) "$$script" $(ARGS); \
-	done
+	done; cd benchmarks; \
+	../$(PY) -c 'import os, pathlib, support; support.print_ratios(pathlib.Path(os.environ["BENCH_RATIOS"]))'; \
+	rm -f "$$BENCH_RATIOS"
 
 docs: setup
 	@$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[docs]'

@@ -86,7 +86,7 @@ class _Joint(torch.autograd.Function):
         return features[0].detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
         rest: Future[None] = ctx.pool.submit(torch.autograd.backward, ctx.features.pop(), gradient)
         torch.autograd.Variable._execution_engine.queue_callback(rest.result)
         return None, None, None
