@@ -132,7 +132,7 @@ def main() -> None:
         measured = ", ".join("" if m is None else f"{m:g}" for m in MEASURED[name])
         print(
             f"{name:<10} {operations / 1e9:6.0f} GFLOP {found['operations alone']:10.0f} {found['bytes alone']:6.0f} "
-            f"{found['convolutions']:13.0f} {found['all layers']:11.0f} {share:14.3f}   {measured} (target {TARGETS[name]})"
+            f"{found['convolutions']:13.0f} {found['all layers']:11.0f} {share:6.3f}  {measured}, {TARGETS[name]}"
         )
         if options.layers:
             for x in layers:
