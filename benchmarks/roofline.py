@@ -122,7 +122,7 @@ def main() -> None:
     flops, bandwidth = options.flops * 1e12, options.bandwidth * 1e12
     result: dict[str, Any] = {"flops": flops, "bandwidth": bandwidth, "clips": options.clips, "of": {}}
     print(
-        "clips/s at most by       operations  bytes  convolutions  all layers  share of peak  measured (as it was, best)"
+        "clips/s at most by       operations  bytes  convolutions  all layers  share  measured (before, best), target"
     )
     for name, (frames, side) in CLIPS.items():
         layers = layers_of(frames, side)
