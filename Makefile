@@ -7,7 +7,9 @@ ARGS ?=
 
 # Relative paths only, so that a folder with spaces in its name will do.
 PY = .venv/bin/python
-EXTRAS = test,lint
+ALL = test,lint
+EXTRAS = $(ALL)
+QUICK = $(if $(EXTRAS),,--no-compile)
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -20,16 +22,18 @@ help:
 	@echo 'make test     the tests, on all cores; ARGS="-k words -x" goes to pytest'
 	@echo 'make lint     ruff, mypy and the direction of imports'
 	@echo 'make format   put the code into the house style'
-	@echo 'make bench    the benchmarks, one after another'
+	@echo 'make bench    the benchmarks, one after another, and a table of the ratios they found'
 	@echo 'make docs     the documentation as pages in site/'
 	@echo 'make clean    remove .venv, caches and built pages (demo/ stays)'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the interpreter; pip.conf and PIP_* variables are honoured.'
 
-# The stamp holds the folder and a checksum of the pins: a moved checkout or a changed pin is set up anew.
+# The stamp holds the folder, a checksum of the pins and the extras: a moved checkout, a changed pin or a wish for more is
+# set up anew. The demo goes without what tests and lint need, and without compiling what it will never import.
 setup:
 	@set -eu; \
 	key="$$(pwd) $$(cat pyproject.toml constraints.txt | cksum)"; \
+	all="$$key $(ALL)"; key="$$key $(EXTRAS)"; \
 	works() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
 	version() { "$$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }; \
 	wanted='$(PYTHON)'; \
@@ -37,7 +41,8 @@ setup:
 	    found="$$("$$wanted" --version 2>&1 || true)"; \
 	    echo "PYTHON=$$wanted is no Python 3.11 or later (it says: $$found)." >&2; exit 1; \
 	fi; \
-	if [ "$$(cat .venv/.setup 2>/dev/null || true)" = "$$key" ] && works $(PY); then \
+	stamp="$$(cat .venv/.setup 2>/dev/null || true)"; \
+	if { [ "$$stamp" = "$$key" ] || [ "$$stamp" = "$$all" ]; } && works $(PY); then \
 	    if [ -z "$$wanted" ] || [ "$$(version "$$wanted")" = "$$(version $(PY))" ]; then exit 0; fi; \
 	fi; \
 	if [ -z "$$wanted" ]; then \
@@ -58,8 +63,8 @@ setup:
 	rm -f .venv/.setup .venv/setup.log; \
 	echo "Installing seehear and its pinned packages (the log is .venv/setup.log) ..."; \
 	{ $(PIP) install -q -c constraints.txt setuptools && \
-	  $(PIP) install -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]' && { \
-	      $(PIP) install -c constraints.txt --no-build-isolation --only-binary=vizdoom,cyal,pygame-ce -e '.[demo]' || \
+	  $(PIP) install $(QUICK) -c constraints.txt --no-build-isolation -e '.$(if $(EXTRAS),[$(EXTRAS)])' && { \
+	      $(PIP) install $(QUICK) -c constraints.txt --no-build-isolation --only-binary=vizdoom,cyal,pygame-ce -e '.[demo]' || \
 	      echo 'no recorder'; }; \
 	  echo "ended with $$?"; } 2>&1 | while IFS= read -r line; do \
 	    printf '%s\n' "$$line" >> .venv/setup.log; \
@@ -77,6 +82,7 @@ setup:
 	printf '%s\n' "$$key" > .venv/.setup; \
 	echo "Ready: .venv/bin/seehear"
 
+demo: EXTRAS =
 demo: setup
 	@$(PY) examples/demo.py $(if $(VIDEOS),--videos '$(VIDEOS)') $(ARGS)
 
@@ -94,10 +100,11 @@ format: setup
 	@$(PY) -m ruff format .
 
 bench: setup
-	@set -e; for script in benchmarks/*.py; do \
-	    if [ ! -e "$$script" ]; then echo 'No benchmarks here.'; exit 0; fi; \
+	@set -e; BENCH_RATIOS="$$(mktemp)"; export BENCH_RATIOS; for script in benchmarks/*.py; do \
 	    echo "== $$script"; $(PY) "$$script" $(ARGS); \
-	done
+	done; cd benchmarks; \
+	../$(PY) -c 'import os, pathlib, support; support.print_ratios(pathlib.Path(os.environ["BENCH_RATIOS"]))'; \
+	rm -f "$$BENCH_RATIOS"
 
 docs: setup
 	@$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[docs]'

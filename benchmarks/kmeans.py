@@ -23,7 +23,7 @@ import numpy as np
 import sklearn
 import torch
 from sklearn.cluster import KMeans
-from support import machine
+from support import machine, ratio
 from threadpoolctl import threadpool_limits
 
 from seehear.cluster.kmeans import kmeans
@@ -109,6 +109,7 @@ def main() -> None:
     print(f"{settings}\n{'':<16}CPU s   seehear / it   objective")
     for name, median in medians.items():
         print(f"{name:<16}{median:5.2f}   {ratios[name]:12.2f}   {runs[name][0]['objective']:.6e}")
+    ratio("k-means", ratios["faiss"], "seehear over faiss, equal objective")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(
         json.dumps(

@@ -1,7 +1,11 @@
-"""What the benchmarks share."""
+"""What the benchmarks share.
+
+`make bench` ends with a table of the ratios that its scripts gave to `ratio`.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from pathlib import Path
@@ -24,3 +28,22 @@ def machine(**versions: str) -> dict[str, Any]:
         "torch": torch.__version__,
         **versions,
     }
+
+
+def ratio(name: str, value: float, of: str) -> None:
+    """Print a ratio of this machine's CPU, and add it to the table that `make bench` ends with.
+
+    The table is the file that BENCH_RATIOS names, a JSON object a line; without it nothing is added.
+    """
+    print(f"{name}: {value:.2f} ({of})")
+    if table := os.environ.get("BENCH_RATIOS"):
+        with open(table, "a") as file:
+            file.write(json.dumps({"name": name, "value": value, "of": of}) + "\n")
+
+
+def print_ratios(table: Path) -> None:
+    """The table of `ratio`."""
+    rows = [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
+    print("\nRatios of CPU seconds on this machine")
+    for row in rows:
+        print(f"  {row['name']:<44}{row['value']:6.2f}   {row['of']}")
