@@ -235,7 +235,7 @@ class OptimConfig:
     """Scale gradients down to this norm."""
     sync_batchnorm: Literal["never", "gpu", "always"] = "never"
     """With several processes: batch normalisation over the clips of all, instead of each process's own. gpu: where they
-    run on GPUs (on CPUs it takes long, and is for comparisons: always)."""
+    run on GPUs. always: on CPUs too, where it takes long, and by one process alike; for comparisons."""
 
 
 @dataclass(frozen=True)

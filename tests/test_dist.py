@@ -16,6 +16,7 @@ import torch.distributed
 
 from seehear import dist, peers
 from seehear.errors import Interrupted, ProcessError, RunError, UsageError
+from seehear.models.joint_norm import each_alone, joint_norms
 
 
 def test_one_process() -> None:
@@ -80,6 +81,7 @@ def _process(rank: int, folder: str) -> None:
         for rows in (3 * rank + 1, 3 * (1 - rank)):  # one process may have none, and blocks need not divide
             mine = torch.arange(rows * 2).view(rows, 2) + 100 * rank
             result[f"first {rows}"] = (mine, dist.gather_rows(mine))
+    result["joint"] = _normalised(rank)
     result["nothing"] = dist.all_gather_rows(torch.ones(0, 2))
     x = torch.tensor([[1.0 + rank]], requires_grad=True)
     dist.all_gather_rows(x).square().sum().backward()
@@ -93,6 +95,35 @@ def _process(rank: int, folder: str) -> None:
     dist.barrier()
     torch.save(result, f"{folder}/{rank}.pt")
     dist.shutdown()
+
+
+def _normalised(rank: int) -> dict[str, torch.Tensor]:
+    """What this process's rows of a batch come to in a joint batch normalisation, and their gradients."""
+    x, weights = _batch()
+    mine = slice(0, 2) if rank == 0 else slice(2, 7)  # not equally many
+    rows = x[mine].clone().requires_grad_()
+    holder = joint_norms(torch.nn.Sequential(_norm()), "always", torch.device("cpu"))
+    y = holder(rows)
+    (y * weights[mine]).sum().backward()
+    norm = holder[0]
+    with each_alone([norm]):
+        alone = holder(rows.detach())
+    state = {name: value.detach().clone() for name, value in norm.state_dict().items()}
+    gradients = {"rows.grad": rows.grad, "weight.grad": norm.weight.grad, "bias.grad": norm.bias.grad}
+    return state | gradients | {"rows": y.detach(), "alone": alone.detach()}
+
+
+def _batch() -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(7, 3, 2, 2, generator=random) * 3 + 5, torch.randn(7, 3, 2, 2, generator=random)
+
+
+def _norm() -> torch.nn.BatchNorm2d:
+    norm = torch.nn.BatchNorm2d(3, momentum=0.3)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
+        norm.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
+    return norm
 
 
 def test_two_processes(tmp_path: Path) -> None:
@@ -116,6 +147,22 @@ def test_two_processes(tmp_path: Path) -> None:
     for one, other in (("first 1", "first 4"), ("first 3", "first 0")):
         assert torch.equal(first[one][1], torch.cat([first[one][0], second[other][0]]))
         assert second[other][1].shape == (0, 2)
+    # Joint batch normalisation: that of one process with all rows, which torch's own is the oracle of.
+    x, weights = _batch()
+    x.requires_grad_()
+    norm = _norm()
+    y = norm(x)
+    (y * weights).sum().backward()
+    made = [first["joint"], second["joint"]]
+    for name, expected in (("rows", y), ("rows.grad", x.grad)):
+        assert torch.allclose(torch.cat([m[name] for m in made]), expected, atol=1e-5), name
+    for name, expected in (("weight.grad", norm.weight.grad), ("bias.grad", norm.bias.grad)):
+        assert torch.allclose(made[0][name] + made[1][name], expected, atol=1e-4), name
+    for one in made:
+        # Once for all rows; then once more, in `each_alone`, for a process's own.
+        assert torch.equal(one["num_batches_tracked"], torch.tensor(2))
+    alone = _norm()(x.detach()[:2])
+    assert torch.allclose(made[0]["alone"], alone, atol=1e-5)
 
 
 class TestPeers:
