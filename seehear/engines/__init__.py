@@ -7,10 +7,14 @@ whole travels. An engine knows nothing of what the tasks are about.
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from seehear.errors import UsageError
 
 Engine: TypeAlias = Literal["local", "ray"]
 Tell: TypeAlias = Callable[[int, int], None]
@@ -30,7 +34,7 @@ class Task:
     payload: Any
     """What it is done from; picklable, and of bounded size."""
     seen: str
-    """A file or folder that a machine must see to do it: see `nearest_seen`."""
+    """A file or folder that a machine must see to do it: one that does not would take all files for missing."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,19 @@ def nearest_seen(path: str) -> str:
     return path
 
 
+def check_seen(path: str, patience_seconds: float) -> None:
+    """Raise `UsageError` if this machine does not see a path, also after so long: network file systems have delays."""
+    until = time.monotonic() + patience_seconds
+    while not os.path.exists(path):
+        if time.monotonic() >= until:
+            raise UsageError(
+                f"the machine {socket.gethostname()} does not see {path}",
+                "all machines need the videos, the run and the place of the result under the same paths: put them on a "
+                "file system that all of them mount; if the files are gone everywhere, scan again",
+            )
+        time.sleep(0.2)
+
+
 def run(work: Work, tasks: Iterable[Task], engine: Engine, total: int, done: int, progress: Tell) -> None:
     """Do all tasks. `progress` is called with items done and `total`, from `done` on.
 
@@ -70,6 +87,7 @@ def run(work: Work, tasks: Iterable[Task], engine: Engine, total: int, done: int
     with work.open(*work.arguments) as do:
         progress(done, total)
         for task in tasks:
+            check_seen(task.seen, 0.0)
             do(task.payload, within(progress, done, task.items, total))
             done += task.items
             progress(done, total)

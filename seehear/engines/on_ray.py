@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from seehear.engines import Do, Task, Tell, Work
+from seehear.engines import Do, Task, Tell, Work, check_seen
 from seehear.errors import SeehearError, UsageError
 
 ATTEMPTS = 4
@@ -24,7 +22,7 @@ _AHEAD = 2
 """Tasks a slot of the cluster that are handed out: one is done, one waits."""
 _HEARTBEAT_SECONDS = 5.0
 _PATIENCE_SECONDS = 5.0
-"""How long a machine looks for a file: network file systems show what is new with a delay."""
+"""How long a machine looks for a file before it is said not to see it."""
 
 
 def run_on_ray(work: Work, tasks: Iterable[Task], total: int, done: int, progress: Tell) -> None:
@@ -81,7 +79,7 @@ def _ended(ray: Any, reference: Any) -> bool:
 def _cluster() -> Iterator[Any]:
     """Ray, connected: as the program is already, or to the cluster of RAY_ADDRESS, or that of this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or else it warns of a change of its own
     try:
         import ray
     except ImportError as error:
@@ -143,7 +141,7 @@ def do_task(shipped: bytes, payload: Any, seen: str) -> None:
     """Do one task in a worker process. Raises `UsageError` if this machine does not see the files."""
     work: Work = pickle.loads(shipped)  # the driver's, whose code this process runs anyway
     for path in (*work.shared, seen):
-        _check_seen(path)
+        check_seen(path, _PATIENCE_SECONDS)
     if shipped not in _open:
         for stack, _ in _open.values():
             stack.close()
@@ -151,15 +149,3 @@ def do_task(shipped: bytes, payload: Any, seen: str) -> None:
         stack = ExitStack()
         _open[shipped] = stack, stack.enter_context(work.open(*work.arguments))
     _open[shipped][1](payload, lambda done, of: None)
-
-
-def _check_seen(path: str) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while not os.path.exists(path):
-        if time.monotonic() > until:
-            raise UsageError(
-                f"the machine {socket.gethostname()} does not see {path}",
-                "all machines of the cluster need the videos, the run and the place of the result under the same "
-                "paths: put them on a file system that all of them mount",
-            )
-        time.sleep(0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from seehear.data.loader import Failures, worker_count
 from seehear.data.manifest import Manifest
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder, model_sha256, open_run
-from seehear.engines import Do, Engine, Task, Tell, Work, nearest_seen, run
+from seehear.engines import Do, Engine, Task, Tell, Work, run
 from seehear.errors import UsageError
 from seehear.features.blocks import Embedder, block_edges, clips_of
 from seehear.features.model import Model, bank_table, usable_rows
@@ -176,7 +177,7 @@ def _task(number: int, plan: Plan, rows: pa.Table) -> Task:
     place = plan.block(number)
     block = rows.slice(place.start, len(place)).to_pylist()
     name = f"block {number} ({block[0]['video_id']} to {block[-1]['video_id']})"
-    return Task(name, len(block), (number, block), nearest_seen(block[0]["path"]))
+    return Task(name, len(block), (number, block), os.path.dirname(block[0]["path"]))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ written when the parts are joined.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from seehear.data import prepared
 from seehear.data.manifest import Manifest
-from seehear.engines import Do, Engine, Task, Tell, Work, nearest_seen, run
+from seehear.engines import Do, Engine, Task, Tell, Work, run
 from seehear.errors import UsageError
 from seehear.files import writing
 from seehear.media.pool import WorkerPool, available_cores
@@ -121,7 +122,7 @@ def plan_of(rows: Sequence[Mapping[str, Any]], settings: str, facts: Mapping[str
 
 def _task(number: int, block: Sequence[Mapping[str, Any]]) -> Task:
     name = f"block {number} ({block[0]['video_id']} to {block[-1]['video_id']})"
-    return Task(name, len(block), (number, block), nearest_seen(block[0]["path"]))
+    return Task(name, len(block), (number, block), os.path.dirname(block[0]["path"]))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from seehear.data.loader import ClipLoader, Failures, worker_count
 from seehear.data.manifest import Manifest
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import model_sha256
-from seehear.engines import Do, Engine, Task, Tell, Work, nearest_seen, run
+from seehear.engines import Do, Engine, Task, Tell, Work, run
 from seehear.errors import DataError, UsageError
 from seehear.features.model import Model
 from seehear.parts import Part, PartFolder, Plan, digest_of
@@ -110,7 +110,7 @@ def embed_in_parts(
     tasks = (
         Task(
             f"block {n} ({blocks[n][1][0].video_id} to {blocks[n][1][-1].video_id})", len(blocks[n][1]),
-            (n, *blocks[n]), nearest_seen(str(blocks[n][1][0].path)),
+            (n, *blocks[n]), str(blocks[n][1][0].path.parent),
         )
         for n in todo
     )  # fmt: skip

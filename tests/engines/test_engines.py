@@ -31,6 +31,14 @@ def test_what_a_task_raises_is_raised(tmp_path):
     assert not list(tmp_path.glob("begun.b.*"))
 
 
+def test_a_machine_that_does_not_see_the_videos_takes_none_for_missing(tmp_path):
+    work = Work(ray_work.opened, (str(tmp_path),), (), 0)
+    with pytest.raises(UsageError, match=r"the machine .* does not see .*/nowhere") as raised:
+        run(work, [Task("a", 2, ("a", "is done"), str(tmp_path / "nowhere"))], "local", 2, 0, lambda *_: None)
+    assert "same" in raised.value.remedy
+    assert not list(tmp_path.glob("begun.*"))
+
+
 def test_without_ray_it_is_said_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="needs Ray") as raised:

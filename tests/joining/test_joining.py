@@ -173,6 +173,17 @@ def test_a_part_that_is_missing_is_named_and_no_file_is_written(mixed, finished_
     seehear.join_parts(tmp_path / "out.parquet")
 
 
+def test_a_part_on_a_machine_without_the_videos_leaves_no_block(mixed, finished_run, tmp_path):
+    manifest = tmp_path / "clips.parquet"
+    (tmp_path / "videos").symlink_to(mixed.parent / "videos")
+    seehear.scan(tmp_path / "videos", out=manifest, workers=0)
+    (tmp_path / "videos").unlink()  # as where the file system is not mounted
+    for kind in ("embed", "prepare"):
+        with pytest.raises(UsageError, match="does not see"):
+            work(kind, finished_run, manifest, tmp_path / kind / "out.parquet", part="1/2")
+        assert not list(parts_of(tmp_path / kind / "out.parquet").glob("block-*"))
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_parts_of_other_videos_or_settings_are_refused(mixed, finished_run, tmp_path):
     out = tmp_path / "out.parquet"
