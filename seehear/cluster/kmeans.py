@@ -164,7 +164,7 @@ def _assign(rows: _RowReader, centroids: Tensor, *, with_second: bool = True) ->
     for part, block in rows.blocks():
         scores = scorer(block if shift is None else block - shift)
         least, nearest = _least(scores)
-        d1 = _squared_norms(centroids[nearest].sub_(block))
+        d1 = centroids[nearest].sub_(block).square_().sum(1)
         if len(centroids) > 1:
             scores.scatter_(1, nearest[:, None], torch.inf)
             following, runner_up = _least(scores)
@@ -172,7 +172,7 @@ def _assign(rows: _RowReader, centroids: Tensor, *, with_second: bool = True) ->
             # A score is a squared distance less the row's squared norm, which is d1 - least.
             open_question = following - least <= _CLOSE * (scorer.norms.amax() + (d1 - least).clamp_min(0))
             close = slice(None) if with_second else open_question.nonzero()[:, 0]
-            d2[close] = _squared_norms(centroids[runner_up[close]].sub_(block[close]))
+            d2[close] = centroids[runner_up[close]].sub_(block[close]).square_().sum(1)
             swap = d2 < d1
             nearest = torch.where(swap, runner_up, nearest)
             d1, second[part] = torch.minimum(d1, d2), torch.maximum(d1, d2)
