@@ -101,7 +101,7 @@ class Labelling:
 class Assignment:
     """Pseudo-labels of every clip, keyed by clip id and never by position.
 
-    Held in columns: beside its id a clip takes 4 bytes a labelling and 16 to be found by.
+    Held in columns: beside its id a clip takes 4 bytes a labelling and 12 to be found by.
     """
 
     clip_ids: pa.ChunkedArray
@@ -115,9 +115,13 @@ class Assignment:
         self.clip_ids = _text_column(self.clip_ids)
         self.labels = {name: np.asarray(labels, dtype=np.int32) for name, labels in self.labels.items()}
         hashes = _hashes(self.clip_ids)
-        self._order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._order]
-        if len(self.clip_ids) and not np.array_equal(self.rows(self.clip_ids), np.arange(len(self.clip_ids))):
+        order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[order]
+        self._order = order.astype(np.int32 if len(order) < 2**31 else np.int64)
+        # Ids that are equal have one hash: only those that share theirs can be.
+        alike = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
+        rows = self._order[np.union1d(alike, alike + 1)]
+        if len(rows) and not np.array_equal(self.rows(self.clip_ids.take(rows)), rows):
             raise ValueError("clip ids of an assignment must be unique")
         for name, labels in self.labels.items():
             if labels.shape != (len(self.clip_ids),):
@@ -203,7 +207,7 @@ class Assignment:
 def _text_column(texts: Any) -> pa.ChunkedArray:
     """Texts as one chunk of a column whose size has no limit."""
     if isinstance(texts, pa.ChunkedArray | pa.Array):
-        texts = texts.cast(pa.large_string())
+        texts = texts if texts.type == pa.large_string() else texts.cast(pa.large_string())
     else:
         texts = pa.array(texts, pa.large_string())
     return pa.chunked_array([texts.combine_chunks()] if isinstance(texts, pa.ChunkedArray) else [texts])

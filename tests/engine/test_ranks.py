@@ -129,7 +129,7 @@ class TestEquality:
             assert np.allclose(a, b, rtol=1e-3), name
         a, b = ([r["gradient_norm"] for r in records if r["kind"] == "step"] for records in (one, several))
         assert len(a) == len(b) > 2
-        assert np.allclose(a, b, rtol=1e-2)
+        assert np.allclose(a, b, rtol=5e-2 if method == "selavi" else 1e-3)
         a, b = (load_file(runs / f"{method}-{n}" / "model" / "model.safetensors") for n in (1, size))
         for name, weight in a.items():
             if weight.is_floating_point() and not name.startswith(("centroids", "transform")):

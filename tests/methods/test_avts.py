@@ -216,7 +216,8 @@ def test_what_is_in_sync_comes_closer_than_what_is_not(flickering, tmp_path):
     assert last["distance/in-sync"] < 0.8 * last["distance/hard"] < 0.8 * last["distance/easy"]
     # In videos that are held out, too.
     assert last["validation_distance/in-sync"] < 0.8 * last["validation_distance/easy"]
-    assert min(last["accuracy/easy"], last["accuracy/hard"], last["validation_accuracy/easy"]) > 0.65
+    assert min(last["accuracy/easy"], last["accuracy/hard"]) > 0.65
+    assert last["validation_accuracy/easy"] > 0.55  # of few clips
     assert seehear.label(tmp_path / "run", modality="both").num_rows == 20
 
 
