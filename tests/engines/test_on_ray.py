@@ -171,7 +171,6 @@ def test_without_a_cluster_it_is_said_how_to_start_one(tmp_path, monkeypatch):
     assert not ray.is_initialized()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr("ray._private.utils.get_ray_temp_dir", lambda: str(tmp_path))
     with pytest.raises(UsageError, match="no Ray cluster") as raised:
         do(tmp_path, tasks_of(tmp_path, "is done"), 1)
     assert "ray start" in raised.value.remedy
