@@ -70,6 +70,7 @@ def test_blocks_come_back_in_order_with_their_reports(tmp_path):
     opened = PartFolder.open(tmp_path / "out.parquet")
     opened.check()
     assert opened.plan == folder.plan
+    assert opened.rows() == 9
     tables = list(opened.blocks())
     assert pa.concat_tables([table for table, _ in tables])["item"].to_pylist() == list(range(9))
     assert [reports for _, reports in tables] == [[{"video_id": str(block)}] for block in range(5)]

@@ -17,7 +17,7 @@ from seehear.data.manifest import Manifest
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder, model_sha256, open_run
 from seehear.engines import Do, Engine, Task, Tell, Work, run
-from seehear.errors import UsageError
+from seehear.errors import DataError, UsageError
 from seehear.features.blocks import Embedder, block_edges, clips_of
 from seehear.features.model import Model, bank_table, usable_rows
 from seehear.files import check_ending, write_table, write_tables
@@ -207,6 +207,8 @@ def finish(folder: PartFolder, out: Path, progress: Progress) -> Written:
     Features pass through memory block by block; labels, which are ranked among all, are there together.
     """
     folder.check()
+    if not folder.rows():
+        raise DataError("not one clip could be decoded")
     left_out: list[dict[str, Any]] = []
     blocks = _noting(folder, left_out.extend, progress)
     if folder.plan.kind == "label":

@@ -62,7 +62,7 @@ def names(folder: Path, what: str) -> list[str]:
 
 @pytest.mark.usefixtures("small_blocks")
 def test_two_nodes_one_of_them_killed_come_to_what_one_process_does(
-    cluster, mixed, finished_run, tmp_path  # noqa: F811
+    cluster, mixed, finished_run, tmp_path, monkeypatch  # noqa: F811
 ):  # fmt: skip
     import ray
 
@@ -73,6 +73,12 @@ def test_two_nodes_one_of_them_killed_come_to_what_one_process_does(
     work("scan", run_folder, mixed, one / "clips.parquet")
     work("scan", run_folder, mixed, many / "clips.parquet", engine="ray")
     assert (many / "clips.parquet").read_bytes() == (one / "clips.parquet").read_bytes()
+
+    monkeypatch.setattr("seehear.preparing.in_parts.LEAST_SECONDS", 10.0)
+    work("prepare", run_folder, mixed, one / "copies")
+    work("prepare", run_folder, mixed, many / "copies", engine="ray")
+    copies = [path.relative_to(one) for path in one.rglob("*.mp4")]
+    assert len(copies) > 20 and all((many / name).read_bytes() == (one / name).read_bytes() for name in copies)
 
     work("embed", run_folder, mixed, one / "features.parquet")
     left: list[int] = []
@@ -165,7 +171,6 @@ def test_without_a_cluster_it_is_said_how_to_start_one(tmp_path, monkeypatch):
     assert not ray.is_initialized()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr("ray._private.utils.get_ray_temp_dir", lambda: str(tmp_path))
     with pytest.raises(UsageError, match="no Ray cluster") as raised:
         do(tmp_path, tasks_of(tmp_path, "is done"), 1)
     assert "ray start" in raised.value.remedy

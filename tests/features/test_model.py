@@ -15,6 +15,7 @@ from seehear.data.clips import Video, clip_refs, plain_requests
 from seehear.data.loader import ClipLoader
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
+from seehear.features.blocks import Embedder
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.features.headlabels import ranked
 from seehear.features.model import Clusters, Model, bank_table, cluster_rows, segments, table_bank, usable_videos
@@ -110,6 +111,17 @@ def test_a_model_survives_the_disk(model, tmp_path):
     wide = np.tile(x, (1, 8))
     for one, other in zip(model.clusters["video"].assign(wide), again.clusters["video"].assign(wide), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_videos_of_one_clip_have_the_same_bits_in_blocks_of_any_size(finished_run, collection, monkeypatch):
+    model = seehear.load(finished_run)
+    whole = model.embed(collection)
+    calls: list[int] = []
+    bank = Embedder.bank
+    monkeypatch.setattr(Embedder, "bank", lambda self, rows, *rest: calls.append(len(rows)) or bank(self, rows, *rest))
+    monkeypatch.setattr("seehear.features.blocks.LEAST_BATCHES", 1)
+    assert model.embed(collection).equals(whole)
+    assert calls == [8, 8, 8]  # a batch each
 
 
 def test_the_embedding_of_the_runs_own_videos_is_what_it_stored(model, finished_run, collection):

@@ -29,8 +29,7 @@ OUT = {"scan": "out.parquet", "embed": "out.parquet", "label": "out.csv"}
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("parts", [2, 3])
-@pytest.mark.parametrize("kind", ["scan", "embed", "label"])
+@pytest.mark.parametrize(("kind", "parts"), [("scan", 3), ("embed", 2), ("label", 3)])
 def test_parts_joined_are_the_file_of_one_process(kind, parts, mixed, finished_run, tmp_path):
     one, many = tmp_path / "one" / OUT[kind], tmp_path / "many" / OUT[kind]
     whole = work(kind, finished_run, mixed, one)

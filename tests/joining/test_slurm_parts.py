@@ -22,16 +22,18 @@ def test_the_tasks_of_the_array_and_a_join_make_the_manifest_of_one_process(tmp_
     shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m seehear "$@"\n')
     shim.chmod(0o755)
     out = tmp_path / "many.parquet"
-    for task in ("2", "1", "3"):
+    for task in ("2", "1", "3", "join"):
         environment = {
             **os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "PARTS": "3",
             "SLURM_ARRAY_TASK_ID": task, "SLURM_CPUS_PER_TASK": "1",
         }  # fmt: skip
         words = ["bash", str(SCRIPT), "scan", str(collection), "--out", str(out), "--workers", "0"]
+        if task == "join":
+            words = ["bash", str(SCRIPT), "join", str(out)]
+            environment["SLURM_ARRAY_TASK_ID"] = "1"
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        assert f"part {task}/3 is done" in done.stdout
-    seehear.join_parts(out)
+        assert ("20 files" if task == "join" else f"part {task}/3 is done") in done.stdout
     assert out.read_bytes() == (tmp_path / "one.parquet").read_bytes()
 
 
