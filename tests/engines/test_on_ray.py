@@ -168,10 +168,13 @@ def test_a_process_opens_its_work_once_and_few_tasks_are_taken_ahead(cluster, tm
 def test_without_a_cluster_it_is_said_how_to_start_one(tmp_path, monkeypatch):
     import ray
 
-    assert not ray.is_initialized()
+    def init(**options: Any) -> None:
+        assert options["address"] == "auto"
+        raise ConnectionError("Could not find any running Ray instance.")  # as it says where none runs at all
+
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    with pytest.raises(UsageError, match="no Ray cluster") as raised:
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UsageError, match=r"no Ray cluster was found .*any running") as raised:
         do(tmp_path, tasks_of(tmp_path, "is done"), 1)
     assert "ray start" in raised.value.remedy
 
