@@ -53,8 +53,9 @@ class Embedder:
         self.encoders = {name: model.encoders[name].to(device) for name in views}
         self._failures = Failures()
         self._loader = ClipLoader(
-            [], model.config, views, model.statistics, workers=workers, cache=cache, failures=self._failures
-        )
+            [], model.config, views, model.statistics, workers=workers, cache=cache, failures=self._failures,
+            device=self.device,
+        )  # fmt: skip
 
     def __enter__(self) -> Embedder:
         return self
