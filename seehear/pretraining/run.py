@@ -15,7 +15,7 @@ from torch import nn
 
 from seehear import dist
 from seehear.config import Config
-from seehear.data.cache import media_cache
+from seehear.data.cache import media_cache, stream_as
 from seehear.data.clips import Video, clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics, workers_of
 from seehear.data.manifest import Manifest
@@ -87,6 +87,7 @@ def pretrain(
             raise UsageError("no videos given", "seehear pretrain VIDEOS --out RUN")
     if config.threads:
         torch.set_num_threads(config.threads)
+    stream_as(config)
     stop = StopRequest()
     with (
         dist.together(config.process_timeout_seconds),

@@ -52,7 +52,7 @@ def make(source: Any, out: Path, **options: Any) -> Preparation:
 
 def in_small_shards(source: Any, out: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Preparation:
     """Several shards of a few copies each: the least size is for people."""
-    monkeypatch.setattr("seehear.preparing.run._check", lambda *_: None)
+    monkeypatch.setattr("seehear.preparing.run.check_settings", lambda *_: None)
     return make(source, out, shard_bytes=60_000, **options)
 
 
