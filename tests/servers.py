@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,32 @@ class Server:
             self.cuts += 1
             data = data[: len(data) // 2]
         asked.wfile.write(data)
+
+
+@contextmanager
+def watching(folder: Path) -> Iterator[list[int]]:
+    """While the block runs: the bytes of all files below the folders of a folder, those being written included."""
+    found: list[int] = []
+    done = threading.Event()
+
+    def size(path: Path) -> int:
+        with suppress(FileNotFoundError):
+            return path.stat().st_size
+        return 0
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            with suppress(FileNotFoundError), open(folder / ".bytes", "rb") as ledger:
+                fcntl.flock(ledger, fcntl.LOCK_EX)  # nothing is begun or deleted between two looks
+                found.append(sum(map(size, folder.glob("??/*"))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
 
 
 @contextmanager

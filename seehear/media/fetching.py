@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -65,6 +65,7 @@ def download(
     most: int,
     patience_seconds: float,
     checked: bool,
+    sized: Callable[[int], None] = lambda _size: None,
     stop: threading.Event | None = None,
 ) -> None:
     """Fill a file with `size` bytes from `start` on, or with the whole of what lies at `url`.
@@ -73,6 +74,7 @@ def download(
     patience_seconds: a lost connection is tried again until nothing has come for so long
     checked: the caller knows the content's checksum, so that pieces may be joined even where the server does not say
         that they are of one content
+    sized: called with the size where it was not known before
     stop: when it is set, no more is tried
 
     Raises `Refused` or, when the patience is over, `Lost`.
@@ -92,6 +94,7 @@ def download(
                 size = answer.size
                 if size is None or size > most:
                     raise Refused("too_large", f"{size} bytes", f"at most {most} are taken: raise data.stream_gib")
+                sized(size)
             for block in answer.blocks:
                 block = block[: size - got]
                 file.write(block)

@@ -54,25 +54,21 @@ class Nearby:
     def add(self, name: str, size: int | None, fill: Callable[[BinaryIO], None]) -> None:
         """Have `fill` write a file; if it raises, nothing is left of it. An `OSError` of `fill` is the folder's.
 
-        size: of the file in bytes; None: known only when it is there, and then it makes room for itself
+        size: of the file in bytes; None: `fill` calls `take_room` when it knows it
         Raises `DestinationError` where the folder cannot be written or has no room, and what `fill` raises.
         """
         target = self.path(name)
         with writing(target, _REMEDY):
             target.parent.mkdir(parents=True, exist_ok=True)
-        if size is not None:
-            self._take_room(size)
-        with writing(target, _REMEDY):
             descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
         try:
             with os.fdopen(descriptor, "w+b") as file:
+                if size is not None:
+                    self.take_room(file, size)
                 with writing(target, _REMEDY):
-                    os.ftruncate(descriptor, size or 0)  # as long as it will be, for those who count
                     fill(file)
                     file.flush()
                     os.fsync(descriptor)
-                if size is None:
-                    self._take_room(os.fstat(descriptor).st_size, there=True)
             with writing(target, _REMEDY):
                 os.replace(temporary, target)
         finally:
@@ -81,18 +77,19 @@ class Nearby:
 
     # ------------------------------------------------------------ the bound
 
-    def _take_room(self, size: int, there: bool = False) -> None:
-        """Count `size` more bytes, for which others go where it must be.
+    def take_room(self, file: BinaryIO, size: int) -> None:
+        """Make a file that is to be written as long as it will be; others go for it where it must be.
 
-        there: the bytes lie in the folder already
+        Raises `DestinationError`.
         """
         end = time.monotonic() + _ROOM_SECONDS
         while True:
             with writing(self.folder, _REMEDY), self._locked() as ledger:
                 total = self._noted(ledger)
                 if total is None or total + size > self.budget_bytes:
-                    total = self._delete(0 if there else size) - (size if there else 0)
+                    total = self._delete(size)
                 if total + size <= self.budget_bytes:
+                    os.ftruncate(file.fileno(), size)  # before the lock goes, so that whoever counts next counts it
                     os.pwrite(ledger, f"{total + size:020d}".encode(), 0)
                     return
             if size > self.budget_bytes or time.monotonic() > end:

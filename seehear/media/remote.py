@@ -240,8 +240,8 @@ def table(url: str) -> Path:
 
     def fill(file: BinaryIO) -> None:
         download(
-            url, file, size=None, most=nearby.budget_bytes // 4, checked=False,
-            patience_seconds=_streaming.patience_seconds,
+            url, file, size=None, most=nearby.budget_bytes // 2, checked=False,
+            patience_seconds=_streaming.patience_seconds, sized=lambda size: nearby.take_room(file, size),
         )  # fmt: skip
 
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from seehear.media.opening import open_media
 from seehear.media.packed import Packed, full_path, open_bytes, packed, remote_copy, status_of
 from seehear.media.remote import Copy, Streaming, brought, checked_address, opened
 from tests.corpus import make_video
-from tests.servers import serving
+from tests.servers import serving, watching
 
 DATA = np.random.default_rng(0).bytes(300_000)
 
@@ -158,23 +157,13 @@ def test_redirects_to_other_schemes_and_servers_without_ranges_are_refused(serve
 def test_never_more_is_kept_than_the_bound_and_what_was_used_last_stays(server, kept):
     remote.use(replace(remote.streaming(), budget_bytes=64_000))
     copies = [a_copy(server, i * 10_000, 10_000) for i in range(12)]
-    most = []
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            most.append(sum(p.stat().st_size for p in kept.glob("??/[0-9a-f]*")))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    assert all(error is None for error in brought(copies[:6]))
-    read(copies[0])  # used again: others go first
-    assert all(error is None for error in brought(copies[6:9]))
-    before = len(server.requests)
-    assert read(copies[0]) == DATA[:10_000] and len(server.requests) == before
-    assert [read(copy) for copy in copies] == [DATA[i * 10_000 : (i + 1) * 10_000] for i in range(12)]
-    done.set()
-    watcher.join()
+    with watching(kept) as most:
+        assert all(error is None for error in brought(copies[:6]))
+        read(copies[0])  # used again: others go first
+        assert all(error is None for error in brought(copies[6:9]))
+        before = len(server.requests)
+        assert read(copies[0]) == DATA[:10_000] and len(server.requests) == before
+        assert [read(copy) for copy in copies] == [DATA[i * 10_000 : (i + 1) * 10_000] for i in range(12)]
     assert 40_000 <= max(most) <= 64_000
     assert failure(a_copy(server, 0, 70_000)).reason == "too_large"
 

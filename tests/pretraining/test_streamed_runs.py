@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from seehear.media.recoding import Recoding
 from seehear.preparing.run import prepare
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
-from tests.servers import Server, serving
+from tests.servers import Server, serving, watching
 
 SHORT = (
     *TINY_SETTINGS, "rounds=1", "optim.epochs=2", "optim.warmup_epochs=0", "clip.short_side_px=32", "data.cache_gib=0",
@@ -47,9 +46,9 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def streaming(tmp_path):
-    """A folder of its own for what is fetched where no run says otherwise, and little patience."""
+    """A folder of its own for what is fetched where no run says otherwise."""
     before = remote.streaming()
-    remote.use(remote.Streaming(str(tmp_path / "fetched"), 1 << 26, 1.0))
+    remote.use(remote.Streaming(str(tmp_path / "fetched"), 1 << 26, 20.0))
     yield
     remote.use(before)
 
@@ -80,26 +79,13 @@ def results(run: Path) -> tuple[bytes, list[dict[str, Any]]]:
     return (run / "model" / "model.safetensors").read_bytes(), pq.read_table(run / "labels.parquet").to_pylist()
 
 
-def bytes_kept(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.glob("streamed/??/*"))
-
-
 def test_one_process_learns_the_same_bits_from_a_bad_server(shards, at_one, tmp_path):
     settings = streamed_settings(shards, tmp_path)
     with serving(shards) as server:
         bad_day(server)
         server.at[30] = lambda: server.restart(0.5)
-        most, done = [], threading.Event()
-
-        def watch() -> None:
-            while not done.wait(0.01):
-                most.append(bytes_kept(tmp_path / "kept"))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        seehear.pretrain(f"{server.url}/", tmp_path / "run", settings=[*settings, "data.workers=1"], quiet=True)
-        done.set()
-        watcher.join()
+        with watching(tmp_path / "kept" / "streamed") as most:
+            seehear.pretrain(f"{server.url}/", tmp_path / "run", settings=[*settings, "data.workers=1"], quiet=True)
         assert server.cuts > 2 and server.refusals > 2
         assert len(server.requests) > 30  # so it restarted, and copies were fetched again
     assert results(tmp_path / "run") == results(at_one)
