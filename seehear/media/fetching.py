@@ -106,10 +106,10 @@ def download(
                 return
             raise Lost(f"the connection was cut after {got} of {size} bytes")
         except Lost:
-            over = time.monotonic() + wait - moved > patience_seconds or tries >= _MOST_TRIES
-            if over or (stop is not None and stop.is_set()):
+            left = patience_seconds - (time.monotonic() - moved)
+            if left <= 0 or tries >= _MOST_TRIES or (stop is not None and stop.is_set()):
                 raise
-        (stop or threading.Event()).wait(wait)
+        (stop or threading.Event()).wait(min(wait, left))
         wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
 

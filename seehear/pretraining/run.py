@@ -61,7 +61,8 @@ def pretrain(
 ) -> Path:
     """Pretrain on the videos of `source` and leave a finished run in `out`.
 
-    `source` is a folder, glob, CSV or Parquet with a `path` column, or a manifest that `scan` made. With
+    `source` is a folder, glob, CSV or Parquet with a `path` column, a manifest that `scan` made, or the address of
+    prepared shards. With
     `resume` the run in `out` goes on from its last saved state, `source` and `config` being its own; with
     `resume_if_there` it does if it was begun, and must have these settings.
     `after_epoch` is called with what each epoch logs; when it returns True, the run saves and stops as it

@@ -103,6 +103,7 @@ def test_what_is_cut_goes_on_where_it_was_cut(server):
 
 
 def test_a_server_that_restarts_is_waited_for(server):
+    remote.use(replace(remote.streaming(), patience_seconds=20.0))
     server.restart(0.6)
     assert read(a_copy(server, 0, 5000)) == DATA[:5000]
 
