@@ -419,6 +419,10 @@ class DataConfig:
     """Decoded media kept on disk between epochs and runs; 0 decodes anew each time."""
     cache_folder: str | None = None
     """Where it is kept; by default seehear/media in the user's cache folder."""
+    stream_gib: float = 16.0
+    """Copies from a server kept on disk: those used last (in the folder `streamed` beside the decoded media)."""
+    stream_patience_seconds: float = 60.0
+    """A server that gives nothing is asked again for so long; then the copy counts as one that cannot be decoded."""
     min_seconds: float | None = None
     """Videos shorter than this are not used; by default the length of a clip."""
 

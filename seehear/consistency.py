@@ -52,6 +52,8 @@ def _schedules(config: Config) -> None:
         )
     if sample is not None and config.method == "finetune":
         raise UsageError("data.sample is of pretraining", "--shots N takes N training videos of each class")
+    if not config.data.stream_gib > 0 or not config.data.stream_patience_seconds > 0:
+        raise UsageError("data.stream_gib and data.stream_patience_seconds must be above 0")
     if not 0 <= config.data.validation_share < 1:
         raise UsageError("data.validation_share must be at least 0 and below 1")
     schedules = {"optim": config.optim, "last_round": config.last_round}

@@ -74,7 +74,7 @@ else:
         Positional[str],
         option(
             "A folder (any depth), a glob, a file, a CSV or Parquet with a `path` column, or a manifest of "
-            "`seehear scan`.",
+            "`seehear scan`, or the address of prepared shards.",
             metavar="VIDEOS",
         ),
     ]

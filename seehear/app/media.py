@@ -12,7 +12,7 @@ from typing import BinaryIO
 from seehear.errors import MediaError
 from seehear.media.formats import extension_of
 from seehear.media.identity import Identity
-from seehear.media.packed import packed
+from seehear.media.packed import open_bytes, packed
 from seehear.search.segments import IndexedVideo
 
 CHUNK_BYTES = 1 << 18
@@ -115,6 +115,8 @@ class MediaFiles:
         with reason missing, permission, unreadable, not_media (no regular file) or changed.
         """
         within = packed(path)
+        if within is not None and within.remote is not None:  # fetched and looked at, or MediaError
+            return OpenFile(open_bytes(path), within.size, 0.0, f'"{within.checksum}"', 0)
         place = path if within is None else within.shard
         file = _open_regular(place)
         try:

@@ -19,6 +19,7 @@ import numpy as np
 from seehear.config import ClipConfig, Config
 from seehear.data.clips import Video, first_grid_index
 from seehear.files import temporary_beside, user_cache_folder, writing
+from seehear.media import remote
 from seehear.media.decode import Decoded, Window
 
 # Longer videos are decoded clip by clip: one entry must fit a worker's memory.
@@ -162,3 +163,10 @@ def media_cache(config: Config) -> MediaCache | None:
     else:
         folder = user_cache_folder() / "media"
     return MediaCache(folder, int(config.data.cache_gib * 2**30))
+
+
+def stream_as(config: Config) -> None:
+    """Read files on servers as the settings say, in this process and in the decoding processes that it starts."""
+    data = config.data
+    folder = None if data.cache_folder is None else str(Path(data.cache_folder).absolute() / "streamed")
+    remote.use(remote.Streaming(folder, int(data.stream_gib * 2**30), data.stream_patience_seconds))

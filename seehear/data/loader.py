@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from seehear.config import ClipConfig, Config
 from seehear.copies import beside
-from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache
+from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache, stream_as
 from seehear.data.clips import ClipRequest, Video, plain_requests
 from seehear.data.device_views import RawBatch, RawFrames, RawSound, raw_frames, raw_sound
 from seehear.data.views import (
@@ -32,8 +33,10 @@ from seehear.data.views import (
 from seehear.errors import DataError, MediaError
 from seehear.hypotheses.factors import FACTORS, View
 from seehear.media.decode import Decoded, Window
-from seehear.media.pool import Outcome, WorkerPool, available_cores
+from seehear.media.packed import remote_copy
+from seehear.media.pool import WorkerPool, available_cores
 from seehear.media.reading import read_clips, read_windows
+from seehear.media.remote import brought
 from seehear.modalities import MODALITIES, streams_of
 from seehear.types import Batch, ClipRef
 from seehear.words.changes import drop_words
@@ -109,6 +112,7 @@ class ClipLoader:
         self.crop_at = 0.5  # where plain clips are cropped along the longer side
         self.device_views = torch.device(device).type == "cuda" if device_views is None else device_views
         self._pinned = self.device_views and torch.cuda.is_available()
+        stream_as(config)
         self.pool = WorkerPool(workers, timeout_seconds=config.data.decode_timeout_seconds)
         self._workers = max(1, workers)
         self.set_statistics(statistics)
@@ -148,9 +152,7 @@ class ClipLoader:
                 needed += size
         if missing:
             self.cache.make_room(needed, keep=keys)
-        items = (
-            (v.video_id, self._decode_arguments(v, [self.cache.window(v, clip, self.modalities)])) for v in missing
-        )
+        items = self._whole_videos(missing, self.cache)
         for done, outcome in enumerate(self.pool.imap(read_windows, items, ordered=False, ahead=2 * self._workers), 1):
             video = self.videos[str(outcome.key)]
             if outcome.error is not None:
@@ -161,6 +163,15 @@ class ClipLoader:
                 progress(done, len(missing))
         failed = sum(v.video_id in self.failures.counts for v in missing)
         return {"cached": len(keys) - failed, "streamed": len(self.videos) - len(keys)}
+
+    def _whole_videos(self, videos: Sequence[Video], cache: MediaCache) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """What the pool needs to decode each video whole; of one that cannot be had the failure is recorded."""
+        for video, error in zip(videos, brought(remote_copy(v.path) for v in videos), strict=True):
+            if error is None:
+                window = cache.window(video, self.config.clip, self.modalities)
+                yield video.video_id, self._decode_arguments(video, [window])
+            else:
+                self.failures.add(video.video_id, error)
 
     def _cached(self, video: Video) -> CachedMedia | None:
         return self.cache.get(video, self.config.clip, self.modalities) if self.cache else None
@@ -201,21 +212,7 @@ class ClipLoader:
             if video_id not in cached:
                 cached[video_id] = self._cached(self.videos[video_id]) is not None
 
-        openings = _openings([r for r in wanted if not cached[r.ref.video_id]])
-
-        def streamed() -> Iterator[tuple[str, tuple[Any, ...]]]:
-            for group in openings:
-                windows = [[self._window(parts) for parts in self._parts(request, streams)] for request in group]
-                yield group[0].ref.clip_id, self._decode_arguments(self.videos[group[0].ref.video_id], windows)
-
-        clips_each = max(1, len(wanted) // max(1, len(openings)))
-        outcomes = self._each_clip(
-            openings,
-            self.pool.imap(
-                read_clips, streamed(), ordered=True,
-                ahead=max(2 * self._workers, self.config.optim.batch_size // clips_each),
-            ),
-        )  # fmt: skip
+        outcomes = self._decoded([r for r in wanted if not cached[r.ref.video_id]], streams)
         failed: set[str] = set()
         for request in wanted:
             video = self.videos[request.ref.video_id]
@@ -240,13 +237,37 @@ class ClipLoader:
                     found |= {p: one.frames if p[0] == "video" else one.waveform for p in parts}
             yield request, {part: array for part, array in found.items() if array is not None}
 
-    @staticmethod
-    def _each_clip(
-        openings: Sequence[Sequence[ClipRequest]], outcomes: Iterator[Outcome]
+    def _decoded(
+        self, requests: Sequence[ClipRequest], streams: Sequence[str] | None
     ) -> Iterator[list[Decoded] | MediaError]:
-        """What each clip of each opening holds, or why it could not be decoded."""
-        for group, outcome in zip(openings, outcomes, strict=True):
+        """What each clip holds, or why it could not be had or decoded."""
+        openings = _openings(requests)
+        copies = (remote_copy(self.videos[group[0].ref.video_id].path) for group in openings)
+        absent: dict[int, MediaError] = {}
+        sent: deque[int] = deque()
+
+        def arguments() -> Iterator[tuple[str, tuple[Any, ...]]]:
+            for number, (group, error) in enumerate(zip(openings, brought(copies), strict=True)):
+                if error is not None:
+                    absent[number] = error
+                    continue
+                windows = [[self._window(parts) for parts in self._parts(request, streams)] for request in group]
+                sent.append(number)
+                yield group[0].ref.clip_id, self._decode_arguments(self.videos[group[0].ref.video_id], windows)
+
+        clips_each = max(1, len(requests) // max(1, len(openings)))
+        ahead = max(2 * self._workers, self.config.optim.batch_size // clips_each)
+        outcomes = self.pool.imap(read_clips, arguments(), ordered=True, ahead=ahead)
+        outcome = None
+        for number, group in enumerate(openings):
+            # Outcomes come in the order in which openings were sent; before one, all that were not sent are known.
+            outcome = next(outcomes, None) if outcome is None else outcome
+            if outcome is None or sent[0] != number:
+                yield from [absent.pop(number)] * len(group)
+                continue
+            sent.popleft()
             yield from outcome.value if outcome.error is None else [outcome.error] * len(group)
+            outcome = None
 
     def _parts(self, request: ClipRequest, streams: Sequence[str] | None = None) -> list[list[Part]]:
         """What must be decoded for a clip, grouped by time window."""

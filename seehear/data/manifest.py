@@ -20,8 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from seehear.data.addresses import moved_to
 from seehear.errors import DataError, UsageError
 from seehear.files import write_result
+from seehear.media import remote
 
 REASONS: dict[str, tuple[str, str]] = {
     "missing": ("there is no such file", "correct the path, or put the file there"),
@@ -252,7 +254,7 @@ class Manifest:
     def is_manifest(path: str | os.PathLike[str]) -> bool:
         """Whether a file is what `save` wrote (a Parquet table with a path column is not)."""
         try:
-            return _METADATA_KEY in (pq.read_schema(path).metadata or {})
+            return _METADATA_KEY in (pq.read_schema(_on_disk(path)).metadata or {})
         except (pa.ArrowException, OSError):
             return False
 
@@ -260,7 +262,7 @@ class Manifest:
     def info_of(path: str | os.PathLike[str]) -> dict[str, Any]:
         """The `info` of a manifest's file alone; nothing of a file that is none."""
         try:
-            note = json.loads((pq.read_schema(path).metadata or {})[_METADATA_KEY])
+            note = json.loads((pq.read_schema(_on_disk(path)).metadata or {})[_METADATA_KEY])
         except (pa.ArrowException, OSError, KeyError, ValueError):
             return {}
         info: dict[str, Any] = note["info"]
@@ -270,12 +272,14 @@ class Manifest:
     def load(cls, path: str | os.PathLike[str]) -> Manifest:
         """Read what `save` wrote, or what somebody made of it since: types are restored, and NaN means no value.
 
+        One on a server is of the shards beside it, wherever they were when it was made.
+
         Raises `DataError` if it is something else or of a newer version, or if a cell that is needed is empty or
         cannot be what its column holds; row and column are named.
         """
         remedy = "make one with: seehear scan FOLDER --out manifest.parquet"
         try:
-            table = pq.read_table(path, partitioning=None)
+            table = pq.read_table(_on_disk(path), partitioning=None)
         except FileNotFoundError as error:
             raise DataError(f"no manifest at {os.fspath(path)}", remedy) from error
         except (pa.ArrowException, OSError) as error:
@@ -294,7 +298,19 @@ class Manifest:
             )
         manifest = cls(_restored(os.fspath(path), table.replace_schema_metadata(None)), content["info"])
         _check_cells(os.fspath(path), manifest)
+        if (url := remote.checked_address(path)) is not None:
+            manifest = cls(*moved_to(url.rpartition("/")[0], manifest.table, manifest.info))
         return manifest
+
+
+def _on_disk(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """A file itself, or where one from a server was put down. Raises `FileNotFoundError` and `DataError`."""
+    url = remote.checked_address(path)
+    if url is None:
+        return path
+    if not url.endswith(".parquet"):
+        raise FileNotFoundError(2, "no table", url)
+    return remote.table(url)
 
 
 def _restored(source: str, table: pa.Table) -> pa.Table:

@@ -26,6 +26,7 @@ from seehear.data.sources import Candidate, find, storable
 from seehear.engines import Do, Engine, Task, Tell, Work, nearest_seen, run
 from seehear.files import check_destination
 from seehear.media.pool import WorkerPool, available_cores
+from seehear.media.remote import address
 from seehear.parts import Part, PartFolder, Plan, cut, digest_of
 
 MOST_FILES, LEAST_FILES, BLOCKS = 512, 8, 64
@@ -86,7 +87,12 @@ def _tasks(blocks: Mapping[int, Sequence[Candidate]], known: Mapping[str, dict[s
     for number, block in blocks.items():
         rows = {c.path: known[c.path] for c in block if c.path in known}
         name = f"block {number} ({block[0].video_id} to {block[-1].video_id})"
-        yield Task(name, len(block), (number, list(block), rows), nearest_seen(block[0].path))
+        yield Task(name, len(block), (number, list(block), rows), seen(block[0].path))
+
+
+def seen(path: str) -> str:
+    """What a machine must see to look at a file: it or the folder it is in, of one on a server nothing of its own."""
+    return os.sep if address(path) is not None else nearest_seen(path)
 
 
 @contextmanager

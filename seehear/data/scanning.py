@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 
 from seehear.data.manifest import COLUMNS, Manifest
 from seehear.data.sources import Candidate, FileList, Found, find, storable
-from seehear.errors import DataError, UsageError
+from seehear.errors import DataError, MediaError, UsageError
 from seehear.files import check_destination
-from seehear.media.packed import status_of
+from seehear.media.packed import remote_copy, status_of
 from seehear.media.pool import WorkerPool, available_cores
 from seehear.media.probe import PROBE_VERSION, ProbeResult, probe
+from seehear.media.remote import brought
 
 TRANSIENT = {"timeout", "crashed", "permission", "missing", "unreadable", "changed"}  # worth another look at each scan
 
@@ -184,8 +185,16 @@ def probe_into(
     todo = [index for index, row in enumerate(rows) if row is None]
     done = len(candidates) - len(todo)
     arguments = (tuple(settings["need"]), settings["min_seconds"], settings["silence_dbfs"], settings["audio_track"])
-    items = ((index, (candidates[index].path, *arguments)) for index in todo)
-    for outcome in pool.imap(_probe_one, items, ordered=False):
+
+    def items() -> Iterator[tuple[int, tuple[Any, ...]]]:
+        for index, error in zip(todo, brought(remote_copy(candidates[index].path) for index in todo), strict=True):
+            if error is not None:
+                absent.append((index, error))
+            else:
+                yield index, (candidates[index].path, *arguments)
+
+    absent: list[tuple[int, MediaError]] = []
+    for outcome in pool.imap(_probe_one, items(), ordered=False):
         index = int(outcome.key)  # type: ignore[call-overload]
         path = candidates[index].path
         result: ProbeResult = outcome.value
@@ -195,6 +204,10 @@ def probe_into(
         done += 1
         if progress is not None:
             progress(done, len(candidates))
+    for index, error in absent:
+        path = candidates[index].path
+        result = ProbeResult(path, False, error.reason, error.detail, **_status(path))
+        rows[index] = asdict(result) | {"duplicate_of": None}
 
 
 def _probe_one(

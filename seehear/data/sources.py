@@ -14,6 +14,8 @@ from seehear.data.manifest import COLUMNS
 from seehear.data.tables import TABLE_EXTENSIONS, Record, Table, read_table
 from seehear.errors import DataError
 from seehear.media.formats import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, extension_of, is_media
+from seehear.media.packed import full_path
+from seehear.media.remote import address
 
 
 @dataclass
@@ -64,6 +66,11 @@ def find(source: str | os.PathLike[str] | FileList) -> Found:
 def _find(source: str) -> Found:
     if (folder := prepared.prepared_folder(source)) is not None:
         found = _from_prepared(folder)
+    elif address(source) is not None:
+        raise DataError(
+            f"{source} is neither prepared copies nor a manifest",
+            "give the address of a folder that `seehear prepare --shards` made, or of a manifest beside its shards",
+        )
     elif os.path.isdir(source):
         found = _from_folder(source)
     elif os.path.exists(source):
@@ -131,12 +138,13 @@ def _from_folder(source: str) -> Found:
 
 def _from_prepared(folder: str) -> Found:
     """The copies of a folder that `seehear prepare` made, under the ids of their originals."""
-    root, table = os.path.abspath(folder), prepared.load(folder)
+    root, table = full_path(folder), prepared.load(folder)
+    places = prepared.addresses(root, table) if address(root) else {}
     extra = ["original_path", *(name for name in table.column_names if name not in prepared.OUTCOMES)]
     found = Found(root, [], extra_columns=extra)
     for row in table.to_pylist():
         if row["outcome"] == prepared.PREPARED:
-            path = os.path.join(root, row["prepared_path"])
+            path = places.get(row["video_id"]) or os.path.join(root, row["prepared_path"])
             values = {name: row[name] for name in extra}
             where = f"copy of {row['original_path']}"
             found.candidates.append(Candidate(row["video_id"], path, values, where, row["prepared_fingerprint"]))

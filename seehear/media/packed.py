@@ -2,7 +2,9 @@
 
 Such a path is `SHARD.tar/OFFSET+SIZE/NAME`: the shard, where the file's first byte lies in it and how many there are,
 and the file's name within the shard, which tells its ending and stands in texts. Nothing is unpacked, and the shard's
-own headers need not be read. Every other path is that of a file on disk. Imports no torch.
+own headers need not be read. A shard on a server is named by its address, and the range by the checksum of its bytes
+too, `https://HOST/SHARD.tar/OFFSET+SIZE+CHECKSUM/NAME`: these bytes are fetched (`seehear.media.remote`). Every other
+path is that of a file on disk. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ import stat
 from dataclasses import dataclass
 from typing import BinaryIO
 
-_PACKED = re.compile(r"(?P<shard>.+\.tar)/(?P<offset>\d+)\+(?P<size>\d+)/(?P<name>.+)", re.DOTALL)
+from seehear.media import remote
+
+_PACKED = re.compile(
+    r"(?P<shard>.+\.tar)/(?P<offset>\d+)\+(?P<size>\d+)(?:\+(?P<checksum>[0-9a-f]{32}))?/(?P<name>.+)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -22,16 +28,27 @@ class Packed:
     """A file within a shard."""
 
     shard: str
+    """Path of the shard, or its address on a server."""
     offset: int
     """Of its first byte in the shard."""
     size: int
     """In bytes."""
     name: str
+    checksum: str | None = None
+    """Of a file on a server: BLAKE2b of its bytes, 16 bytes as hexadecimal digits."""
 
     @property
     def path(self) -> str:
         """What names it in a manifest."""
-        return f"{self.shard}/{self.offset}+{self.size}/{self.name}"
+        content = f"+{self.checksum}" if self.checksum else ""
+        return f"{self.shard}/{self.offset}+{self.size}{content}/{self.name}"
+
+    @property
+    def remote(self) -> remote.Copy | None:
+        """What is to be fetched of it; None where the shard is on disk."""
+        if remote.address(self.shard) is None:
+            return None
+        return remote.Copy(self.path, self.shard, self.offset, self.size, self.checksum)
 
 
 @dataclass(frozen=True)
@@ -50,15 +67,34 @@ class Status:
 
 def packed(path: str | os.PathLike[str]) -> Packed | None:
     """The file within a shard that a path names; None for a path of a file on disk."""
-    found = _PACKED.fullmatch(os.fspath(path))
-    if found is None or (not os.path.isfile(found["shard"]) and os.path.exists(os.fspath(path))):
+    url = remote.address(path)
+    found = _PACKED.fullmatch(os.fspath(path) if url is None else url)
+    if found is None:
         return None
-    return Packed(found["shard"], int(found["offset"]), int(found["size"]), found["name"])
+    place = Packed(found["shard"], int(found["offset"]), int(found["size"]), found["name"], found["checksum"])
+    on_disk = url is None and (place.checksum or (not os.path.isfile(place.shard) and os.path.exists(path)))
+    return None if on_disk else place
+
+
+def remote_copy(path: str | os.PathLike[str]) -> remote.Copy | None:
+    """What is to be fetched of the file that a path names; None for one on disk."""
+    within = packed(path) if remote.address(path) is not None else None
+    return None if within is None else within.remote
+
+
+def full_path(path: str | os.PathLike[str]) -> str:
+    """A path from the root on, or an address as it is."""
+    return remote.address(path) or os.path.abspath(os.fspath(path))
 
 
 def status_of(path: str | os.PathLike[str]) -> Status:
-    """`os.stat` of a file on disk or within a shard. Raises `OSError`, and `ValueError` for what is no path."""
+    """`os.stat` of a file on disk or within a shard. Raises `OSError`, and `ValueError` for what is no path.
+
+    Of a file on a server nothing is asked: its path says how long it is, and has another checksum with another content.
+    """
     within = packed(path)
+    if within is not None and within.remote is not None:
+        return Status(0, 0, within.size, 0, True)
     status = os.stat(path if within is None else within.shard)
     regular = stat.S_ISREG(status.st_mode)
     if within is None:
@@ -68,10 +104,12 @@ def status_of(path: str | os.PathLike[str]) -> Status:
 
 
 def open_bytes(path: str | os.PathLike[str]) -> BinaryIO:
-    """A file on disk or within a shard, open for reading. Raises `OSError`."""
+    """A file on disk or within a shard, open for reading. Raises `OSError`; of a file on a server `MediaError`."""
     within = packed(path)
     if within is None:
         return open(path, "rb")
+    if (copy := within.remote) is not None:
+        return remote.opened(copy)
     return io.BufferedReader(ByteRange(within.shard, within.offset, within.size), 1 << 16)
 
 

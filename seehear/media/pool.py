@@ -21,11 +21,12 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from seehear.errors import MediaError, SeehearError, UsageError
+from seehear.media import remote
 
 DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
 """Address space of a child; Python, NumPy and FFmpeg reserve about half a GiB of it."""
@@ -34,7 +35,8 @@ _START_SECONDS = 60.0  # for a child to come up, on a machine however busy
 _CLOSE_SECONDS = 2.0
 _BOOT = (
     "import sys, json; c = json.loads(sys.argv[1]); sys.path[:] = c['path']; "
-    "from seehear.media.pool import _child_main; _child_main(c['fd'], c['parent'], c['memory'])"
+    "from seehear.media.pool import _child_main; "
+    "_child_main(c['fd'], c['parent'], c['memory'], c['streaming'])"
 )
 
 
@@ -268,6 +270,7 @@ class WorkerPool:
             "fd": theirs.fileno(),
             "parent": os.getpid(),
             "memory": self.memory_limit_bytes,
+            "streaming": asdict(remote.streaming()),
         }
         environment = os.environ | {
             "OMP_NUM_THREADS": "1",
@@ -388,13 +391,14 @@ def _receive(connection: Connection) -> Any:
 # ---------------------------------------------------------------- the child
 
 
-def _child_main(descriptor: int, parent: int, memory_limit_bytes: int | None) -> None:
+def _child_main(descriptor: int, parent: int, memory_limit_bytes: int | None, streaming: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent(parent)
     if memory_limit_bytes is not None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+    remote.use(remote.Streaming(**streaming))
     os.dup2(2, 1)  # a stray print must not end up in the output of a command
     connection = Connection(descriptor)
     try:

@@ -23,7 +23,7 @@ from seehear.media.clock import Clock, may_jump
 from seehear.media.decode import Decoded, Window, decode_and_measure
 from seehear.media.identity import file_fingerprint, file_state
 from seehear.media.opening import open_media
-from seehear.media.packed import open_bytes, status_of
+from seehear.media.packed import full_path, open_bytes, status_of
 from seehear.media.timeline import (
     CLOCK_SECONDS,
     GUESSED_LENGTHS,
@@ -111,7 +111,7 @@ def probe(
     audio_track: the number of the sound track, from 0; by default the one that is marked as default, or else the first,
         unless it is silent, empty or too short and another one is not
     """
-    name = os.path.abspath(os.fspath(path))
+    name = full_path(path)
     found: dict[str, Any] = {}
     before = file_state(name)
     try:

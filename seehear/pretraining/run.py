@@ -15,7 +15,7 @@ from torch import nn
 
 from seehear import dist
 from seehear.config import Config
-from seehear.data.cache import media_cache
+from seehear.data.cache import media_cache, stream_as
 from seehear.data.clips import Video, clip_refs
 from seehear.data.loader import ClipLoader, Failures, measure_statistics, workers_of
 from seehear.data.manifest import Manifest
@@ -61,7 +61,8 @@ def pretrain(
 ) -> Path:
     """Pretrain on the videos of `source` and leave a finished run in `out`.
 
-    `source` is a folder, glob, CSV or Parquet with a `path` column, or a manifest that `scan` made. With
+    `source` is a folder, glob, CSV or Parquet with a `path` column, a manifest that `scan` made, or the address of
+    prepared shards. With
     `resume` the run in `out` goes on from its last saved state, `source` and `config` being its own; with
     `resume_if_there` it does if it was begun, and must have these settings.
     `after_epoch` is called with what each epoch logs; when it returns True, the run saves and stops as it
@@ -87,6 +88,7 @@ def pretrain(
             raise UsageError("no videos given", "seehear pretrain VIDEOS --out RUN")
     if config.threads:
         torch.set_num_threads(config.threads)
+    stream_as(config)
     stop = StopRequest()
     with (
         dist.together(config.process_timeout_seconds),

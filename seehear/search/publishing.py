@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from seehear.data.clips import Video
 from seehear.engine.runfolder import RunFolder, model_sha256
 from seehear.features.model import Model, table_bank
+from seehear.media.packed import full_path
 from seehear.search.calibration import calibrate
 from seehear.search.labelled import label_content
 from seehear.search.layout import (
@@ -38,7 +39,7 @@ def indexed_video(row: Mapping[str, Any], streams: Sequence[str], unused: Sequen
     video = Video.from_row(row, streams)
     codecs = {s: None if s in unused else row[f"{s}_codec"] for s in STREAMS}
     return IndexedVideo(
-        video.video_id, Path(video.path).absolute(), video.identity, video.start_seconds, video.end_seconds,
+        video.video_id, Path(full_path(video.path)), video.identity, video.start_seconds, video.end_seconds,
         row["container"] or "", codecs["video"], codecs["audio"], video.audio_track, video.clock_jumps,
     )  # fmt: skip
 

@@ -37,7 +37,10 @@ SIGNIFICANCE = 0.05
 
 # What a run learnt does not depend on these.
 _MACHINERY = ("seed", "device", "threads", "compile", "checkpoint_minutes", "keep_checkpoints", "log_steps")
-_MACHINERY_OF_DATA = ("workers", "decoder", "decode_timeout_seconds", "cache_gib", "cache_folder", "max_failed_share")
+_MACHINERY_OF_DATA = (
+    "workers", "decoder", "decode_timeout_seconds", "cache_gib", "cache_folder", "max_failed_share", "stream_gib",
+    "stream_patience_seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
