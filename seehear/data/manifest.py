@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -201,12 +202,14 @@ class Manifest:
 
     def summary(self) -> dict[str, Any]:
         """Counts: found, usable, rejected (by reason), duplicates, ignored (by extension); usable hours."""
-        reasons = Counter(reason for reason in self.column("reason") if reason is not None)
-        usable = self.table.filter(self.table.column("usable"))
-        seconds = sum(
-            max(row["video_duration_seconds"] or 0.0, row["audio_duration_seconds"] or 0.0)
-            for row in usable.select(["video_duration_seconds", "audio_duration_seconds"]).to_pylist()
-        )
+        counted = pc.value_counts(self.table["reason"].drop_null())
+        reasons = Counter({entry["values"].as_py(): entry["counts"].as_py() for entry in counted})
+        usable = self.table.select(["usable", "video_duration_seconds", "audio_duration_seconds"])
+        usable = usable.filter(usable["usable"])
+        seconds = 0.0
+        for part in usable.to_batches(max_chunksize=1 << 16):
+            of_streams = (pc.fill_null(part[f"{s}_duration_seconds"], 0.0).to_numpy() for s in ("video", "audio"))
+            seconds = sum(np.maximum(*of_streams).tolist(), seconds)
         return {
             "found": len(self),
             "usable": usable.num_rows,
@@ -230,7 +233,8 @@ class Manifest:
         if facts["ignored"]:
             parts = ", ".join(f"{count} {suffix}" for suffix, count in facts["ignored"].items())
             lines.append(f"  ignored as no media, by extension: {parts}")
-        others = sum(bool(row["audio_track"]) for row in self.usable_rows())
+        by_another = pc.and_(self.table["usable"], pc.fill_null(pc.not_equal(self.table["audio_track"], 0), False))
+        others = pc.sum(by_another).as_py() or 0
         if others:
             lines.append(f"  {others:6d} usable by another sound track than their first (column audio_track)")
         lines += [f"  could not read the folder {folder}" for folder in facts["unreadable_folders"]]
