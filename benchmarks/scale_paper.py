@@ -79,7 +79,7 @@ def rows(n: float, gpus: int, machines: int) -> Iterator[tuple[str, str, str, fl
         n / gpus * D * K * pace, "s",
     )  # fmt: skip
     yield (
-        "k-means, an iteration on GPUs", f"N / R · {GPU_KMEANS * 1e9:.3g} ns (D = 512, K = 1024)", "H100, [gpu](gpu.md)",
+        "k-means, an iteration on GPUs", f"N / R · {GPU_KMEANS * 1e9:.3g} ns for these D and K", "H100, [gpu](gpu.md)",
         n / gpus * GPU_KMEANS, "s",
     )  # fmt: skip
     yield "k-means: sums of an iteration", "K · (D + 3) · 8 B, between all", "", K * (D + 3) * 8, "B"

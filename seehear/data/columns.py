@@ -72,7 +72,7 @@ class VideoTable(Sequence[Video]):
         starts = [rows[f"{s}_start_seconds"].to_numpy() for s in streams]
         ends = [start + rows[f"{s}_duration_seconds"].to_numpy() for start, s in zip(starts, streams, strict=True)]
         there = [name for name in cls.columns(streams) if name in rows.column_names]
-        columns = {name: rows[name].combine_chunks() for name in there}
+        columns = {name: _one_chunk(rows[name]) for name in there}
         with_cues = np.zeros(len(rows), dtype=bool)
         if "text_cues" in columns:
             # "[]" is said of a video without a cue.
@@ -83,7 +83,7 @@ class VideoTable(Sequence[Video]):
         def make(place: int) -> Video:
             return Video.from_row({name: column[place].as_py() for name, column in columns.items()}, streams)
 
-        return cls(rows["video_id"], np.maximum.reduce(starts), np.minimum.reduce(ends), with_cues, make)
+        return cls(columns["video_id"], np.maximum.reduce(starts), np.minimum.reduce(ends), with_cues, make)
 
     @staticmethod
     def columns(streams: Sequence[str]) -> list[str]:
@@ -221,10 +221,17 @@ class ClipTable(Sequence[ClipRef]):
         return (self[start : start + _AT_ONCE] for start in range(0, len(self), _AT_ONCE))
 
 
+def _one_chunk(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """A column in which a place is found at once."""
+    return text_column(column) if pa.types.is_string(column.type) else column.combine_chunks()
+
+
 def cut(videos: VideoTable, cluster: ClusterConfig) -> ClipTable:
     """The spans that `seehear.data.clips.clip_refs` cuts, in columns."""
     needed = np.ceil(videos.seconds / cluster.max_span_seconds - 1e-6).astype(np.int64)
     counts = np.maximum(cluster.clips_per_video, needed)
+    if counts.max(initial=0) <= 1:  # as in collections of clips: nothing need be copied
+        return ClipTable(videos, np.arange(len(videos), dtype=np.int32), videos.start_seconds, videos.end_seconds)
     video = np.repeat(np.arange(len(videos), dtype=np.int32), counts)
     number = np.arange(len(video)) - np.repeat(np.cumsum(counts) - counts, counts)
     first, last, count = videos.start_seconds[video], videos.end_seconds[video], counts[video]

@@ -220,16 +220,15 @@ def _run(
     if classes_of is not None:
         videos = videos.take(np.flatnonzero([bool(classes_of.get(i)) for i in videos.iterate_ids()]))
     shortest = shortest_usable_seconds(config)
-    long_enough = videos.take(
-        np.flatnonzero(np.fromiter((covers(s, shortest) for s in videos.seconds), bool, len(videos)))
-    )
-    if len(long_enough) < len(videos):
-        progress.note(f"{len(videos) - len(long_enough)} videos are shorter than a clip ({shortest:.2f} s): left out")
-    if not long_enough:
+    kept = np.flatnonzero(np.fromiter((covers(s, shortest) for s in videos.seconds), bool, len(videos)))
+    if len(kept) < len(videos):
+        progress.note(f"{len(videos) - len(kept)} videos are shorter than a clip ({shortest:.2f} s): left out")
+        videos = videos.take(kept)
+    del manifest, classes_of  # of which training needs nothing more, and there may be millions
+    if not videos:
         raise DataError(
             f"no video is as long as a clip ({shortest:.2f} s)", "shorten clip.audio_seconds or clip.frames"
         )
-    videos = long_enough
     if config.method == "selavi" and config.selavi.labels_from == "training" and not method.labels_from_training:
         progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
     if dist.world_size() > 1 and config.optim.sync_batchnorm == "gpu" and choose_device(config.device).type == "cpu":
