@@ -47,15 +47,15 @@ def generated(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return made, (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
 
 
-def write_index(folder: Path, x: np.ndarray, exact_up_to: int) -> dict[str, Any]:
-    """An index of these rows, sight alone; seconds of its parts."""
+def write_index(folder: Path, x: np.ndarray, exact_up_to: int, a_video: int = 100) -> dict[str, Any]:
+    """An index of these rows, sight alone, so many of each video; seconds of its parts."""
     from seehear.media.identity import Identity
     from seehear.search.calibration import calibrate
     from seehear.search.layout import Content, Labels, write_generation
     from seehear.search.nearest import write_inverted_files
     from seehear.search.segments import IndexedVideo
 
-    rows, a_video = len(x), 100
+    rows = len(x)
     names = [f"v{i}.mp4" for i in range(-(-rows // a_video))]
     videos = [
         IndexedVideo(n, Path("/nowhere") / n, Identity(f"{i:032x}", 1, 1), 0.0, 200.0, "mp4", "h264", None)

@@ -18,6 +18,8 @@ from seehear.copies import to_device
 from seehear.errors import RunError
 from seehear.files import write_atomic
 
+_TEXTS_AT_ONCE = 1 << 16
+
 
 @dataclass(frozen=True)
 class ClipRef:
@@ -97,6 +99,56 @@ class Labelling:
         return np.bincount(self.labels, minlength=self.k)
 
 
+class Keys:
+    """Texts, each once, that are found by their hashes: beside its text one takes 16 bytes."""
+
+    def __init__(self, texts: Sequence[str] | pa.ChunkedArray) -> None:
+        """Raises `ValueError` if a text stands there twice."""
+        self.texts = text_column(texts)
+        hashes = _hashes(self.texts)
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+        for start in range(0, len(self.texts), _TEXTS_AT_ONCE):
+            part = self.texts.slice(start, _TEXTS_AT_ONCE)
+            if not np.array_equal(self.rows(part), np.arange(start, start + len(part))):
+                raise ValueError("texts must be unique")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def row(self, text: str) -> int:
+        """Where a text stands; -1 if it is not there."""
+        number = np.int64(hash(text))
+        for place in range(int(self._hashes.searchsorted(number)), len(self._hashes)):
+            if self._hashes[place] != number:
+                break
+            if self.texts[found := int(self._order[place])].as_py() == text:
+                return found
+        return -1
+
+    def rows(self, texts: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
+        """Where the given texts stand, (len(texts),) int64; -1 for one that is not there."""
+        asked = text_column(texts)
+        rows = np.full(len(asked), -1, dtype=np.int64)
+        for start in range(0, len(asked), _TEXTS_AT_ONCE):
+            self._find(asked.slice(start, _TEXTS_AT_ONCE), rows[start : start + _TEXTS_AT_ONCE])
+        return rows
+
+    def _find(self, asked: pa.ChunkedArray, rows: np.ndarray) -> None:
+        hashes = _hashes(asked)
+        place = np.searchsorted(self._hashes, hashes)
+        open_ = np.arange(len(asked))
+        # Once, but for texts that share a hash: those stand side by side, and the text decides.
+        while len(open_):
+            open_ = open_[place[open_] < len(self._hashes)]
+            open_ = open_[self._hashes[place[open_]] == hashes[open_]]
+            found = self._order[place[open_]]
+            same = pc.equal(self.texts.take(found), asked.take(open_)).to_numpy()
+            rows[open_[same]] = found[same]
+            open_ = open_[~same]
+            place[open_] += 1
+
+
 @dataclass
 class Assignment:
     """Pseudo-labels of every clip, keyed by clip id and never by position.
@@ -112,17 +164,12 @@ class Assignment:
     """For each labelling the number of clusters."""
 
     def __post_init__(self) -> None:
-        self.clip_ids = _text_column(self.clip_ids)
         self.labels = {name: np.asarray(labels, dtype=np.int32) for name, labels in self.labels.items()}
-        hashes = _hashes(self.clip_ids)
-        order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[order]
-        self._order = order.astype(np.int32 if len(order) < 2**31 else np.int64)
-        # Ids that are equal have one hash: only those that share theirs can be.
-        alike = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
-        rows = self._order[np.union1d(alike, alike + 1)]
-        if len(rows) and not np.array_equal(self.rows(self.clip_ids.take(rows)), rows):
-            raise ValueError("clip ids of an assignment must be unique")
+        try:
+            self._keys = Keys(self.clip_ids)
+        except ValueError as error:
+            raise ValueError("clip ids of an assignment must be unique") from error
+        self.clip_ids = self._keys.texts
         for name, labels in self.labels.items():
             if labels.shape != (len(self.clip_ids),):
                 raise ValueError(f"labelling {name!r} has {labels.shape} labels for {len(self.clip_ids)} clips")
@@ -135,21 +182,7 @@ class Assignment:
 
     def rows(self, clip_ids: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
         """Where the given clips stand, (len(clip_ids),) int64; -1 for one that has no labels."""
-        asked = _text_column(clip_ids)
-        hashes = _hashes(asked)
-        place = np.searchsorted(self._hashes, hashes)
-        rows = np.full(len(asked), -1, dtype=np.int64)
-        open_ = np.arange(len(asked))
-        # Once, but for ids that share a hash: those stand side by side, and the text decides.
-        while len(open_):
-            open_ = open_[place[open_] < len(self._hashes)]
-            open_ = open_[self._hashes[place[open_]] == hashes[open_]]
-            found = self._order[place[open_]]
-            same = pc.equal(self.clip_ids.take(found), asked.take(open_)).to_numpy()
-            rows[open_[same]] = found[same]
-            open_ = open_[~same]
-            place[open_] += 1
-        return rows
+        return self._keys.rows(clip_ids)
 
     def of(self, labelling: str, clip_ids: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
         """Labels of the given clips, (len(clip_ids),) int64; `KeyError` for a clip that has none."""
@@ -204,7 +237,7 @@ class Assignment:
             raise RunError(f"{path} is not an assignment of clips to clusters: {error}") from error
 
 
-def _text_column(texts: Any) -> pa.ChunkedArray:
+def text_column(texts: Any) -> pa.ChunkedArray:
     """Texts as one chunk of a column whose size has no limit."""
     if isinstance(texts, pa.ChunkedArray | pa.Array):
         texts = texts if texts.type == pa.large_string() else texts.cast(pa.large_string())
@@ -216,7 +249,7 @@ def _text_column(texts: Any) -> pa.ChunkedArray:
 def _hashes(texts: pa.ChunkedArray) -> np.ndarray:
     """A number for each text, (N,) int64: the same for equal ones within this process."""
     result = np.empty(len(texts), dtype=np.int64)
-    for start in range(0, len(texts), 1 << 16):
-        part = texts.slice(start, 1 << 16).to_pylist()
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = texts.slice(start, _TEXTS_AT_ONCE).to_pylist()
         result[start : start + len(part)] = np.fromiter(map(hash, part), np.int64, len(part))
     return result

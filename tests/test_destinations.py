@@ -20,6 +20,7 @@ from tests.commands import run as command
 # The arguments of each command, the option that names a destination, and the ending of a file (None: a folder).
 COMMANDS = (
     ("scan {videos}", "--out", ".parquet"),
+    ("prepare {videos}", "--out", None),
     ("pretrain {videos} --quiet", "--out", None),
     ("explore {videos} --no-open", "--out", None),
     ("finetune {run} --data {labels} --quiet", "--out", None),
@@ -33,6 +34,7 @@ COMMANDS = (
     ("sample {run} -n 3", "--out", ".jsonl"),
     ("report {run}", "--out", ".html"),
     ("evaluate table {run}", "--out", ".txt"),
+    ("study clusters {labels} --quiet", "--out", None),
     ("localize {run} --data {annotations} --videos {videos}", "--out", None),
     ("detect {run} {videos}", "--out", ".json"),
     ("hypotheses show l", "--svg", ".svg"),

@@ -19,6 +19,7 @@ from seehear.config import ClipConfig, Config
 from seehear.copies import beside
 from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache, stream_as
 from seehear.data.clips import ClipRequest, Video, plain_requests
+from seehear.data.columns import VideosById
 from seehear.data.device_views import RawBatch, RawFrames, RawSound, raw_frames, raw_sound
 from seehear.data.views import (
     SpectrogramView,
@@ -101,7 +102,7 @@ class ClipLoader:
         device: torch.device | str = "cpu",
         device_views: bool | None = None,
     ) -> None:
-        self.videos = {v.video_id: v for v in videos}
+        self.videos = VideosById(videos)
         self.config = config
         self.views = dict(views)
         self.modalities = streams_of(tuple(self.views.values()))
@@ -497,7 +498,7 @@ def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int =
     stated, measured = Statistics.stated(config), measured_by(config)
     if not measured:
         return stated
-    chosen = list(refs)
+    chosen: Sequence[ClipRef] = refs
     if len(refs) > limit:
         drawn = np.random.default_rng(config.seed).choice(len(refs), limit, replace=False)
         chosen = [refs[i] for i in np.sort(drawn)]

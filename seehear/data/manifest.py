@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import operator
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -88,6 +90,7 @@ _LATER = ("clock_jumps", "audio_track")
 
 _METADATA_KEY = b"seehear.manifest"
 _VERSION = 1
+_ROWS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,11 @@ class Manifest:
         """The usable rows, as dictionaries, in the manifest's order."""
         return self.usable().rows()
 
+    def each_usable(self) -> Iterator[dict[str, Any]]:
+        """The usable rows one by one, of which only some are objects of Python at a time."""
+        for part in self.usable().table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            yield from part.to_pylist()
+
     def rejected_rows(self) -> list[dict[str, Any]]:
         """The rows that cannot be used, as dictionaries with `reason` and `detail`."""
         return self.table.filter(pc.invert(self.table.column("usable"))).to_pylist()
@@ -167,7 +175,7 @@ class Manifest:
         they lie, and a smaller part lies within a larger one. `info["sample"]` counts the usable rows, `of`, and those
         `drawn`, and has the `fingerprint` of what they were drawn from.
         """
-        usable = self.usable_rows()
+        usable = self.usable().table.select(["video_id", "fingerprint"]).to_pylist()
         count = max(1, round(amount * len(usable))) if amount <= 1 else min(int(amount), len(usable))
 
         def place(row: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -194,7 +202,7 @@ class Manifest:
         rows = self.table.filter(self.table.column("usable")).select(["video_id", "fingerprint", "audio_track"])
         digest = hashlib.blake2b(digest_size=16)
         entries = []
-        for row in rows.to_pylist():
+        for row in itertools.chain.from_iterable(p.to_pylist() for p in rows.to_batches(max_chunksize=_ROWS_AT_ONCE)):
             track = f"\0{row['audio_track']}" if row["audio_track"] else ""
             entries.append(f"{row['video_id']}\0{row['fingerprint']}{track}\n")
         for entry in sorted(entries):
@@ -203,12 +211,14 @@ class Manifest:
 
     def summary(self) -> dict[str, Any]:
         """Counts: found, usable, rejected (by reason), duplicates, ignored (by extension); usable hours."""
-        reasons = Counter(reason for reason in self.column("reason") if reason is not None)
-        usable = self.table.filter(self.table.column("usable"))
-        seconds = sum(
-            max(row["video_duration_seconds"] or 0.0, row["audio_duration_seconds"] or 0.0)
-            for row in usable.select(["video_duration_seconds", "audio_duration_seconds"]).to_pylist()
-        )
+        counted = pc.value_counts(self.table["reason"].drop_null())
+        reasons = Counter({entry["values"].as_py(): entry["counts"].as_py() for entry in counted})
+        usable = self.table.select(["usable", "video_duration_seconds", "audio_duration_seconds"])
+        usable = usable.filter(usable["usable"])
+        seconds = 0.0
+        for part in usable.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            of_streams = (pc.fill_null(part[f"{s}_duration_seconds"], 0.0).to_numpy() for s in ("video", "audio"))
+            seconds = sum(np.maximum(*of_streams).tolist(), seconds)
         return {
             "found": len(self),
             "usable": usable.num_rows,
@@ -232,7 +242,8 @@ class Manifest:
         if facts["ignored"]:
             parts = ", ".join(f"{count} {suffix}" for suffix, count in facts["ignored"].items())
             lines.append(f"  ignored as no media, by extension: {parts}")
-        others = sum(bool(row["audio_track"]) for row in self.usable_rows())
+        by_another = pc.and_(self.table["usable"], pc.fill_null(pc.not_equal(self.table["audio_track"], 0), False))
+        others = pc.sum(by_another).as_py() or 0
         if others:
             lines.append(f"  {others:6d} usable by another sound track than their first (column audio_track)")
         lines += [f"  could not read the folder {folder}" for folder in facts["unreadable_folders"]]

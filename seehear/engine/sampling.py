@@ -15,42 +15,50 @@ from seehear.config import Config
 from seehear.data.clips import (
     ClipRequest,
     Video,
-    clip_refs,
     epoch_order,
     held_out,
     plain_requests,
     training_requests,
     transformation_requests,
 )
+from seehear.data.columns import ClipTable, VideosById, cut
 from seehear.engine.schedule import Stage
 from seehear.errors import DataError
 from seehear.hypotheses.language import Hypotheses
 from seehear.types import Assignment, ClipRef
 
 
-def split(
-    videos: Mapping[str, Video], config: Config, validation: Collection[str] | None
-) -> tuple[list[ClipRef], list[ClipRef]]:
+def split(videos: VideosById, config: Config, validation: Collection[str] | None) -> tuple[ClipTable, ClipTable]:
     """Spans to train on and spans that are held out: of the videos `validation`, or of those that a hash chooses.
 
     Where text is looked at, spans in which nothing is said are none of both. Raises `DataError` if there is nothing to
     train on.
     """
-    refs = [r for r in clip_refs(list(videos.values()), config.cluster) if not videos[r.video_id].silent(r)]
-    hashed = (i for i in videos if held_out(i, config.data.validation_share))
-    out = frozenset(hashed if validation is None else validation)
-    train = [r for r in refs if r.video_id not in out]
-    if not train:
+    table = videos.table
+    refs = cut(table, config.cluster)
+    asked = np.flatnonzero(table.with_cues[refs.video])
+    if len(asked):
+        spoken = np.ones(len(refs), dtype=bool)
+        spoken[asked] = [not videos[ref.video_id].silent(ref) for ref in refs.take(asked)]
+        refs = refs.take(spoken)
+    if validation is None:
+        out = np.fromiter((held_out(i, config.data.validation_share) for i in videos), bool, len(videos))
+    else:
+        places = table.places(list(validation))
+        out = np.zeros(len(table), dtype=bool)
+        out[places[places >= 0]] = True
+    out = out[refs.video]
+    if out.all():
         raise DataError("no video is left to train on", "lower data.validation_share or add videos")
-    return train, [r for r in refs if r.video_id in out]
+    return refs.take(~out), refs.take(out)
 
 
-def labelled_among(refs: Sequence[ClipRef], assignment: Assignment | None) -> list[ClipRef]:
+def labelled_among(refs: ClipTable, assignment: Assignment | None) -> ClipTable:
     """The clips that have labels, if there are any labels; one that could not be decoded has none this round."""
     if assignment is None:
-        return list(refs)
-    there = assignment.rows([r.clip_id for r in refs]) >= 0
-    return [ref for ref, known in zip(refs, there, strict=True) if known]
+        return refs
+    there = assignment.rows(refs.clip_ids) >= 0
+    return refs if there.all() else refs.take(there)
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def epoch_steps(
         )
     labellings = None
     if stage.config.cluster.uniform_sampling and assignment:
-        ids = [r.clip_id for r in refs]
+        ids = refs.clip_ids if isinstance(refs, ClipTable) else [r.clip_id for r in refs]
         labellings = [assignment.of(name, ids) for name in assignment.labels]
     order = epoch_order(len(refs), length, seed, labellings)
     # A last, small step would weigh its clips more; they come again in the next epoch's order.
@@ -139,18 +147,22 @@ def validation_steps(
     hypotheses: Hypotheses | None,
     *,
     whole_steps: bool,
-) -> list[Sequence[ClipRequest]]:
-    """This process's share, which may be none, of every step of validation.
+) -> Iterator[list[ClipRequest]]:
+    """This process's share, which may be none, of every step of validation, made as they are asked for.
 
     Of each held-out span the middle clip, or the same transformations of it in every epoch. With `whole_steps` clips
     beyond the last whole step are left out, if there is one: a contrastive loss depends on the number of clips.
     """
     clip = stage.config.clip
     per_step = stage.config.optim.batch_size * dist.world_size()
-    if hypotheses is None:
-        requests = plain_requests(refs, videos, clip)
-    else:
-        whole = len(refs) // per_step * per_step if whole_steps else 0
-        order = np.arange(whole or len(refs))
-        requests = transformation_requests(refs, order, videos, clip, hypotheses, (stage.config.seed,))
-    return [dist.share(requests[i : i + per_step]) for i in range(0, len(requests), per_step)]
+    whole = len(refs) // per_step * per_step if whole_steps and hypotheses is not None else 0
+    count = whole or len(refs)
+    for begin in range(0, count, per_step):
+        mine = dist.share(range(begin, min(begin + per_step, count)))
+        if hypotheses is None:
+            yield plain_requests([refs[place] for place in mine], videos, clip)
+        else:
+            seed = (stage.config.seed,)
+            yield transformation_requests(
+                refs, np.array(mine, dtype=int), videos, clip, hypotheses, seed, mine[0] if mine else 0
+            )

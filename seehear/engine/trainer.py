@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from seehear import dist
 from seehear.config import Config
 from seehear.copies import Host, LateReader
-from seehear.data.clips import ClipRequest, Video, clip_refs, plain_requests, transformation_requests
+from seehear.data.clips import ClipRequest, Video, plain_requests, transformation_requests
+from seehear.data.columns import ClipTable, VideosById, cut
 from seehear.data.loader import ClipLoader
 from seehear.engine import checkpoint
 from seehear.engine.health import round_health
@@ -37,7 +38,7 @@ from seehear.modalities import MODALITIES
 from seehear.models import build_encoders
 from seehear.models.joint_norm import joint_norms
 from seehear.progress import Progress
-from seehear.types import Assignment, Batch, ClipRef, Labelling, StepOutput
+from seehear.types import Assignment, Batch, ClipRef, Keys, Labelling, StepOutput
 
 # Clips that are looked at to make labels are drawn apart from those that are trained on.
 _LABELLING_STREAM = 2
@@ -74,7 +75,7 @@ class Trainer:
         self.config = method.config
         joint_norms(method, self.config.optim.sync_batchnorm, device)
         self.method = method.to(device)
-        self.videos = {v.video_id: v for v in videos}
+        self.videos = VideosById(videos)
         self.make_loader = make_loader
         self.folder, self.log, self.progress, self.stop = folder, log, progress, stop
         self.device, self.bfloat16 = device, bfloat16
@@ -210,9 +211,12 @@ class Trainer:
         if spec is None:
             return self.features(loader, refs, title)
         seed = (self.config.seed, stage.index, count, _LABELLING_STREAM)
-        requests = transformation_requests(refs, np.arange(len(refs)), self.videos, loader.config.clip, spec, seed)
+        mine = dist.share(range(len(refs)))
+        requests = transformation_requests(
+            refs, np.array(mine, dtype=int), self.videos, loader.config.clip, spec, seed, mine[0] if mine else 0
+        )
         views = spec.transformations_per_sample // len(spec.modalities)
-        return self.features(loader, refs, title, dist.share(requests), views)
+        return self.features(loader, refs, title, requests, views)
 
     def features(
         self,
@@ -295,7 +299,7 @@ class Trainer:
         self._model = dist.average_gradients(self.method, self.device, find_unused=stage.encoders is not None)
 
     def train_epoch(
-        self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef], all_refs: Sequence[ClipRef]
+        self, stage: Stage, loader: ClipLoader, refs: ClipTable, all_refs: Sequence[ClipRef]
     ) -> dict[str, Any]:
         """One epoch of a round on `refs`, from the batch where the state stands. Returns its means and times.
 
@@ -405,7 +409,7 @@ class Trainer:
             return batch.codes
         return self.assignment.targets(batch.clip_ids, self.device)
 
-    def validate(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> dict[str, float]:
+    def validate(self, stage: Stage, loader: ClipLoader, refs: ClipTable) -> dict[str, float]:
         """Mean loss and accuracy over the clips of the held-out videos (none: nothing), the same on every process.
 
         Every process takes every step, with or without a clip of its own: a loss may be one over all of them.
@@ -538,8 +542,8 @@ class Trainer:
         """Inverse of `bank_state`."""
         if state is None or not self.method.labels_from_training:  # several processes make them from a pass
             return
-        by_id = {r.clip_id: r for r in clip_refs(list(self.videos.values()), self.config.cluster)}
-        refs = [by_id[clip_id] for clip_id in state["clip_ids"]]
+        spans = cut(self.videos.table, self.config.cluster)
+        refs = list(spans.take(Keys(spans.clip_ids).rows(state["clip_ids"])))
         features = {name: x.numpy() for name, x in state["features"].items()}
         self.bank = FeatureBank(refs, features, np.ones(len(refs), dtype=bool))
 

@@ -18,6 +18,7 @@ import torch
 from seehear.config import Config
 from seehear.data.cache import MediaCache
 from seehear.data.clips import Video, clip_refs, plain_requests
+from seehear.data.columns import VideosById
 from seehear.data.loader import ClipLoader, Failures
 from seehear.engines import Tell
 from seehear.errors import DataError
@@ -74,7 +75,7 @@ class Embedder:
             refs = [ref for v in videos for ref in segments(v, self.every_seconds)]
         else:
             refs = clip_refs(videos, config.cluster)
-        self._loader.videos, self._loader.failures = {v.video_id: v for v in videos}, failures
+        self._loader.videos, self._loader.failures = VideosById(videos), failures
         requests = plain_requests(refs, self._loader.videos, config.clip, config.cluster.averaged_clips)
         bank = extract(
             self.encoders, self._loader, requests, device=self.device, batch_size=config.optim.batch_size,

@@ -25,6 +25,7 @@ from seehear.cluster.preprocess import FeatureTransform
 from seehear.config import Config, DataConfig
 from seehear.data.cache import MediaCache
 from seehear.data.clips import Video, make_ref, plain_requests
+from seehear.data.columns import VideoTable
 from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
 from seehear.data.sources import FileList
@@ -449,14 +450,18 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def usable_rows(manifest: Manifest, streams: Sequence[str]) -> pa.Table:
-    """The manifest's usable rows that have these streams; `DataError` if there is none.
+def usable_rows(manifest: Manifest, streams: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+    """The manifest's usable rows that have these streams, of its columns all or some; `DataError` if there is none.
 
     A manifest that was scanned for one stream may hold videos without the other.
     """
-    table = manifest.table.filter(manifest.table["usable"])
+    table, usable = manifest.table, manifest.table["usable"]
     for stream in streams:
-        table = table.filter(pc.is_valid(table[f"{stream}_duration_seconds"]))
+        usable = pc.and_(usable, pc.is_valid(table[f"{stream}_duration_seconds"]))
+    if columns is not None:
+        table = table.select([name for name in columns if name in table.column_names])
+    if not pc.all(usable, min_count=0).as_py():
+        table = table.filter(usable)
     if not table.num_rows:
         raise DataError(f"no usable video\n{manifest.summary_text()}", "see the reasons above")
     return table
@@ -464,8 +469,13 @@ def usable_rows(manifest: Manifest, streams: Sequence[str]) -> pa.Table:
 
 def usable_videos(manifest: Manifest, modalities: Sequence[str]) -> list[Video]:
     """The videos of `usable_rows`, with the span in which the streams of `modalities` overlap."""
+    return list(video_table(manifest, modalities))
+
+
+def video_table(manifest: Manifest, modalities: Sequence[str]) -> VideoTable:
+    """`usable_videos` in columns."""
     streams = streams_of(tuple(modalities))
-    return [Video.from_row(row, streams) for row in usable_rows(manifest, streams).to_pylist()]
+    return VideoTable.from_rows(usable_rows(manifest, streams, VideoTable.columns(streams)), streams)
 
 
 def segments(video: Video, every_seconds: float) -> list[ClipRef]:

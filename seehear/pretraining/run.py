@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from seehear import dist
 from seehear.config import Config
 from seehear.data.cache import media_cache, stream_as
-from seehear.data.clips import Video, clip_refs
+from seehear.data.clips import Video
+from seehear.data.columns import cut
 from seehear.data.loader import ClipLoader, Failures, measure_statistics, workers_of
 from seehear.data.manifest import Manifest
 from seehear.data.scanning import scan
@@ -30,7 +32,7 @@ from seehear.engine.trainer import Trainer
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import gather_bank
 from seehear.features.labels import label_table
-from seehear.features.model import Model, bank_table, usable_videos
+from seehear.features.model import Model, bank_table, video_table
 from seehear.files import write_atomic, write_table
 from seehear.hypotheses.language import parse
 from seehear.media.timeline import covers
@@ -131,9 +133,9 @@ def _begin(
     if looks_at_text(config):
         manifest, config, vocabulary = with_texts(manifest, config)
     progress.note(manifest.summary_text())
-    if not manifest.usable_rows():
+    if not len(manifest.usable()):
         raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")
-    spans = len(clip_refs(usable_videos(manifest, needed_streams(config)), config.cluster))
+    spans = len(cut(video_table(manifest, needed_streams(config)), config.cluster))
     k = max(k for k in (config.cluster.k, config.cluster.k_video, config.cluster.k_audio) if k)
     if k > spans:
         raise UsageError(
@@ -216,18 +218,19 @@ def _run(
     method = build_method(config, classes_of)
     if config.final is not None and "video" not in method.modalities:
         raise UsageError(f"the final stage retrains the video encoder, and {config.method} has none")
-    videos = usable_videos(manifest, streams_of(tuple(method.modalities.values())))
+    videos = video_table(manifest, streams_of(tuple(method.modalities.values())))
     if classes_of is not None:
-        videos = [v for v in videos if classes_of.get(v.video_id)]
+        videos = videos.take(np.flatnonzero([bool(classes_of.get(i)) for i in videos.iterate_ids()]))
     shortest = shortest_usable_seconds(config)
-    long_enough = [v for v in videos if covers(v.seconds, shortest)]
-    if len(long_enough) < len(videos):
-        progress.note(f"{len(videos) - len(long_enough)} videos are shorter than a clip ({shortest:.2f} s): left out")
-    if not long_enough:
+    kept = np.flatnonzero(np.fromiter((covers(s, shortest) for s in videos.seconds), bool, len(videos)))
+    if len(kept) < len(videos):
+        progress.note(f"{len(videos) - len(kept)} videos are shorter than a clip ({shortest:.2f} s): left out")
+        videos = videos.take(kept)
+    del manifest, classes_of  # of which training needs nothing more, and there may be millions
+    if not videos:
         raise DataError(
             f"no video is as long as a clip ({shortest:.2f} s)", "shorten clip.audio_seconds or clip.frames"
         )
-    videos = long_enough
     if config.method == "selavi" and config.selavi.labels_from == "training" and not method.labels_from_training:
         progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
     if dist.world_size() > 1 and config.optim.sync_batchnorm == "gpu" and choose_device(config.device).type == "cpu":
@@ -324,7 +327,7 @@ def fill_cache(loader: ClipLoader, progress: Progress, stop: StopRequest) -> dic
 def _statistics(folder: RunFolder, loader: ClipLoader, config: Config) -> Statistics:
     """The collection's statistics, measured by the first process when the run begins."""
     if dist.is_main() and not folder.statistics.exists():
-        measured = measure_statistics(loader, clip_refs(list(loader.videos.values()), config.cluster))
+        measured = measure_statistics(loader, cut(loader.videos.table, config.cluster))
         write_atomic(folder.statistics, json.dumps(measured.to_dict(), indent=1))
     dist.barrier("the statistics of the videos")
     return Statistics.from_dict(json.loads(folder.statistics.read_text()))
@@ -333,7 +336,7 @@ def _statistics(folder: RunFolder, loader: ClipLoader, config: Config) -> Statis
 def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog, progress: Progress) -> None:
     """Final features, clusters and labels; `labels.parquet` comes last and marks the run as finished."""
     config, method = loader.config, trainer.method
-    refs = clip_refs(list(trainer.videos.values()), config.cluster)
+    refs = cut(trainer.videos.table, config.cluster)
     share = trainer.features(loader, refs, "final features")
     names = [name for name in ("video", "audio") if name in method.encoders and method.cluster_heads is None]
     labellings = [*names, *(["+".join(names)] if len(names) == 2 else [])]

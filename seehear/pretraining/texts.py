@@ -31,12 +31,12 @@ def with_texts(manifest: Manifest, config: Config) -> tuple[Manifest, Config, Vo
     """
     _check_vectors(config)
     manifest = with_captions(manifest, config.data)
-    if not manifest.usable_rows():
+    if not len(manifest.usable()):
         raise DataError(
             f"nothing is said of any video\n{manifest.summary_text()}",
             "name the column with captions, --set data.text_column=NAME, or put .srt or .vtt files beside the videos",
         )
-    training = [row for row in manifest.usable_rows() if not held_out(row["video_id"], config.data.validation_share)]
+    training = (row for row in manifest.each_usable() if not held_out(row["video_id"], config.data.validation_share))
     texts = (cue.text for row in training for cue in from_cell(row["text_cues"]))
     vocabulary = Vocabulary.of(texts, config.model.text_words)
     known = replace(config.model, text_words=max(1, len(vocabulary)))

@@ -18,6 +18,7 @@ import torch
 from seehear.config import Config
 from seehear.data.cache import LONGEST_SECONDS, MediaCache
 from seehear.data.clips import ClipRequest, Video, make_ref
+from seehear.data.columns import VideosById
 from seehear.data.loader import ClipLoader, Failures, workers_of
 from seehear.data.manifest import Manifest
 from seehear.data.scanning import scan
@@ -165,7 +166,7 @@ class _Bench:
     def __init__(self, method: Method, videos: Sequence[Video], scratch: Path) -> None:
         self.method, self.config, self.scratch = method, method.config, scratch
         self.stage: Stage = stages(self.config)[0]
-        self.videos = {video.video_id: video for video in videos}
+        self.videos = VideosById(videos)
         self.workers = workers_of(self.config)
         self.device = choose_device(self.config.device)
         folder = RunFolder(scratch / "run")

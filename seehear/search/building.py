@@ -55,8 +55,7 @@ def index_own_clips(run: str | Path) -> Path:
         bank = table_bank(pq.read_table(folder.features))
         there = {ref.video_id for ref in bank.refs}
         manifest = Manifest.load(folder.manifest)
-        rows = [row for row in manifest.usable_rows() if row["video_id"] in there]
-        videos = [indexed_video(row, _streams(model)) for row in rows]
+        videos = [indexed_video(row, _streams(model)) for row in manifest.each_usable() if row["video_id"] in there]
         place = {video.video_id: i for i, video in enumerate(videos)}
         order = [i for i, ref in enumerate(bank.refs) if ref.video_id in place]
         order.sort(key=lambda i: (place[bank.refs[i].video_id], bank.refs[i].start_seconds))
@@ -234,7 +233,7 @@ def _usable(manifests: Sequence[Manifest], streams: Sequence[str]) -> tuple[list
     rejected: dict[str, dict[str, Any]] = {}
     for manifest in manifests:
         need = manifest.info.get("need", streams)
-        for row in manifest.usable_rows():
+        for row in manifest.each_usable():
             there = [s for s in streams if row[f"{s}_duration_seconds"] is not None]
             if len(manifests) > 1 and len(need) == 1:
                 there = [s for s in there if s in need]  # the other was looked at and is of no use

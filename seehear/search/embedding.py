@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 
 from seehear.data.clips import Video, plain_requests
+from seehear.data.columns import VideosById
 from seehear.data.loader import ClipLoader, Failures
 from seehear.errors import DataError, RunError
 from seehear.features.extract import extract
@@ -163,7 +164,7 @@ def embed_part(
     """
     config = asked.model.config
     encoders = {name: asked.model.encoders[name].to(asked.device) for name in loader.views}
-    loader.videos = {v.video_id: _decodable(v) for v in part}
+    loader.videos = VideosById(_decodable(v) for v in part)
     refs = [ref for v in part for ref in _refs(v, asked.every_seconds)]
     requests = plain_requests(refs, loader.videos, config.clip, config.cluster.averaged_clips)
     bank = extract(

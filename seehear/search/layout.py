@@ -7,6 +7,7 @@ A generation is a folder that is written whole and never changed, but for what i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from seehear.search.segments import IndexedVideo
 FORMAT, VERSION = "seehear-index", 1
 _CURRENT, _FACTS, _VIDEOS = "current.json", "facts.json", "videos.parquet"
 _PREFIX = "generation-"
+_VIDEOS_AT_ONCE = 1 << 14
 BY = ("both", "video", "audio")
 """What a labelling may be by."""
 _VIDEO_COLUMNS: dict[str, pa.DataType] = {
@@ -198,8 +200,12 @@ def _readable_current(folder: Path) -> Path | None:
 
 
 def _write(folder: Path, content: Content) -> None:
-    rows = [_video_row(video) for video in content.videos]
-    table = pa.Table.from_pylist(rows, schema=pa.schema(list(_VIDEO_COLUMNS.items())))
+    schema = pa.schema(list(_VIDEO_COLUMNS.items()))
+    videos = iter(content.videos)
+    tables = [schema.empty_table()]
+    while rows := [_video_row(video) for video in itertools.islice(videos, _VIDEOS_AT_ONCE)]:
+        tables.append(pa.Table.from_pylist(rows, schema=schema))
+    table = pa.concat_tables(tables).combine_chunks()
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     write_atomic(folder / _VIDEOS, sink.getvalue().to_pybytes())

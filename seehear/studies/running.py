@@ -119,7 +119,7 @@ def _in_turn(
         try:
             carry_out(folder, study, question, job, quiet=progress.quiet)
         except Interrupted as stopped:
-            raise _interrupted(stop.name or stopped.message) from None
+            raise _interrupted(stopped.message if stop.signal is None else stop.name) from None
         except SeehearError as failed:
             error = failed
         yield job, error

@@ -424,7 +424,7 @@ def test_review_by_keys_and_propagate(visit: Visit, server: Server) -> None:
     first, second = clusters(server)[:2]
     for one in (first, second):
         server.edit(kind="name", cluster=one["id"], text=f"kind {one['id']}")
-    server.edit(kind="move", rows=rows(server, cluster=first["id"], state="open")[:6], to=second["id"])
+    server.edit(kind="move", rows=rows(server, cluster=first["id"], state="open")[:-2], to=second["id"])
     page.wait_for_selector("button:has-text('Propagate'):not([disabled])")
     page.get_by_role("button", name="Propagate").click()
     page.wait_for_selector(".effect")

@@ -14,6 +14,7 @@ import seehear
 from seehear.config import ClusterConfig, DataConfig
 from seehear.data.captions import COLUMN, subtitle_files, with_captions
 from seehear.data.clips import clip_refs, transformation_requests
+from seehear.data.columns import VideosById
 from seehear.data.loader import ClipLoader
 from seehear.data.manifest import REASONS
 from seehear.data.views import Statistics
@@ -210,7 +211,7 @@ def test_a_span_in_which_nothing_is_said_is_not_trained_on(folder, manifest):
     write(folder, **{f"v{i}__vtt": VTT for i in range(5)}, v5__vtt="00:00.000 --> 00:00.400\nearly\n")
     videos = usable_videos(with_captions(manifest, DataConfig()), ("video",))
     config = config_with("video-text", "cluster.clips_per_video=3", "data.validation_share=0.3")
-    train, validation = split({v.video_id: v for v in videos}, config, None)
+    train, validation = split(VideosById(videos), config, None)
     used = {r.clip_id for r in train + validation}
     spans = clip_refs(videos, config.cluster)
     assert {r.video_id for r in spans} == {f"v{i}.mp4" for i in range(6)}

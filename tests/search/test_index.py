@@ -256,7 +256,7 @@ def test_two_builders_do_not_meet(run):
     (run / "index").mkdir()
     with RunFolder(run / "index").lock():
         (run / "index" / "run.lock").write_text(
-            json.dumps(json.loads((run / "index" / "run.lock").read_text()) | {"pid": os.getppid()})
+            json.dumps(json.loads((run / "index" / "run.lock").read_text()) | {"pid": os.getppid(), "started": None})
         )
         with pytest.raises(RunError, match="in use"):
             build_index(run, workers=0)

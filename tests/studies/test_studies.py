@@ -374,7 +374,7 @@ def test_a_study_in_use_is_refused(done, collection):
     folder = StudyFolder(done.out)
     lock = folder.path / "run.lock"
     with RunFolder(folder.path).lock():
-        holder = json.loads(lock.read_text()) | {"pid": os.getppid()}
+        holder = json.loads(lock.read_text()) | {"pid": os.getppid(), "started": None}
         lock.write_text(json.dumps(holder))
         with pytest.raises(RunError, match="in use"):
             seehear.study(

@@ -570,14 +570,14 @@ def test_torch_export(finished_run, tmp_path):
     path = tmp_path / "video.pt2"
     told = export_weights(finished_run, path, format="torch-export", modality="video")
     assert told["input"] == ["batch", 3, 4, 32, 32]
-    assert told["max_difference"] < 1e-5
+    assert told["max_difference"] < 5e-5  # batch norms are folded into convolutions here and not there
     extra = {"seehear.json": ""}
     program = torch.export.load(path, extra_files=extra).module()
     assert json.loads(extra["seehear.json"])["preprocessing"]["frame_rate_hz"] == 7.5
     encoder = seehear.load(finished_run).encoders["video"]
     for batch in (1, 5):
         x = torch.randn(batch, 3, 4, 32, 32)
-        assert torch.allclose(program(x), encoder(x), atol=1e-5)
+        assert torch.allclose(program(x), encoder(x), atol=5e-5)
 
 
 @pytest.mark.parametrize("modality", ["video", "audio"])
