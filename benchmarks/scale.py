@@ -88,16 +88,21 @@ def blocks(rows: int) -> Iterator[range]:
     return (range(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
 
 
-def make(simulated: Simulated) -> None:
-    """Write features around 1000 centres, and a manifest with ids, paths and sizes like a real one's."""
-    from seehear.data.manifest import _METADATA_KEY, _VERSION, COLUMNS
-
+def make_features(simulated: Simulated) -> None:
+    """Write features around 1000 centres."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(1000, D)).astype(np.float32)
     with open(simulated.features, "wb") as file:
         for block in blocks(simulated.rows):
             noise = rng.standard_normal((len(block), D), dtype=np.float32)
             (centres[rng.integers(1000, size=len(block))] + 0.7 * noise).tofile(file)
+
+
+def make_manifest(simulated: Simulated) -> None:
+    """Write a manifest with ids, paths and sizes like a real one's."""
+    from seehear.data.manifest import _METADATA_KEY, _VERSION, COLUMNS
+
+    rng = np.random.default_rng(0)
     note = json.dumps({"version": _VERSION, "info": {"need": ["video", "audio"], "root": "/"}}).encode()
     schema = pa.schema(list(COLUMNS.items()), metadata={_METADATA_KEY: note})
     with pq.ParquetWriter(simulated.manifest, schema) as writer:
@@ -455,7 +460,9 @@ def main() -> None:
         # What was measured before at other sizes stays.
         points = {part: [p for p in before.get(part, []) if p["rows"] not in sizes] for part in given.only or PARTS}
         for rows in sorted(sizes):
-            make(Simulated(place, rows))
+            make_features(Simulated(place, rows))
+            if {"manifest", "clips"} & set(points):
+                make_manifest(Simulated(place, rows))
             for part, measured in points.items():
                 _, most, ranks, _ = PARTS[part]
                 if rows <= most:
