@@ -8,6 +8,7 @@ came to is written as JSON to OUT.RANK.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -111,6 +112,7 @@ def pretrain(task: dict[str, Any]) -> None:
 
 
 def main(path: str) -> None:
+    gc.freeze()  # what is there stays common to all processes, as the collector does not write to it
     for group in json.loads(Path(path).read_text()):
 
         def work(rank: int, group: dict[str, Any] = group) -> None:
