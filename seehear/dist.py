@@ -91,11 +91,12 @@ def init(
     timeout = datetime.timedelta(seconds=timeout_seconds)
     try:
         store, _, _ = next(rendezvous(init_method, rank, world_size, timeout=timeout))
+        meeting = peers.meet(PrefixStore("seehear", store), rank, world_size, timeout_seconds)
         # A connection of its own for the thread: one that waits holds its connection.
-        others = peers.Peers(PrefixStore("seehear", store.clone()), rank, world_size, timeout_seconds)
+        others = peers.Peers(PrefixStore(f"seehear/{meeting}", store.clone()), rank, world_size, timeout_seconds)
         others.start()
         torch_dist.init_process_group(
-            backend or default, store=store, rank=rank, world_size=world_size, timeout=timeout
+            backend or default, store=PrefixStore(meeting, store), rank=rank, world_size=world_size, timeout=timeout
         )
     except RuntimeError as error:
         raise ProcessError(

@@ -10,12 +10,14 @@ this module imports no torch, so that signals can be heeded without it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +41,45 @@ class Store(Protocol):
     def get(self, key: str, /) -> bytes: ...
     def add(self, key: str, amount: int, /) -> int: ...
     def check(self, keys: list[str], /) -> bool: ...
+
+
+def meet(store: Store, rank: int, size: int, timeout_seconds: float) -> str:
+    """Wait until all of `size` processes are here; a name for what they keep in the store, the same for each.
+
+    No earlier meeting in the store had it. torchrun keeps its store when it starts processes anew, with all that those
+    before them left there, and its count of restarts may differ between machines. So every process comes with a new
+    name, the first one lists those that it finds, and a list counts when each process has found its own name on it.
+
+    Raises `ProcessError` if they do not come in time.
+    """
+    mine, counted, listed = uuid.uuid4().hex, "", ""
+    store.set(f"come/{rank}", mine)
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        if rank == 0 and all(store.check([f"come/{r}"]) for r in range(size)):
+            names = " ".join(store.get(f"come/{r}").decode() for r in range(size))
+            if names != listed:
+                listed = names
+                store.set("list", names)
+        names = store.get("list").decode() if store.check(["list"]) else ""
+        if len(names.split()) == size and names.split()[rank] == mine:
+            meeting = hashlib.sha256(names.encode()).hexdigest()[:16]
+            if meeting != counted:
+                counted = meeting
+                store.add(f"found/{meeting}", 1)
+            if store.add(f"found/{meeting}", 0) >= size:
+                return meeting
+        if time.monotonic() > deadline:
+            absent = [r for r in range(size) if not store.check([f"come/{r}"])]
+            raise _not_come(rank, timeout_seconds, absent or [r for r in range(size) if r != rank])
+        time.sleep(0.02)
+
+
+def _not_come(rank: int, seconds: float, absent: Sequence[int]) -> ProcessError:
+    return ProcessError(
+        f"process {rank} waited {seconds:.0f} s for {_processes(absent)} to start",
+        "do all machines run the command, and reach MASTER_ADDR and MASTER_PORT?",
+    )
 
 
 class Peers:
@@ -70,10 +111,7 @@ class Peers:
         deadline = time.monotonic() + self.timeout_seconds
         while absent := [r for r in range(self.size) if not self.store.check([f"beat/{r}"])]:
             if time.monotonic() > deadline:
-                raise ProcessError(
-                    f"process {self.rank} waited {self.timeout_seconds:.0f} s for {_processes(absent)} to start",
-                    "do all machines run the command, and reach MASTER_ADDR and MASTER_PORT?",
-                )
+                raise _not_come(self.rank, self.timeout_seconds, absent)
             time.sleep(0.05)
         self._thread.start()
 

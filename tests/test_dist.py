@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -174,6 +176,21 @@ class TestPeers:
         for one in made:
             one._beat()
         return made
+
+    def test_a_meeting_has_nothing_of_earlier_ones_in_the_same_store(self):
+        store, names = torch.distributed.HashStore(), []
+        for size in (3, 3, 2, 4):
+            with concurrent.futures.ThreadPoolExecutor(size) as pool:
+                # The first one comes first, and finds what those of the last meeting left.
+                come = [pool.submit(peers.meet, store, rank, size, 60.0) for rank in range(size - 1)]
+                time.sleep(0.1)
+                assert not any(one.done() for one in come)
+                come.append(pool.submit(peers.meet, store, size - 1, size, 60.0))
+                (name,) = {one.result() for one in come}
+            names.append(name)
+        assert len(set(names)) == 4
+        with pytest.raises(ProcessError, match="process 0 waited 0 s for process 4 to start"):
+            peers.meet(store, 0, 5, 0.1)
 
     def test_a_time_out_says_where_the_others_were(self):
         first, second, third, fourth = self.peers(4)

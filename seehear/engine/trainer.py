@@ -365,7 +365,8 @@ class Trainer:
         """One step of the optimiser on a batch that lies on the device; also the gradient's norm before clipping."""
         assert self.optimiser is not None
         set_rate(self.optimiser, lr)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+        with autocast, dist.waiting("the running statistics of the first process"):
             output: StepOutput = self._model(stage.inputs_of(batch), self.targets(batch))
         self.optimiser.zero_grad(set_to_none=True)
         with dist.waiting("the average of the gradients"):

@@ -21,7 +21,7 @@ from seehear.config import ClipConfig, Config
 from seehear.hypotheses.factors import Augment, Modalities, Sample, Span, TimeShift, View
 from seehear.hypotheses.language import Hypotheses
 from seehear.methods.base import Method
-from seehear.models.heads import MLPHead
+from seehear.models.heads import MLPHead, precise
 from seehear.types import StepOutput
 
 
@@ -89,7 +89,7 @@ def avts_loss(
         "accuracy/easy" and "accuracy/hard": how often a moment's own sound is nearer than such another.
     """
     with torch.autocast(video.device.type, enabled=False):
-        x, y = (z if z.dtype == torch.float64 else z.float() for z in (video, audio))
+        x, y = precise(video), precise(audio)
         # Without the shortcut by products, which loses small distances.
         distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
         same = video_codes[:, None, 0] == audio_codes[None, :, 0]

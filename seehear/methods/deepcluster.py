@@ -22,6 +22,7 @@ from seehear.config import ClusterConfig, Config, OptimConfig
 from seehear.features.bank import FeatureBank
 from seehear.methods.base import Method
 from seehear.methods.several import ClassSets, multilabel_loss
+from seehear.models.heads import precise
 from seehear.models.together import side_by_side
 from seehear.types import Labelling, StepOutput
 
@@ -123,7 +124,7 @@ class SupervisedHeads(Method):
             labellings = self.supervision[encoder]
             for labelling in labellings:
                 name = f"{encoder}<-{labelling}"
-                logits = self.heads[name](features).float()
+                logits = precise(self.heads[name](features))
                 target = targets[labelling]
                 smoothing = self.label_smoothing if self.training else 0.0
                 if self.class_sets is None:

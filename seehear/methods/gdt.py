@@ -16,7 +16,7 @@ from seehear.config import Config
 from seehear.hypotheses.language import Hypotheses, parse
 from seehear.methods.base import Method
 from seehear.modalities import MODALITIES
-from seehear.models.heads import MLPHead
+from seehear.models.heads import MLPHead, precise
 from seehear.types import StepOutput
 
 
@@ -42,7 +42,7 @@ def gdt_nce(
         -log p(T' | T) of every pair (K, K); and which pairs are positives, (K, K) bool.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
-        x = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+        x = precise(embeddings)
         logits = x @ (x.detach() if detach_keys else x).T / temperature
         itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
         compared = spec.compared(codes, codes) & ~itself

@@ -18,6 +18,7 @@ from seehear.config import Config
 from seehear.hypotheses.factors import Augment, Modalities, Rotation, Sample
 from seehear.hypotheses.language import Hypotheses
 from seehear.methods.base import Method
+from seehear.models.heads import precise
 from seehear.models.video import undisturbed
 from seehear.types import StepOutput
 
@@ -45,6 +46,6 @@ class RotationPrediction(Method):
         `targets["video"]` holds their codes, (rows, factors) int64, the number of quarter turns among them.
         """
         turns = targets["video"][:, self.spec.column("rotation")]
-        logits = self.head(self.encoders["video"](inputs["video"])).float()
+        logits = precise(self.head(self.encoders["video"](inputs["video"])))
         accuracy = (logits.argmax(1) == turns).float().mean()
         return StepOutput(F.cross_entropy(logits, turns), {"accuracy/rotation": accuracy})

@@ -13,6 +13,11 @@ from seehear.config import Config
 from seehear.models.video import undisturbed
 
 
+def precise(x: Tensor) -> Tensor:
+    """What is rounded to halves, as under autocast, in float32; float64 stays. For losses and what leads to them."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class MLPHead(nn.Module):
     """Two linear layers with batch normalisation and ReLU between them (GDT, appendix A.6): (B, D) to (B, out).
 
@@ -53,8 +58,8 @@ class MLPHead(nn.Module):
                 nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project features (B, D); the last step is in float32."""
-        y: Tensor = self.layers(x).float()
+        """Project features (B, D); the last step is in float32, as far as they are not float64."""
+        y: Tensor = precise(self.layers(x))
         return F.normalize(y, dim=1) if self.unit else y
 
 
@@ -120,7 +125,7 @@ class ClusterHeads(nn.Module):
             if len(parts) == 1 and "+" not in source:
                 found[source] = parts[0]
             elif len(parts) == len(source.split("+")):
-                found[source] = torch.cat([F.normalize(x.float(), dim=1) for x in parts], 1)
+                found[source] = torch.cat([F.normalize(precise(x), dim=1) for x in parts], 1)
         return found
 
     def logits(self, source: str, x: Tensor, head: int) -> Tensor:
@@ -148,7 +153,7 @@ class ClusterHeads(nn.Module):
         y = _joint_norm(y, norms).relu_().unflatten(1, (self.count, -1)).transpose(0, 1)
         weight = torch.stack([layer.weight for layer in last])
         bias = torch.stack([layer.bias for layer in last])
-        return torch.baddbmm(bias[:, None], drop(y), weight.mT).float()
+        return precise(torch.baddbmm(bias[:, None], drop(y), weight.mT))
 
     def _heads(self, source: str) -> list[MLPHead]:
         return list(self.of[source])  # type: ignore[call-overload]

@@ -44,8 +44,9 @@ class JointOnCpu(_BatchNorm):
         rows = x.double()
         over = [axis for axis in range(x.ndim) if axis != 1]
         shape = [1, -1] + [1] * (x.ndim - 2)
-        count = dist.all_reduce_sum(rows.new_tensor(float(x.numel() // x.shape[1])))
-        mean = _sum_of_all(rows.sum(over)) / count
+        sums = _sum_of_all(torch.cat([rows.sum(over), rows.new_tensor([x.numel() // x.shape[1]])]))
+        count = sums[-1].detach()
+        mean = sums[:-1] / count
         centred = rows - mean.view(shape)
         variance = _sum_of_all(centred.square().sum(over)) / count
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import seehear
@@ -25,14 +26,14 @@ from seehear.errors import ProcessError
 from seehear.types import Assignment
 from tests.conftest import TINY_SETTINGS
 
+LARGER = ("clip.short_side_px=52", "clip.crop_px=48")
+"""Of one clip of these a network's last layers see more than one value, without which nothing can be normalised."""
 METHODS = ("xdc", "gdt", "selavi", "avts", "rotation", "supervised")
 SHORT = (
     *TINY_SETTINGS,
     "rounds=1",
     "optim.epochs=1",
     "optim.base_lr=0.02",
-    "clip.short_side_px=52",
-    "clip.crop_px=48",
     "cluster.k=3",
     "cluster.restarts=1",
     "selavi.heads=2",
@@ -82,10 +83,16 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_no_process_waits_whatever_the_others_have(broken, tmp_path):
     """Clips that processes do not divide, fewer held out than processes, and batches of one clip, which is broken."""
-    settings = ("optim.batch_size=1", "data.validation_share=0.1", "data.cache_gib=0", "data.max_failed_share=0.5")
+    settings = (
+        *LARGER,
+        "optim.batch_size=1",
+        "data.validation_share=0.1",
+        "data.cache_gib=0",
+        "data.max_failed_share=0.5",
+    )
     groups = [
-        {"size": 5, "tasks": [task(m, broken, tmp_path / f"{m}5", *settings) for m in METHODS]},
-        {"size": 3, "tasks": [task(m, broken, tmp_path / f"{m}3", *settings) for m in ("xdc", "gdt", "selavi")]},
+        {"size": size, "tasks": [task(m, broken, tmp_path / f"{m}{size}", *settings) for m in methods]}
+        for size, methods in ((5, METHODS), (3, ("gdt",)))
     ]
     ids = Manifest.load(broken).by_id("path")
     for group, results in zip(groups, together(groups, tmp_path), strict=True):
@@ -101,105 +108,93 @@ def test_no_process_waits_whatever_the_others_have(broken, tmp_path):
             assert len(set(labels["video_id"].to_pylist())) == 11
 
 
-class TestEquality:
-    """With joint batch normalisation, 2 and 4 processes are one with as many clips a step."""
-
-    @pytest.fixture(scope="class")
-    def runs(self, collection, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("equal")
+def test_2_and_4_processes_learn_what_one_learns(collection, tmp_path):
+    """With joint batch normalisation, and in float64: in float32 rounding decides in flat pictures what a ReLU lets
+    through, and two programs that are equal but for the order of their sums drift apart by parts in a thousand."""
+    groups = []
+    for size, methods in ((1, METHODS), (2, METHODS), (4, ("xdc", "gdt", "selavi"))):
         settings = (
-            "optim.sync_batchnorm=always", "optim.epochs=2", "rounds=2", "cluster.k=4", "optim.base_lr=0.002",
-            "cluster.calibrate_batchnorm=never",
+            f"optim.sync_batchnorm={'never' if size == 1 else 'always'}", f"optim.batch_size={16 // size}", "rounds=2",
+            "cluster.k=4", "cluster.calibrate_batchnorm=never",
         )  # fmt: skip
-        groups = []
-        for size in (1, 2, 4):
-            share = f"optim.batch_size={8 // size}"
-            tasks = [task(m, collection, folder / f"{m}-{size}", *settings, share) for m in METHODS]
-            groups.append({"size": size, "tasks": tasks})
-        results = together(groups, folder)
-        assert [codes(r) for r in results] == [[0], [0] * 2, [0] * 4], results
-        return folder
-
-    @pytest.mark.parametrize("size", [2, 4])
-    @pytest.mark.parametrize("method", METHODS)
-    def test_losses_gradients_and_weights_agree(self, method, size, runs):
-        one, several = (read_metrics(runs / f"{method}-{n}" / "metrics.jsonl") for n in (1, size))
-        for name in ("train_loss", "validation_loss"):
-            a, b = ([r[name] for r in records if r["kind"] == "epoch"] for records in (one, several))
-            assert np.allclose(a, b, rtol=1e-3), name
-        a, b = ([r["gradient_norm"] for r in records if r["kind"] == "step"] for records in (one, several))
-        assert len(a) == len(b) > 2
-        assert np.allclose(a, b, rtol=5e-2 if method == "selavi" else 1e-3)
-        a, b = (load_file(runs / f"{method}-{n}" / "model" / "model.safetensors") for n in (1, size))
-        for name, weight in a.items():
-            if weight.is_floating_point() and not name.startswith(("centroids", "transform")):
-                assert np.allclose(weight, b[name], rtol=1e-2, atol=2e-3), name
-
-    @pytest.mark.parametrize("size", [2, 4])
-    @pytest.mark.parametrize("method", METHODS)
-    def test_labels_are_equal(self, method, size, runs):
-        one, several = (runs / f"{method}-{n}" for n in (1, size))
-        rounds = sorted(path.name for path in (one / "assignments").glob("*.parquet"))
-        assert bool(rounds) == (method in ("xdc", "selavi", "supervised"))
-        for name in rounds:
-            a, b = (Assignment.load(run / "assignments" / name) for run in (one, several))
-            assert a.clip_ids.equals(b.clip_ids)
-            for labelling, labels in a.labels.items():
-                assert np.array_equal(labels, b.labels[labelling]), (name, labelling)
+        tasks = [task(m, collection, tmp_path / f"{m}-{size}", *settings) for m in methods]
+        groups.append({"size": size, "float64": True, "tasks": tasks})
+    results = together(groups, tmp_path)
+    assert [codes(r) for r in results] == [[0], [0] * 2, [0] * 4], results
+    for group in groups[1:]:
+        for done in group["tasks"]:
+            assert_same(tmp_path / f"{done['method']}-1", Path(done["out"]), done["method"])
 
 
-class TestFaults:
-    """Whatever befalls one process ends all, with a word on what it was, and the run goes on."""
+def assert_same(one: Path, several: Path, method: str) -> None:
+    """Labels are equal; losses, gradients and weights are but for the last digits of the type that holds them."""
+    name = several.name
+    logs = [read_metrics(run / "metrics.jsonl") for run in (one, several)]
+    a, b = ([r["gradient_norm"] for r in log if r["kind"] == "step"] for log in logs)
+    assert len(a) == len(b) == 2
+    assert np.allclose(a, b, rtol=1e-10, atol=0), name
+    for value in ("train_loss", "validation_loss"):  # means, which are float32
+        a, b = ([r[value] for r in log if r["kind"] == "epoch"] for log in logs)
+        assert len(a) == 2
+        assert np.allclose(a, b, rtol=1e-6, atol=0), (name, value)
+    a, b = (load_file(run / "model" / "model.safetensors") for run in (one, several))
+    assert a.keys() == b.keys()
+    for key, weight in a.items():
+        close = 1e-10 if weight.dtype == torch.float64 else 1e-5
+        assert np.allclose(weight, b[key], rtol=close, atol=close), (name, key)
+    assert any(weight.dtype == torch.float64 for weight in a.values())
+    rounds = sorted(path.name for path in (one / "assignments").glob("*.parquet"))
+    assert bool(rounds) == (method in ("xdc", "selavi", "supervised"))
+    for table in rounds:
+        c, d = (Assignment.load(run / "assignments" / table) for run in (one, several))
+        assert c.clip_ids.equals(d.clip_ids)
+        for labelling, labels in c.labels.items():
+            assert np.array_equal(labels, d.labels[labelling]), (name, table, labelling)
 
-    def test_killed_and_stopped_and_resumed_by_other_numbers_of_processes(self, collection, tmp_path):
-        out = tmp_path / "run"
-        run = task("xdc", collection, out, "checkpoint_minutes=0", "optim.batch_size=1", resume_if_there=True)
-        groups = [
-            {"size": 3, "tasks": [run | {"fault": {"rank": 1, "what": "kill", "where": "step", "count": 3}}]},
-            {"size": 2, "tasks": [run | {"fault": {"rank": 1, "what": "stop", "where": "step", "count": 2}}]},
-            {"size": 5, "tasks": [run | {"fault": {"rank": 4, "what": "stop", "where": "step"}}]},
-            {"size": 1, "tasks": [run]},
-        ]
-        killed, stopped, again, last = together(groups, tmp_path)
-        assert codes(killed) == [ProcessError.exit_code, None, ProcessError.exit_code]
-        assert all("process 1 has been killed" in killed[rank]["said"] for rank in (0, 2))
-        assert codes(stopped) == [75, 75]
-        assert codes(again) == [75] * 5
-        assert codes(last) == [0]
-        steps = [r["step"] for r in read_metrics(out / "metrics.jsonl") if r["kind"] == "step"]
-        assert steps == list(range(1, len(steps) + 1))
-        assert len(pq.read_table(out / "labels.parquet")) == 24
 
-    @pytest.mark.parametrize("where", ["extraction", "cache"])
-    def test_a_signal_to_one_before_the_first_step(self, where, collection, tmp_path):
-        fault = {"rank": 0 if where == "cache" else 2, "what": "stop", "where": where}
-        run = task("selavi", collection, tmp_path / "run", fault=fault)
-        (results,) = together([{"size": 3, "tasks": [run]}], tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
-        assert codes(results) == [75] * 3, results
-        assert "SIGTERM" in results[fault["rank"]]["said"]
+def test_killed_and_stopped_and_resumed_by_other_numbers_of_processes(collection, tmp_path):
+    out = tmp_path / "run"
+    run = task("xdc", collection, out, *LARGER, "checkpoint_minutes=0", "optim.batch_size=1", resume_if_there=True)
+    groups = [
+        {"size": 3, "tasks": [run | {"fault": {"rank": 1, "what": "kill", "where": "step", "count": 3}}]},
+        {"size": 2, "tasks": [run | {"fault": {"rank": 1, "what": "stop", "where": "step", "count": 2}}]},
+        {"size": 5, "tasks": [run | {"fault": {"rank": 4, "what": "stop", "where": "step"}}]},
+        {"size": 1, "tasks": [run]},
+    ]
+    killed, stopped, again, last = together(groups, tmp_path)
+    assert codes(killed) == [ProcessError.exit_code, None, ProcessError.exit_code]
+    assert all("process 1 has been killed" in killed[rank]["said"] for rank in (0, 2))
+    assert codes(stopped) == [75, 75]
+    assert codes(again) == [75] * 5
+    assert codes(last) == [0]
+    steps = [r["step"] for r in read_metrics(out / "metrics.jsonl") if r["kind"] == "step"]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(pq.read_table(out / "labels.parquet")) == 24
 
-    def test_errors_of_one(self, collection, tmp_path):
-        def run(name: str, method: str, **fault: Any) -> dict[str, Any]:
-            return {"size": 3, "tasks": [task(method, collection, tmp_path / name, fault=fault)]}
 
-        groups = [
-            run("decoding", "gdt", rank=2, what="fail", where="decoding", count=9),
-            run("disk", "rotation", rank=0, what="full", where="save", count=1),
-            run("first", "supervised", rank=0, what="fail", where="step", count=2),
-        ]
-        decoding, disk, first = together(groups, tmp_path)
-        assert codes(decoding) == [5, 5, 1]
-        assert all("process 2 has failed: ZeroDivisionError: a fault" in decoding[r]["said"] for r in (0, 1))
-        assert codes(disk) == [4, 5, 5]
-        assert all("the disk is full" in process["said"] for process in disk)
-        assert codes(first) == [1, 5, 5]
-        assert all("process 0 has failed" in first[r]["said"] for r in (1, 2))
+def test_what_befalls_one_ends_all_with_a_word_on_what_it_was(collection, tmp_path):
+    def run(method: str, *settings: str, **fault: Any) -> dict[str, Any]:
+        out = tmp_path / f"{method}-{fault['where']}"
+        return {"size": 3, "tasks": [task(method, collection, out, "optim.batch_size=2", *settings, fault=fault)]}
 
-    def test_a_process_that_does_not_come_is_named(self, collection, tmp_path):
-        fault = {"rank": 2, "what": "sleep", "where": "step", "count": 2}
-        run = task("avts", collection, tmp_path / "run", "process_timeout_seconds=30", fault=fault)
-        (results,) = together([{"size": 3, "tasks": [run]}], tmp_path)
-        # The one that sleeps is ended by its own thread.
-        assert codes(results) == [5, 5, None], results
-        for process in results[:2]:
-            assert 's in "' in process["said"] and "process 2 was at work after" in process["said"]
+    groups = [
+        run("selavi", rank=0, what="stop", where="cache"),  # the first: later ones find a cache
+        run("selavi", rank=2, what="stop", where="extraction"),
+        run("gdt", rank=2, what="fail", where="decoding", count=3),
+        run("rotation", rank=0, what="full", where="save"),
+        run("supervised", rank=0, what="fail", where="step", count=2),
+        run("avts", "process_timeout_seconds=30", rank=2, what="sleep", where="step", count=2),
+    ]
+    results = together(groups, tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    cache, extraction, decoding, disk, first, asleep = results
+    assert codes(cache) == codes(extraction) == [75] * 3, results
+    assert "SIGTERM" in cache[0]["said"] and "SIGTERM" in extraction[2]["said"]
+    assert codes(decoding) == [5, 5, 1], decoding
+    assert all("process 2 has failed: ZeroDivisionError: a fault" in decoding[r]["said"] for r in (0, 1))
+    assert codes(disk) == [4, 5, 5], disk
+    assert all("the disk is full" in process["said"] for process in disk)
+    assert codes(first) == [1, 5, 5], first
+    assert all("process 0 has failed" in first[r]["said"] for r in (1, 2))
+    assert codes(asleep) == [5, 5, None], asleep  # the one that sleeps is ended by its own thread
+    for process in asleep[:2]:
+        assert 's in "' in process["said"] and "process 2 was at work after" in process["said"]
