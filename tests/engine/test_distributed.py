@@ -140,7 +140,7 @@ import dataclasses, json, sys
 from pathlib import Path
 import torch
 from seehear import dist
-from seehear.data.clips import clip_refs
+from seehear.data.columns import cut
 from seehear.data.loader import ClipLoader
 from seehear.data.manifest import Manifest
 from seehear.data.views import Statistics
@@ -173,7 +173,7 @@ def validate(folder, clips, clips_a_step, broken):
         if trainer.assignment is not None:
             trainer.prepare(stages(config)[0])
         method.load_state_dict(state["method"])
-        found = trainer.validate(stages(config)[0], loader, clip_refs(videos, config.cluster)[:clips])
+        found = trainer.validate(stages(config)[0], loader, cut(trainer.videos.table, config.cluster)[:clips])
     found.pop("seconds_validation")
     return found
 
