@@ -279,7 +279,7 @@ def test_everything_from_clusters_to_the_player_by_keyboard(visit: Visit, server
         assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
     visit.keys("Escape")
     page.wait_for_selector("dialog", state="detached")
-    assert page.evaluate("document.activeElement.dataset.row") == row
+    until(lambda: page.evaluate("document.activeElement.dataset.row") == row, page)
     visit.keys("?")
     page.wait_for_selector("dialog.keys")
     visit.keys("Escape")
