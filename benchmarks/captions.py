@@ -91,11 +91,14 @@ def ask(run: Path, labels: dict[str, str]) -> None:
 def main() -> None:
     """Read the table and write it with captions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path)
+    parser.add_argument("table", type=Path, nargs="?")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--ask", type=Path, metavar="RUN")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    if asked.table is None:
+        print("captions.py needs a collection with known classes: captions.py TABLE.csv --out CAPTIONED.csv")
+        return
     with asked.table.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     unknown = sorted({row["label"] for row in rows} - WORDS.keys())

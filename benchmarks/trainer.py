@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support import machine
+from support import machine, ratio
 from support.steps import BareStep, clock_of, make_clips, seconds_each, train
 
 import seehear
@@ -91,7 +91,8 @@ def main() -> None:
                   "machine": before, **measured}  # fmt: skip
         arguments.out.write_text(json.dumps(result, indent=1))
     trainer, loader = (measured["ratio_to_bare_step"][name] for name in ("trainer", "loader"))
-    print(f"a step of the trainer, its loader included, takes {trainer:.3f} of the bare step; the loader {loader:.3f}")
+    ratio(f"a step of the trainer, {arguments.recipe}", trainer, "its loader included, over the bare step")
+    ratio(f"loader, {arguments.recipe}", loader, "over the bare step")
 
 
 if __name__ == "__main__":
