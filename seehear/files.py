@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from seehear.errors import DestinationError, UsageError
 
@@ -135,20 +135,30 @@ def check_destination(path: str | os.PathLike[str], *, folder: bool = False) -> 
         os.unlink(name)
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to fill, which gets the name `path` as a whole when the block ends and vanishes if it fails.
+
+    Its bytes are on disk by then; its name is when the caller has synchronised the folder (`sync_folder`).
+    """
+    temporary = temporary_beside(path)
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Replace `path` by `content` as a whole or not at all. Its folder must be there."""
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    temporary = temporary_beside(path)
     with writing(path):
         _check_kind(path, folder=False)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(data)
         sync_folder(path.parent)
 
 
@@ -247,34 +257,27 @@ def write_tables(tables: Iterable[pa.Table], path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    temporary = temporary_beside(path)
     waiting: list[pa.Table] = []
     rows, writer = 0, None
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_kind(path, folder=False)
-        try:
-            with open(temporary, "wb") as file:
-                try:
-                    for table in tables:
-                        waiting.append(table)
-                        writer = writer or pq.ParquetWriter(file, table.schema)
-                        while sum(map(len, waiting)) >= ROWS_AT_ONCE:
-                            joined = pa.concat_tables(waiting)
-                            writer.write_table(joined.slice(0, ROWS_AT_ONCE).combine_chunks())
-                            waiting, rows = [joined.slice(ROWS_AT_ONCE)], rows + ROWS_AT_ONCE
-                    if writer is None:
-                        raise ValueError("there is no table to write")
-                    rest = pa.concat_tables(waiting).combine_chunks()
-                    if len(rest) or not rows:
-                        writer.write_table(rest)
-                finally:
-                    if writer is not None:
-                        writer.close()
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            try:
+                for table in tables:
+                    waiting.append(table)
+                    writer = writer or pq.ParquetWriter(file, table.schema)
+                    while sum(map(len, waiting)) >= ROWS_AT_ONCE:
+                        joined = pa.concat_tables(waiting)
+                        writer.write_table(joined.slice(0, ROWS_AT_ONCE).combine_chunks())
+                        waiting, rows = [joined.slice(ROWS_AT_ONCE)], rows + ROWS_AT_ONCE
+                if writer is None:
+                    raise ValueError("there is no table to write")
+                rest = pa.concat_tables(waiting).combine_chunks()
+                if len(rest) or not rows:
+                    writer.write_table(rest)
+            finally:
+                if writer is not None:
+                    writer.close()
         sync_folder(path.parent)
     return rows + len(rest)

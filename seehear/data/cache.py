@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from seehear.config import ClipConfig, Config
 from seehear.data.clips import Video, first_grid_index
-from seehear.files import temporary_beside, user_cache_folder, writing
+from seehear.files import user_cache_folder, whole_file, writing
 from seehear.media import remote
 from seehear.media.decode import Decoded, Window
 
@@ -123,18 +122,11 @@ class MediaCache:
 
     def _write(self, path: Path, array: np.ndarray) -> None:
         remedy = "name another place with data.cache_folder, or do without: data.cache_gib=0"
-        temporary = temporary_beside(path)
         with writing(path, remedy):
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                # Not `write_atomic`: an entry may be large, and should not be in memory twice.
-                with open(temporary, "wb") as file:
-                    np.save(file, array, allow_pickle=False)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            # Not `write_atomic`: an entry may be large, and should not be in memory twice.
+            with whole_file(path) as file:
+                np.save(file, array, allow_pickle=False)
 
     def make_room(self, needed_bytes: int, keep: set[str]) -> None:
         """Delete the entries least recently used until `needed_bytes` more fit the budget; never those in `keep`."""

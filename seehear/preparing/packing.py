@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from seehear.data import prepared
 from seehear.errors import DataError
-from seehear.files import temporary_beside, write_table, writing
+from seehear.files import whole_file, write_table, writing
 from seehear.media.packed import open_bytes
 from seehear.preparing.journal import Done
 from seehear.preparing.shards import Member, Sample, key_of, read_shard, write_shard
@@ -107,17 +107,10 @@ class Packer:
         target = self.loose(done.video_id)
         if target.is_file() and target.stat().st_size == done.bytes:
             return
-        temporary = temporary_beside(target)
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open_bytes(member.place.path) as source, open(temporary, "wb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with open_bytes(member.place.path) as source, whole_file(target) as file:
+                shutil.copyfileobj(source, file, 1 << 20)
 
     def _fill(self, done: Mapping[str, Done], last: bool) -> None:
         """Settle which copies share a shard, up to the first original of which nothing is known yet.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from seehear.errors import DataError
-from seehear.files import sync_folder, temporary_beside, writing
+from seehear.files import sync_folder, whole_file, writing
 from seehear.media.packed import Packed
 
 _PLAIN = re.compile(r"[\w -]+")
@@ -60,21 +60,14 @@ def key_of(video_id: str) -> str:
 
 def write_shard(path: Path, samples: Sequence[Sample]) -> None:
     """Write a shard, whole or not at all. Raises `DestinationError`."""
-    temporary = temporary_beside(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT) as tar:
-                for sample in samples:
-                    tar.addfile(_header(f"{sample.key}.json", len(sample.note)), io.BytesIO(sample.note))
-                    with open(sample.copy, "rb") as file:
-                        tar.addfile(_header(f"{sample.key}.mp4", os.fstat(file.fileno()).st_size), file)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as shard, tarfile.open(fileobj=shard, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            for sample in samples:
+                tar.addfile(_header(f"{sample.key}.json", len(sample.note)), io.BytesIO(sample.note))
+                with open(sample.copy, "rb") as file:
+                    tar.addfile(_header(f"{sample.key}.mp4", os.fstat(file.fileno()).st_size), file)
+        sync_folder(path.parent)
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seehear.errors import RunError
-from seehear.files import is_temporary, new_folder, temporary_beside, write_atomic, writing
+from seehear.files import is_temporary, new_folder, whole_file, write_atomic, writing
 from seehear.media.identity import Identity
 from seehear.search.segments import IndexedVideo
 
@@ -235,16 +234,8 @@ def _arrays(content: Content) -> dict[str, np.ndarray]:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array to an .npy file, whole or not at all, without a copy of it in memory."""
-    temporary = temporary_beside(path)
-    with writing(path):
-        try:
-            with open(temporary, "wb") as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(path), whole_file(path) as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def read_generation(folder: Path) -> Content:
