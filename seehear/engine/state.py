@@ -20,8 +20,6 @@ class TrainState:
     labelled: bool = False
     """Whether this stage has its pseudo-labels and its training has begun."""
     epoch: int = 0
-    batch: int = 0
-    """Batches of this epoch that are done."""
     done: int = 0
     """Places in the order of this epoch's clips that are done: the same, however many processes take them."""
     relabelled: int = 0

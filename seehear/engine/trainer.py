@@ -124,7 +124,7 @@ class Trainer:
                 if self.after_epoch and self.after_epoch(record) and not self.stop:
                     self.stop.signal = signal.SIGUSR1
                 self.state.epoch += 1
-                self.state.batch = self.state.done = 0
+                self.state.done = 0
                 self.state.seconds_data = self.state.seconds_compute = 0.0
                 self.means = Means()
                 if self.should_stop_early(stage):
@@ -332,7 +332,6 @@ class Trainer:
                 for batch in batches:
                     # Gradients are averaged by all processes together: a step that one of them lacks is none.
                     if dist.any_of(len(batch) < fewest):
-                        state.batch += 1
                         state.done += steps.size
                         continue
                     # What is waited for while a GPU has work left costs nothing: it is part of computing.
@@ -341,7 +340,6 @@ class Trainer:
                     lr = learning_rate(optim, state.epoch + state.done / steps.end, clips_per_step)
                     output, norm = self.take_step(stage, loader.to_inputs(batch, self.device), lr)
                     state.step += 1
-                    state.batch += 1
                     state.done += steps.size
                     state.clips_seen += len(batch) * dist.world_size()
                     self.means.add({"train_loss": output.loss.detach(), **output.parts}, len(batch))
@@ -561,14 +559,15 @@ class Trainer:
             self.log.rewind(0, 0.0)
             return False
         state, self.assignment = found
+        batches = state["progress"].pop("batch", 0)  # earlier versions counted these, by as many processes as now
         self.state = TrainState(**state["progress"])
         if dist.is_main():  # whose they are
             self.means = Means(**state["means"])
         self.restore_bank(state.get("bank"))
         all_stages = stages(self.config)
-        if "done" not in state["progress"] and self.state.batch:  # an earlier version's, by as many processes as now
+        if "done" not in state["progress"] and batches:
             batch_size = all_stages[self.state.stage].config.optim.batch_size
-            self.state.done = self.state.batch * batch_size * dist.world_size()
+            self.state.done = batches * batch_size * dist.world_size()
         if self.state.labelled:
             self.prepare(all_stages[self.state.stage])
         elif self.assignment is not None:

@@ -134,7 +134,7 @@ class ClusterHeads(nn.Module):
         return answer
 
     def all_logits(self, source: str, x: Tensor) -> Tensor:
-        """Answers (H, B, K) of all heads of a source to its input (B, D), float32; those of `logits` but for rounding.
+        """Answers (H, B, K) of all heads of a source to its input (B, D): those of `logits` but for rounding.
 
         All heads' first layers are one product, their norms one norm and their last layers one batched product. With
         dropout the entries that are left out are drawn for all heads at once.

@@ -113,23 +113,23 @@ def _in_turn(
 ) -> _Outcomes:  # fmt: skip
     for job in jobs:
         if stop:
-            raise _interrupted(stop.name)
+            raise _interrupted(f"stopped by {stop.name}")
         progress.note(f"run: {job.name}")
         error: SeehearError | None = None
         try:
             carry_out(folder, study, question, job, quiet=progress.quiet)
         except Interrupted as stopped:
-            raise _interrupted(stopped.message if stop.signal is None else stop.name) from None
+            raise _interrupted(stopped.message) from None
         except SeehearError as failed:
             error = failed
         yield job, error
     if stop and jobs:
-        raise _interrupted(stop.name)
+        raise _interrupted(f"stopped by {stop.name}")
 
 
-def _interrupted(why: str) -> Interrupted:
+def _interrupted(how: str) -> Interrupted:
     return Interrupted(
-        f"stopped ({why}); finished runs and the one under way are kept",
+        f"{how}; finished runs and the one under way are kept",
         "run the same command again: it goes on where it stood",
     )
 
@@ -181,7 +181,7 @@ def _side_by_side(
             one.process.terminate()
             one.process.wait()
     if stop and jobs:
-        raise _interrupted(stop.name)
+        raise _interrupted(f"stopped by {stop.name}")
 
 
 def _start(folder: StudyFolder, job: Job, progress: Progress) -> _Running:
