@@ -85,6 +85,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Blocks that are asked for, and what is there of them."""
+
+    numbers: range
+    todo: list[int]
+    """Those that are not there."""
+    items: int
+    done: int
+    """Items of those that are there."""
+
+
+@dataclass(frozen=True)
 class Written:
     """What a command wrote, where it is not handed over: a file with all rows, or the blocks of one part."""
 
@@ -197,6 +209,13 @@ class PartFolder:
         """Whether a block is there; one that is damaged or of another plan is not."""
         note = _note_of(self.file_of(block))
         return note is not None and self._is_own(note) and note["block"] == block
+
+    def asked(self, part: Part | None) -> Asked:
+        """The blocks of a part, or all."""
+        numbers = range(self.plan.count) if part is None else part.blocks(self.plan.count)
+        todo = [number for number in numbers if not self.has(number)]
+        items, left = (sum(len(self.plan.block(number)) for number in of) for of in (numbers, todo))
+        return Asked(numbers, todo, items, items - left)
 
     def _is_own(self, note: Mapping[str, Any]) -> bool:
         return bool(note["digest"] == self.plan.digest and note["kind"] == self.plan.kind)

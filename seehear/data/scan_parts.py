@@ -67,19 +67,18 @@ def scan_in_parts(
         {"info": info, "extra_columns": extra, "strict": strict},
     )  # fmt: skip
     folder = PartFolder.begin(out, plan)
-    numbers = range(plan.count) if part is None else part.blocks(plan.count)
-    blocks = {n: [candidates[i] for i in plan.block(n)] for n in numbers if not folder.has(n)}
+    asked = folder.asked(part)
+    blocks = {n: [candidates[i] for i in plan.block(n)] for n in asked.todo}
     known = unchanged(previous, settings, [c for block in blocks.values() for c in block])
     processes = workers if workers is not None else (1 if engine == "ray" else available_cores())
     work = Work(
         opened, (os.fspath(Path(out).absolute()), dict(settings), extra, processes, timeout_seconds),
         (os.fspath(folder.path.absolute()),), processes,
     )  # fmt: skip
-    total = sum(len(plan.block(n)) for n in numbers)
-    run(work, _tasks(blocks, known), engine, total, total - sum(map(len, blocks.values())), progress)
+    run(work, _tasks(blocks, known), engine, asked.items, asked.done, progress)
     if part is None:
         return finish(folder, Path(out))
-    tables = [table for table, _ in folder.blocks(numbers)]
+    tables = [table for table, _ in folder.blocks(asked.numbers)]
     return Manifest(pa.concat_tables(tables) if tables else table_of([], [], extra), info)
 
 

@@ -137,21 +137,18 @@ def _in_parts(how: How, model: Model, manifest: Manifest, out: Path, part: Part 
     rows = usable_rows(manifest, streams).select(list(_OF_A_VIDEO))
     plan = plan_of(rows, streams, model.config, how.every_seconds, how.settings, how.kind, how.modality)
     folder = PartFolder.begin(out, plan)
-    numbers = range(plan.count) if part is None else part.blocks(plan.count)
-    todo = [number for number in numbers if not folder.has(number)]
+    asked = folder.asked(part)
     place = str(out.absolute())
     work = Work(opened, (how, place), (how.run, str(folder.path.absolute())), how.processes, how.device)
-    total = sum(len(plan.block(n)) for n in numbers)
     with Progress(quiet=None) as progress:
-        tasks = (_task(number, plan, rows) for number in todo)
-        done = total - sum(len(plan.block(n)) for n in todo)
-        run(work, tasks, engine, total, done, progress.shown(how.kind, "videos"))
+        tasks = (_task(number, plan, rows) for number in asked.todo)
+        run(work, tasks, engine, asked.items, asked.done, progress.shown(how.kind, "videos"))
         if part is None:
             return finish(folder, out, progress)
-        made = [folder.read(number) for number in numbers]
+        made = [folder.read(number) for number in asked.numbers]
         left_out = tuple(report for _, reports in made for report in reports)
         progress.left_out(left_out)
-    return Written(str(out), sum(len(table) for table, _ in made), total, left_out, str(part))
+    return Written(str(out), sum(len(table) for table, _ in made), asked.items, left_out, str(part))
 
 
 def plan_of(

@@ -84,18 +84,16 @@ def prepare_in_parts(
         "where": list(where), "timeout_seconds": timeout_seconds,
     })  # fmt: skip
     parts = PartFolder.begin(folder, plan)
-    numbers = range(plan.count) if part is None else part.blocks(plan.count)
-    todo = [number for number in numbers if not parts.has(number)]
+    asked = parts.asked(part)
     processes = workers if workers is not None else (1 if engine == "ray" else available_cores())
     work = Work(opened, (str(folder), recoding, processes, timeout_seconds), (str(folder), str(parts.path)), processes)
-    total, done = (sum(len(plan.block(n)) for n in of) for of in (numbers, set(numbers) - set(todo)))
-    tasks = (_task(n, [rows[i] for i in plan.block(n)]) for n in todo)
-    run(work, tasks, engine, total, done, lambda now, of: shown("prepare", now, of))
+    tasks = (_task(n, [rows[i] for i in plan.block(n)]) for n in asked.todo)
+    run(work, tasks, engine, asked.items, asked.done, lambda now, of: shown("prepare", now, of))
     if part is None:
         return finish(parts, folder, shown)
-    tables = [parts.read(number) for number in numbers]
+    tables = [parts.read(number) for number in asked.numbers]
     left_out = tuple(report for _, reports in tables for report in reports)
-    return Written(str(out), sum(len(table) for table, _ in tables), total, left_out, str(part))
+    return Written(str(out), sum(len(table) for table, _ in tables), asked.items, left_out, str(part))
 
 
 def _missing(originals: Manifest, folder: Path, where: Sequence[str], recoding: Recoding) -> list[dict[str, Any]]:

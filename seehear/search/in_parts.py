@@ -102,8 +102,7 @@ def embed_in_parts(
     plan = plan_of(run_folder, name, blocks, every_seconds, exact_up_to)
     place = index_folder(run_folder)
     folder = PartFolder.begin(place, plan)
-    numbers = range(len(blocks)) if part is None else part.blocks(len(blocks))
-    todo = [n for n in numbers if not folder.has(n)]
+    asked = folder.asked(part)
     processes = 1 if engine == "ray" and workers is None else worker_count(workers)
     how = How(str(Path(run_folder).absolute()), every_seconds, processes, device)
     work = Work(opened, (how,), (how.run, str(folder.path.absolute())), processes, device)
@@ -112,12 +111,11 @@ def embed_in_parts(
             f"block {n} ({blocks[n][1][0].video_id} to {blocks[n][1][-1].video_id})", len(blocks[n][1]),
             (n, *blocks[n]), str(blocks[n][1][0].path.parent),
         )
-        for n in todo
+        for n in asked.todo
     )  # fmt: skip
-    total = sum(len(blocks[n][1]) for n in numbers)
-    run(work, tasks, engine, total, total - sum(len(blocks[n][1]) for n in todo), progress)
-    segments = sum(len(folder.read(n)[0]) for n in numbers) if part is not None else 0
-    return {"part": None if part is None else str(part), "videos": total, "segments": segments}
+    run(work, tasks, engine, asked.items, asked.done, progress)
+    segments = sum(len(folder.read(n)[0]) for n in asked.numbers) if part is not None else 0
+    return {"part": None if part is None else str(part), "videos": asked.items, "segments": segments}
 
 
 @contextmanager
