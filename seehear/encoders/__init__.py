@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Kind: the module and the class that opens it, imported when it is asked for.
 _KINDS = {
     "run": ("seehear.encoders.of_run", "RunEncoder"),
+    "hf": ("seehear.encoders.huggingface", "HuggingFaceEncoder"),
+    "onnx": ("seehear.encoders.of_onnx", "OnnxEncoder"),
 }
 KINDS = tuple(_KINDS)
 
