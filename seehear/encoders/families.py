@@ -56,10 +56,43 @@ def _mean_of_tokens(network: nn.Module, x: Tensor) -> Tensor:
     return network(x).last_hidden_state.mean(1)
 
 
+def _first_token(network: nn.Module, x: Tensor) -> Tensor:
+    return network(x).last_hidden_state[:, 0]
+
+
+def _of_vjepa2(network: Any, x: Tensor) -> Tensor:
+    return network.get_vision_features(x).mean(1)
+
+
+def _of_xclip(network: Any, x: Tensor) -> Tensor:
+    return network.get_video_features(x).pooler_output
+
+
+def _of_clap(network: Any, x: Tensor) -> Tensor:
+    # Of a clip that is not longer than CLAP hears, the channels are four copies: there is nothing to fuse.
+    longer = (x[:, :1] != x[:, -1:]).flatten(1).any(1, keepdim=True)
+    return network.audio_model(x, is_longer=longer).pooler_output
+
+
+def _clap_dim(config: Any) -> int:
+    audio = config.audio_config
+    return int(audio.patch_embeds_hidden_size * 2 ** (len(audio.depths) - 1))
+
+
 _WAV2VEC2 = (
     "mean over time of the last hidden state: they have no token for the whole, and the mean is what the family's own "
     "classifiers of whole clips take"
 )
+
+
+def _image(title: str, network: str) -> Family:
+    return Family(
+        title,
+        network,
+        "frames",
+        "the class token after the last normalisation: the papers' linear probes take it",
+        _pooled,
+    )
 
 
 def _wav2vec2(title: str, network: str) -> Family:
@@ -72,15 +105,64 @@ FAMILIES: Mapping[str, Family] = {
         "mean of all patches of the last layer: it has no token for the whole, and its finetuned classifiers take this",
         _mean_of_tokens, frames=lambda config: int(config.num_frames), rate_hz=7.5,
     ),
+    "vjepa2": Family(
+        "V-JEPA 2", "VJEPA2Model", "clips",
+        "mean of all patches of the encoder, without the predictor, which is for training: it has no token for the "
+        "whole (the paper's probes learn an attention over the patches)",
+        _of_vjepa2, frames=lambda config: int(config.frames_per_clip), fixed_frames=False, rate_hz=4.0,
+        without=("predictor",),
+    ),
+    "timesformer": Family(
+        "TimeSformer", "TimesformerModel", "clips", "the class token: its own classifier takes it", _first_token,
+        frames=lambda config: int(config.num_frames), rate_hz=30 / 32,
+    ),
+    "xclip": Family(
+        "X-CLIP", "XCLIPModel", "clips",
+        "the frames' class tokens after the transformer over frames, in the space of texts: before it, nothing has "
+        "seen more than one frame",
+        _of_xclip, dim=lambda config: int(config.projection_dim),
+        frames=lambda config: int(config.vision_config.num_frames),
+        without=(
+            "text_model", "text_projection", "prompts_visual_layernorm", "prompts_visual_projection",
+            "prompts_generator", "logit_scale",
+        ),
+    ),
     "clip": Family(
         "CLIP", "CLIPVisionModel", "frames",
         "the class token after the last normalisation, before the projection to the space of texts: the paper's linear "
         "probes take this (appendix A.3)",
         _pooled,
     ),
+    "siglip": Family(
+        "SigLIP", "SiglipVisionModel", "frames",
+        "the output of its attention pooling, which is also its embedding: it has no class token", _pooled,
+    ),
+    "dinov2": _image("DINOv2", "Dinov2Model"),
+    "dinov2_with_registers": _image("DINOv2 with registers", "Dinov2WithRegistersModel"),
+    "dinov3_vit": _image("DINOv3", "DINOv3ViTModel"),
+    "dinov3_convnext": Family(
+        "DINOv3 ConvNeXt", "DINOv3ConvNextModel", "frames",
+        "mean of the last feature map, normalised: it takes the place of the class token", _pooled,
+        dim=lambda config: int(config.hidden_sizes[-1]),
+    ),
+    "pe_video": Family(
+        "PE-AV (sight)", "PeVideoEncoder", "clips",
+        "the class token, before the projection to the space of texts, as for CLIP", _pooled,
+        frames=lambda config: 16, fixed_frames=False, rate_hz=4.0,
+    ),
+    "pe_audio": Family(
+        "PE-AV (sound)", "PeAudioEncoder", "sound",
+        "the class token, before the projection to the space of texts, as for CLIP", _pooled,
+    ),
     "audio-spectrogram-transformer": Family(
         "AST", "ASTModel", "sound",
         "mean of the class and the distillation token: its own classifier takes this", _pooled,
+    ),
+    "clap": Family(
+        "CLAP", "ClapModel", "sound",
+        "the pooled output of the last layer, before the projection to the space of texts, as for CLIP", _of_clap,
+        dim=_clap_dim,
+        without=("text_model", "text_projection", "audio_projection", "logit_scale_a", "logit_scale_t"),
     ),
     "wav2vec2": _wav2vec2("wav2vec 2.0", "Wav2Vec2Model"),
     "wav2vec2-conformer": _wav2vec2("wav2vec 2.0 Conformer", "Wav2Vec2ConformerModel"),
@@ -92,10 +174,22 @@ FAMILIES: Mapping[str, Family] = {
     "sew": _wav2vec2("SEW", "SEWModel"),
     "sew-d": _wav2vec2("SEW-D", "SEWDModel"),
 }  # fmt: skip
-"""By the `model_type` of a configuration."""
+"""By the `model_type` of a configuration, or what `_PARTS` says of it."""
 
-ALIASES = {"clip_vision_model": "clip", "siglip_vision_model": "siglip", "clap_audio_model": "clap"}
-"""`model_type` of a part that was saved alone, by that of the whole."""
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "clip_vision_model": ("clip",),
+    "siglip_vision_model": ("siglip",),
+    "pe_audio_video": ("pe_video", "pe_audio"),
+    "pe_video_encoder": ("pe_video",),
+    "pe_audio_encoder": ("pe_audio",),
+}
+"""A `model_type` of a part that was saved alone, or of a whole with several parts."""
+
+
+def known(model_type: str, modality: str) -> tuple[str, Family] | None:
+    """The family that a configuration belongs to, with its name: that of this modality if there are two."""
+    found = [(name, FAMILIES[name]) for name in _PARTS.get(model_type, (model_type,)) if name in FAMILIES]
+    return next((pair for pair in found if pair[1].modality == modality), found[0] if found else None)
 
 
 def _generic_dim(config: Any) -> int:

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from seehear.encoders.base import ForeignEncoder, Wanted
 from seehear.encoders.families import (
-    ALIASES,
     FAMILIES,
     FRAMES_OF_IMAGES,
     GENERIC,
     LONGEST_SECONDS,
     RATE_OF_IMAGES_HZ,
     Family,
+    known,
 )
 from seehear.encoders.hub import licence_of, located
 from seehear.encoders.pixels import Pixels, read_pixels
@@ -175,8 +175,8 @@ def _family(config: Mapping[str, Any], modality: str, place: str) -> tuple[str, 
     import transformers
 
     kind = str(config.get("model_type", ""))
-    name = ALIASES.get(kind, kind)
-    if name not in FAMILIES:
+    found = known(kind, modality)
+    if found is None:
         if kind not in transformers.CONFIG_MAPPING:
             own = " and asks for code of its own (auto_map), which is never run" if config.get("auto_map") else ""
             raise DataError(
@@ -188,18 +188,17 @@ def _family(config: Mapping[str, Any], modality: str, place: str) -> tuple[str, 
             heard = ", ".join(family.title for family in FAMILIES.values() if family.modality == "audio")
             raise DataError(f"hf:{place} is a {kind}, which is no encoder of sound known here", f"known are {heard}")
         return kind, GENERIC
-    family = FAMILIES[name]
-    if family.modality != modality:
-        option = "--audio-encoder" if family.modality == "audio" else "--video-encoder"
-        raise DataError(f"hf:{place} ({family.title}) is an encoder of {family.modality}", f"give it to {option}")
-    return name, family
+    if found[1].modality != modality:
+        option = "--audio-encoder" if found[1].modality == "audio" else "--video-encoder"
+        raise DataError(f"hf:{place} ({found[1].title}) is an encoder of {found[1].modality}", f"give it to {option}")
+    return found
 
 
 def _processor_settings(folder: Path, takes: str, place: str) -> dict[str, Any]:
     """The configuration of the processor of frames, or of sound, in a folder."""
     nested = ("feature_extractor",) if takes == "sound" else ("video_processor", "image_processor")
     for file in _PROCESSORS:
-        if not (folder / file).exists():
+        if not (folder / file).exists() or (takes == "sound" and file.startswith("video")):
             continue
         found = _json(folder / file)
         inner = next((found[key] for key in nested if isinstance(found.get(key), dict)), None)
@@ -236,6 +235,8 @@ def _loaded(folder: Path, family: Family, place: str) -> nn.Module:
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
                 output_loading_info=True,
             )  # fmt: skip
+        except ImportError as error:
+            raise UsageError(f"hf:{place} needs a package that is missing: {_missing(error)}", _MISSING) from error
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             first = str(error).strip().partition("\n")[0]
             raise DataError(f"hf:{place} cannot be read: {first}", "take the folder from its source again") from error
@@ -247,6 +248,17 @@ def _loaded(folder: Path, family: Family, place: str) -> nn.Module:
             "take the whole model, not a part of it",
         )
     return _calm(network)
+
+
+_MISSING = "install it; where it is torchvision, one of the same build as torch, or none: it is not needed"
+
+
+def _missing(error: ImportError) -> str:
+    """What an import of the library's failed for, in its own words."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return " ".join(str(cause).split())
 
 
 def _calm(network: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ from seehear.errors import DataError
 
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
+_IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 _INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by the numbers of Pillow
 _SQUARE_224 = {"height": 224, "width": 224}
 
@@ -33,9 +34,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "VideoMAEVideoProcessor": {**_SHORTER, "resample": 2, "image_mean": _HALF, "image_std": _HALF},
     "SiglipImageProcessor": {"resample": 3, "size": _SQUARE_224, "image_mean": _HALF, "image_std": _HALF},
     "ViTImageProcessor": {"resample": 2, "size": _SQUARE_224, "image_mean": _HALF, "image_std": _HALF},
-    "VJEPA2VideoProcessor": {"do_center_crop": True, "crop_size": 256, "resample": 2},
-    "DINOv3ViTImageProcessor": {"resample": 2, "size": _SQUARE_224},
-    "PeVideoVideoProcessor": {"resample": 2, "do_rescale": True, "do_resize": False, "do_normalize": False},
+    "VJEPA2VideoProcessor": {"do_center_crop": True, "crop_size": 256, "resample": 2, **_IMAGENET},
+    "DINOv3ViTImageProcessor": {"resample": 2, "size": _SQUARE_224, **_IMAGENET},
+    "PeVideoVideoProcessor": {"resample": 2, "do_rescale": False, "do_resize": False, "do_normalize": False},
 }
 _UNKNOWN = ("crop_pct", "do_pad", "do_thumbnail", "do_align_long_axis", "do_grayscale", "patch_size", "max_num_patches")
 

@@ -157,10 +157,23 @@ class Samples(Sound):
         return ((x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-7).sqrt()).float()
 
 
+class ReflectedSamples(Sound):
+    """Samples (B, 1, S') for PE-AV: the end is mirrored until they are a whole number of hops."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings, int(settings.get("sampling_rate", 48000)))
+        self.hop = int(settings.get("hop_length", 1920))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples (B, S) to (B, 1, S'), S' the next multiple of `hop_length`."""
+        return F.pad(x[:, None], (0, -x.shape[-1] % self.hop), mode="reflect")
+
+
 _SOUNDS: dict[str, type[Sound]] = {
     "ASTFeatureExtractor": KaldiFilterbank,
     "ClapFeatureExtractor": ClapMel,
     "Wav2Vec2FeatureExtractor": Samples,
+    "PeAudioFeatureExtractor": ReflectedSamples,
 }
 
 
