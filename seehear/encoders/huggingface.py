@@ -11,7 +11,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from seehear.encoders.base import ForeignEncoder, Wanted
+from seehear.encoders.base import ForeignEncoder, Wanted, available_bytes
 from seehear.encoders.families import (
     FAMILIES,
     FRAMES_OF_IMAGES,
@@ -30,7 +29,7 @@ from seehear.encoders.families import (
     Family,
     known,
 )
-from seehear.encoders.hub import licence_of, located
+from seehear.encoders.hub import check_installed, licence_of, located
 from seehear.encoders.pixels import Pixels, read_pixels
 from seehear.encoders.sounds import Sound, read_sound
 from seehear.errors import DataError, RunError, UsageError
@@ -78,6 +77,12 @@ class HuggingFaceEncoder(ForeignEncoder):
         short = max(pixels.short_side_px or crop or 0, crop or 0) or None
         return Wanted(frames=frames, frame_rate_hz=rate, stride=1, short_side_px=short, crop_px=crop)
 
+    @property
+    def fixed(self) -> frozenset[str]:
+        """Its rate of sound, and its number of frames where it knows no other; sizes it scales, and rates it bears."""
+        frames = {"frames"} if self.family.frames is not None and self.family.fixed_frames else set()
+        return frozenset({"sample_rate_hz"} if self.modality == "audio" else frames)
+
     @classmethod
     def open(cls, place: str, modality: str) -> HuggingFaceEncoder:
         """The encoder of a modality in the folder `place`, or in the hub's cache under the id `place`.
@@ -93,7 +98,24 @@ class HuggingFaceEncoder(ForeignEncoder):
         processor = _processor_settings(folder, family.takes, place)
         _check_weights(folder, place)
         origin |= {"licence": licence_of(folder)}
-        return cls(_loaded(folder, family, place), name, processor, origin)
+        encoder = cls(_loaded(folder, family, place), name, processor, origin)
+        if family is GENERIC:
+            encoder._try_a_frame(place)
+        return encoder
+
+    def _try_a_frame(self, place: str) -> None:
+        """Raise `DataError` if a network that is not known here makes no feature of an image."""
+        side = self.wanted.crop_px or 224
+        try:
+            with torch.inference_mode():
+                made = self.eval()(torch.zeros(1, 3, 1, side, side))
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise DataError(
+                f"hf:{place} ({self.family_name}) makes no feature of an image: {first}",
+                "take a model of a known kind (`seehear encoders`), or an ONNX export of the part that sees",
+            ) from error
+        self.feature_dim = made.shape[-1]
 
     def prepared(self, x: Tensor) -> Tensor:
         """Pixels (B, 3, T, H, W) as (B, T, 3, H', W'), or samples (B, S) as its feature extractor makes them."""
@@ -152,12 +174,6 @@ class HuggingFaceEncoder(ForeignEncoder):
         return encoder
 
 
-def check_installed() -> None:
-    """Raise `UsageError` if `transformers` is not there."""
-    if find_spec("transformers") is None:
-        raise UsageError("hf: needs the package transformers", "python -m pip install 'seehear[encoders]'")
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
@@ -213,7 +229,13 @@ def _processor_settings(folder: Path, takes: str, place: str) -> dict[str, Any]:
 
 
 def _check_weights(folder: Path, place: str) -> None:
-    if any(folder.glob("*.safetensors")):
+    if files := list(folder.glob("*.safetensors")):
+        size, free = sum(file.stat().st_size for file in files), available_bytes()
+        if free is not None and size > free:
+            raise DataError(
+                f"hf:{place} has {size / 2**30:.1f} GiB of weights, and {free / 2**30:.1f} GiB of memory are free",
+                "take a smaller model, or a larger machine",
+            )
         return
     others = [path.name for ending in ("bin", "pt", "pth", "h5", "msgpack") for path in folder.glob(f"*.{ending}")]
     if others:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seehear.encoders import place_alone
 from seehear.encoders.base import ForeignEncoder
 from seehear.encoders.stated import Given, blank, by_facts, by_options, feature_of, split_options
 from seehear.errors import DataError, UsageError
-from seehear.files import temporary_beside, writing
+from seehear.files import copy_file
 from seehear.hashes import sha256_of
 
 _FILE = "encoder.onnx"
@@ -34,6 +34,10 @@ class OnnxEncoder(ForeignEncoder):
         self.wanted = given.wanted
         self._session: Any = None
         self.feature_dim = self(blank(given, 1)).shape[-1]
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        return self.given.fixed
 
     @classmethod
     def open(cls, place: str, modality: str) -> OnnxEncoder:
@@ -65,7 +69,7 @@ class OnnxEncoder(ForeignEncoder):
         else:
             shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
             given = by_options(options, modality, shape, source)
-        return cls(path, given, output, options.get("pool"), place)
+        return cls(path, given, output, options.get("pool"), place_alone("onnx", place))
 
     def prepared(self, x: Tensor) -> Tensor:
         return self.given(x)
@@ -112,28 +116,17 @@ class OnnxEncoder(ForeignEncoder):
         return {"from": self.origin, "given": self.given.to_dict(), "output": self.output, "pool": self.pool}
 
     def write_files(self, folder: Path) -> None:
-        copied(self.file, folder / _FILE)
+        copy_file(self.file, folder / _FILE)
         for file in _beside(self.file):  # the program names them: they keep their names
             target = folder / file.relative_to(self.file.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
-            copied(file, target)
+            copy_file(file, target)
 
     @classmethod
     def restore(cls, folder: Path, description: dict[str, Any]) -> OnnxEncoder:
         _check_installed()
         given = Given.from_dict(description["given"])
         return cls(folder / _FILE, given, description["output"], description["pool"], description["from"])
-
-
-def copied(source: Path, target: Path) -> None:
-    """Copy a file, whole or not at all."""
-    temporary = temporary_beside(target)
-    with writing(target):
-        try:
-            shutil.copyfile(source, temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _check_installed() -> None:

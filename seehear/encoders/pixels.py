@@ -60,6 +60,11 @@ class Pixels:
     std: tuple[float, ...] | None = None
     rescale_first: bool = False
     """Multiply before scaling, which then rounds to no levels (DINOv3)."""
+    antialias: bool = True
+    integers: bool = True
+    """Scale 8-bit levels in integers where the processor can; or in float32, and round (torchvision's own weights)."""
+    centre_rounds: bool = False
+    """An odd pixel beside the crop is shared by rounding to even numbers (torchvision's own weights), not down."""
 
     @property
     def output_px(self) -> tuple[int, int] | None:
@@ -100,11 +105,13 @@ class Pixels:
             size = (other, self.short_side_px) if width <= height else (self.short_side_px, other)
         if size == (height, width):
             return x * 255
-        smooth: dict[str, Any] = {} if self.interpolation == "nearest" else {"antialias": True, "align_corners": False}
+        smooth: dict[str, Any] = {}
+        if self.interpolation != "nearest":
+            smooth = {"antialias": self.antialias, "align_corners": False}
         if self.rescale_first:
             return F.interpolate(x, size, mode=self.interpolation, **smooth) * 255
         levels = (x * 255).round().clamp(0, 255)
-        if x.device.type == "cpu":  # which has integer arithmetic of its own for them, as Pillow has
+        if self.integers and x.device.type == "cpu":  # which has integer arithmetic of its own for them, as Pillow has
             return F.interpolate(levels.to(torch.uint8), size, mode=self.interpolation, **smooth).float()
         return F.interpolate(levels, size, mode=self.interpolation, **smooth).clamp(0, 255).round()
 
@@ -117,6 +124,8 @@ class Pixels:
             x = F.pad(x, (beside // 2, beside - beside // 2, above // 2, above - above // 2))
             height, width = x.shape[-2:]
         top, left = (height - rows) // 2, (width - columns) // 2
+        if self.centre_rounds:
+            top, left = round((height - rows) / 2), round((width - columns) / 2)
         return x[..., top : top + rows, left : left + columns]
 
     def _normalised(self, x: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ OPTIONS: Mapping[str, str] = {
     "normalise": "clip: samples of zero mean and unit deviation in each clip",
     "output": "name of the output that is the feature, where there are several",
     "pool": "mean or first of the tokens, where the output is (B, N, D)",
+    "weights": "for torchvision: the name of the published weights whose preprocessing is meant",
 }
 _OF_FRAMES = ("mean", "std", "range", "frames", "rate", "size", "crop", "interpolation", "layout", "output", "pool")
 _OF_SOUND = ("rate", "seconds", "normalise", "output", "pool")
@@ -80,6 +81,8 @@ class Given:
     wanted: Wanted
     pixels: Pixels | None = None
     layout: str = "BCTHW"
+    any_length: bool = False
+    """Clips of other numbers of frames than `wanted` can be seen too."""
     spectrogram: Mapping[str, Any] | None = None
     """Settings and statistics of a run's spectrogram."""
     samples: Mapping[str, Any] | None = None
@@ -91,6 +94,7 @@ class Given:
         """As JSON can hold it."""
         return {
             "modality": self.modality, "wanted": asdict(self.wanted), "layout": self.layout, "channel": self.channel,
+            "any_length": self.any_length,
             "pixels": self.pixels and self.pixels.to_dict(), "spectrogram": self.spectrogram, "samples": self.samples,
         }  # fmt: skip
 
@@ -98,6 +102,13 @@ class Given:
     def from_dict(cls, values: Mapping[str, Any]) -> Given:
         pixels = values["pixels"] and Pixels.from_dict(values["pixels"])
         return cls(**{**values, "wanted": Wanted(**values["wanted"]), "pixels": pixels})
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        """What of `wanted` cannot be otherwise: sizes are scaled, and a rate of frames is borne."""
+        if self.pixels is not None:
+            return frozenset() if self.by_frame or self.any_length else frozenset({"frames"})
+        return frozenset(self.wanted.settings())
 
     @property
     def by_frame(self) -> bool:
@@ -111,7 +122,7 @@ class Given:
         """
         if self.pixels is not None:
             frames = self.wanted.frames
-            if frames is not None and not self.by_frame and x.shape[2] != frames:
+            if frames is not None and not (self.by_frame or self.any_length) and x.shape[2] != frames:
                 raise DataError(f"it sees clips of {frames} frames, not {x.shape[2]}", f"--set clip.frames={frames}")
             axes = _LAYOUTS[self.layout]
             seen = self.pixels(x)
@@ -176,12 +187,8 @@ def by_options(given: Mapping[str, str], modality: str, shape: Shape, source: st
     return (_frames if modality == "video" else _sound)(given, shape, source)
 
 
-def _frames(given: Mapping[str, str], shape: Shape, source: str) -> Given:
-    layout = given.get("layout") or _layout_of(shape, source)
-    if layout not in _LAYOUTS:
-        raise UsageError(f"there is no layout {layout!r}", f"choose one of {', '.join(_LAYOUTS)}")
-    if len(layout) != len(shape) or shape[layout.index("C")] not in (3, None):
-        raise UsageError(f"the input of {source} is {_shape(shape)}, which is not {layout}", "state another layout")
+def stated_pixels(given: Mapping[str, str], crop: int | None, source: str) -> Pixels:
+    """What options say of pixels; `crop` is the side that a program fixes. Raises `UsageError` if something is left."""
     for name in ("mean", "std"):
         if name not in given:
             raise UsageError(
@@ -189,38 +196,48 @@ def _frames(given: Mapping[str, str], shape: Shape, source: str) -> Given:
                 "state it after the file, such as '?mean=0.485,0.456,0.406&std=0.229,0.224,0.225'; "
                 "mean=0&std=1 for pixels in [0, 1]",
             )
-    height, width = shape[layout.index("H")], shape[layout.index("W")]
-    crop = _agreed("crop", _whole(given, "crop"), height, source)
-    if height != width or crop is None:
-        raise UsageError(
-            f"the input of {source} is {_shape(shape)}: the side of the square that it sees must be stated",
-            "state crop, such as crop=224",
-        )
-    stated = _whole(given, "frames")
-    frames = _agreed("frames", stated, shape[layout.index("T")], source) if "T" in layout else stated
-    if frames is None and layout == "BCHW":
-        frames = FRAMES_OF_IMAGES
+    crop = _agreed("crop", _whole(given, "crop"), crop, source)
+    if crop is None:
+        raise UsageError(f"the side of the square that {source} sees must be stated", "state crop, such as crop=224")
     levels = given.get("range", "1")
     if levels not in ("1", "255"):
         raise UsageError(f"pixels have no range {levels!r}", "state range=255, or leave it out")
     interpolation = given.get("interpolation", "bilinear")
     if interpolation not in ("nearest", "bilinear", "bicubic"):
         raise UsageError(f"there is no interpolation {interpolation!r}", "nearest, bilinear or bicubic")
-    size = _whole(given, "size") or crop
-    pixels = Pixels(
-        short_side_px=size, crop_px=(crop, crop), interpolation=interpolation,
+    return Pixels(
+        short_side_px=_whole(given, "size") or crop, crop_px=(crop, crop), interpolation=interpolation,
         factor=1.0 if levels == "255" else 1 / 255, mean=_channels(given, "mean"), std=_channels(given, "std"),
     )  # fmt: skip
-    return Given(
-        "video", Wanted(frames, _number(given, "rate"), 1 if "rate" in given else None, size, crop), pixels, layout
-    )
+
+
+def _frames(given: Mapping[str, str], shape: Shape, source: str) -> Given:
+    layout = given.get("layout") or _layout_of(shape, source)
+    if layout not in _LAYOUTS:
+        raise UsageError(f"there is no layout {layout!r}", f"choose one of {', '.join(_LAYOUTS)}")
+    if len(layout) != len(shape) or shape[layout.index("C")] not in (3, None):
+        raise UsageError(f"the input of {source} is {_shape(shape)}, which is not {layout}", "state another layout")
+    height, width = shape[layout.index("H")], shape[layout.index("W")]
+    if height != width:
+        raise UsageError(f"the input of {source} is {_shape(shape)}, not square", "export it for square frames")
+    pixels = stated_pixels(given, height, source)
+    stated = _whole(given, "frames")
+    frames = _agreed("frames", stated, shape[layout.index("T")], source) if "T" in layout else stated
+    if frames is None and layout == "BCHW":
+        frames = FRAMES_OF_IMAGES
+    rate = stated_rate(given)
+    wanted = Wanted(frames, rate, 1 if rate else None, pixels.short_side_px, min(pixels.crop_px or (0,)))
+    return Given("video", wanted, pixels, layout)
+
+
+def stated_rate(given: Mapping[str, str]) -> float | None:
+    """The rate that options state."""
+    return _number(given, "rate")
 
 
 def _layout_of(shape: Shape, source: str) -> str:
     """The order of axes that a shape allows, if there is but one."""
-    fitting = [
-        layout for layout in _LAYOUTS if len(layout) == len(shape) and shape[layout.index("C")] == 3
-    ]  # fmt: skip
+    fitting = [layout for layout in _LAYOUTS if len(layout) == len(shape) and shape[layout.index("C")] == 3]
     if len(fitting) != 1:
         raise UsageError(
             f"the input of {source} is {_shape(shape)}: the order of its axes must be stated",
