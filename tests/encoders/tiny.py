@@ -99,7 +99,8 @@ def _clap() -> tuple[Any, Any]:
     audio = {
         "spec_size": 32, "num_mel_bins": 16, "patch_size": 4, "patch_stride": (4, 4), "window_size": 2,
         "depths": (1, 1), "num_attention_heads": (2, 2), "patch_embeds_hidden_size": 16, "hidden_size": 32,
-        "projection_dim": 16, "enable_fusion": True, "enable_patch_fusion": True, "num_hidden_layers": 2, "aff_block_r": 2,
+        "projection_dim": 16, "enable_fusion": True, "enable_patch_fusion": True, "num_hidden_layers": 2,
+        "aff_block_r": 2,
     }  # fmt: skip
     config = transformers.ClapConfig(text_config=TEXT, audio_config=audio, projection_dim=16)
     return transformers.ClapModel(config), transformers.ClapFeatureExtractor(**CLAP)
