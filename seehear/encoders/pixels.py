@@ -129,13 +129,13 @@ class Pixels:
         return x[..., top : top + rows, left : left + columns]
 
     def _normalised(self, x: Tensor) -> Tensor:
-        """Levels (N, 3, H, W) from 0 to 255 as the network wants them."""
+        """Levels (N, 3, H, W) from 0 to 255, which are overwritten, as the network wants them."""
         if self.mean is None or self.std is None:
-            return x * self.factor - self.offset
+            return x.mul_(self.factor).sub_(self.offset)
         # (x f - o - mean) / std, as the processors do it: all numbers multiplied by 1 / f.
         mean = constant(tuple((m + self.offset) / self.factor for m in self.mean), x.device)[:, None, None]
         std = constant(tuple(s / self.factor for s in self.std), x.device)[:, None, None]
-        return (x - mean) / std
+        return x.sub_(mean).div_(std)
 
 
 def read_pixels(settings: Mapping[str, Any], source: str) -> Pixels:
