@@ -35,6 +35,14 @@ def split_spec(spec: str) -> tuple[str, str]:
     return kind, place
 
 
+def without_place(spec: str | None) -> str | None:
+    """A specification that says nothing of a machine: of a path its last part alone."""
+    if spec is None:
+        return None
+    kind, _, place = spec.partition(":")
+    return f"{kind}:{Path(place).name if Path(place).exists() or Path(place).is_absolute() else place}"
+
+
 def open_encoder(spec: str, modality: str) -> ForeignEncoder:
     """The encoder that a specification names, in evaluation mode.
 

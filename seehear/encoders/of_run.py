@@ -68,7 +68,10 @@ class RunEncoder(ForeignEncoder):
             )
         prefix = f"encoders.{names[0]}."
         encoder = cls(
-            from_dict(description["config"]), modality, Statistics.from_dict(description["statistics"]), str(place)
+            from_dict(description["config"]),
+            modality,
+            Statistics.from_dict(description["statistics"]),
+            Path(place).name,
         )
         encoder.encoder.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         return encoder

@@ -5,6 +5,7 @@ How clips are drawn from a video, and how an encoder's last map becomes a featur
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -32,6 +33,7 @@ from seehear.features.model import LABELLING_OF, Model, usable_videos, weights_s
 from seehear.files import write_atomic
 from seehear.modalities import streams_of
 from seehear.models import build_encoders
+from seehear.models.adapter import OnBackbone
 from seehear.settings import to_dict
 from seehear.types import ClipRef
 
@@ -283,5 +285,9 @@ def window_features(bank: FeatureBank) -> dict[str, dict[str, np.ndarray]]:
 
 def untrained_model(model: Model) -> Model:
     """Untrained encoders of the same shape, their weights drawn as a run with this seed draws them."""
-    encoders = build_encoders(model.config.model, model.modalities, model.config.seed)
+    encoders: dict[str, nn.Module] = dict(build_encoders(model.config.model, model.modalities, model.config.seed))
+    for name, encoder in model.encoders.items():
+        if isinstance(encoder, OnBackbone):  # what was trained is the adapter
+            encoders[name] = copy.deepcopy(encoder)
+            encoders[name].adapter.reset()  # type: ignore[operator, union-attr]
     return Model(model.config, model.modalities, encoders, model.statistics)

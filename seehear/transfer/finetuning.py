@@ -27,6 +27,7 @@ from seehear.data.clips import Video, clip_refs
 from seehear.data.datasets import TEST, DataSet, open_data
 from seehear.data.loader import ClipLoader, Failures, workers_of
 from seehear.data.manifest import Manifest
+from seehear.data.supply import Supply
 from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
 from seehear.engine.runfolder import RunFolder, beginning, check_new
 from seehear.engine.stop import StopRequest
@@ -295,7 +296,7 @@ def _finetune_split(folder: RunFolder, out: Path, progress: Progress, stop: Stop
     dist.barrier("the result")
 
 
-def _model_of(trainer: Trainer, loader: ClipLoader) -> Model:
+def _model_of(trainer: Trainer, loader: Supply) -> Model:
     """The trained encoders with their classifiers."""
     method = trainer.method
     assert isinstance(method, Finetune)
@@ -335,7 +336,7 @@ def _test(
 def _probabilities(
     trainer: Trainer,
     model: Model,
-    loader: ClipLoader,
+    loader: Supply,
     refs: Sequence[ClipRef],
     title: str,
     progress: Progress,
