@@ -167,11 +167,11 @@ class Model:
             raise RunError(f"{path} holds no trained model ({Path(error.filename).name} is missing)", remedy) from error
         except (ValueError, KeyError, SafetensorError) as error:
             raise RunError(f"the model in {folder} is damaged: {error}") from error
-        encoders: dict[str, Any] = {}
+        encoders: dict[str, nn.Module] = {}
         projections, classifiers = {}, {}
         class_names = description.get("classes", [])
         for name, modality in description["modalities"].items():
-            encoder = _encoder(folder / _BACKBONES / name, modality, config, _under(f"encoders.{name}.", tensors))
+            encoder: Any = _encoder(folder / _BACKBONES / name, modality, config, _under(f"encoders.{name}.", tensors))
             encoders[name] = encoder
             if projected := _under(f"projections.{name}.", tensors):
                 head = MLPHead(int(encoder.feature_dim), config.gdt.dimensions, unit=True)
@@ -182,7 +182,7 @@ class Model:
                 classifiers[name].load_state_dict(classifier)
         heads = None
         if of_heads := _under("heads.", tensors):
-            heads = cluster_heads(config, {name: int(encoder.feature_dim) for name, encoder in encoders.items()})
+            heads = cluster_heads(config, {name: int(encoder.feature_dim) for name, encoder in encoders.items()})  # type: ignore[arg-type]
             heads.load_state_dict(of_heads)
         return cls(
             config,

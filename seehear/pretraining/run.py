@@ -281,7 +281,8 @@ def training(
     """Train from where the run in `folder` stands to its end; then the block has the trainer, its loader and the log.
 
     Where encoders of others, `backbones`, stay as they are, their features take the place of clips. `options` are the
-    keyword arguments of `Trainer` that it may do without. Decoding processes and logs are closed when the block is left.
+    keyword arguments of `Trainer` that it may do without. Decoding processes and logs are closed when the block is
+    left.
     """
     config = method.config
     device = choose_device(config.device)

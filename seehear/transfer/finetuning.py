@@ -336,7 +336,7 @@ def _test(
 def _probabilities(
     trainer: Trainer,
     model: Model,
-    loader: Supply,
+    loader: ClipLoader,
     refs: Sequence[ClipRef],
     title: str,
     progress: Progress,
@@ -398,6 +398,7 @@ def _try_rate(
             trial, job.method(config), job.videos(job.classes), progress, stop, validation=held, title=title,
             resume_command=command,
         ) as (trainer, loader, _):  # fmt: skip
+            assert isinstance(loader, ClipLoader)  # a finetuning decodes its clips
             refs = clip_refs(job.videos(held), config.cluster)
             bank = _probabilities(
                 trainer, _model_of(trainer, loader), loader, refs, f"{title}held-out videos", progress, stop, command
