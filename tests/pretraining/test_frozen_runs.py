@@ -181,7 +181,7 @@ def test_what_is_extracted_once_serves_all_and_new_videos_cost_themselves_alone(
 def test_every_method_trains_and_resumes_to_the_bit(
     method: str, tuned: bool, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ("bank.augmentations=1", "rounds=1", "cluster.averaged_clips=1", "cluster.restarts=1")
+    settings = ("bank.augmentations=1", "rounds=1", "cluster.averaged_clips=1", "optim.batch_size=4")
     config = config_on(encoders, method, settings, tune_encoders=tuned)
     whole = pretrain(table, tmp_path / "whole", config, quiet=True)
     steps = logged(whole, "end")[0]["steps"]
