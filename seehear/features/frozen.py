@@ -153,6 +153,11 @@ def clip_features(
     kept. Raises `DataError` if no clip can be decoded or a feature is not finite.
     """
     sampling.check()
+    if sampling.pooling != "mean" and any(isinstance(encoder, OnBackbone) for encoder in model.encoders.values()):
+        raise UsageError(
+            f"pooling {sampling.pooling} is of an encoder's last map, and encoders of others give features",
+            "leave it at mean",
+        )
     key = features_key(model, manifest, sampling, torch.device(device).type)
     path = None if cache is None else cache / f"{key}.npz"
     found = None if path is None else _load_features(path, key)
