@@ -57,10 +57,10 @@ class ClipConfig:
 class SpectrogramConfig:
     """Log-mel spectrogram: natural logarithm of mel power, normalised by the collection's mean and deviation."""
 
-    kind: Literal["logmel", "logfbank"] = "logmel"
+    kind: Literal["logmel", "logfbank", "waveform"] = "logmel"
     """logmel: centred Hann windows and Slaney's mel filters. logfbank: exactly what the package
     python_speech_features computes, which GDT and SeLaVi were released with (there with hop_seconds=0.01,
-    window_seconds=0.02)."""
+    window_seconds=0.02). waveform: none, the samples themselves, for `model.audio_encoder`, which has its own."""
     mel_bins: int = 40
     """Mel filters (Q in the XDC paper)."""
     frames: int = 100
@@ -138,6 +138,14 @@ class ModelConfig:
     """File of published or own weights to start the video encoder from."""
     audio_weights: str | None = None
     """File of published or own weights to start the audio encoder from."""
+    video_encoder: str | None = None
+    """An encoder of others in the place of `video`, as KIND:PLACE (`run:runs/a`); a small adapter is learnt on top."""
+    audio_encoder: str | None = None
+    """The same for sound, in the place of `audio`."""
+    tune_encoders: bool = False
+    """Train encoders of others too. Otherwise they stay as they are, and their features are extracted once (`bank`)."""
+    encoder_lr: float = 0.1
+    """Learning rate of encoders of others that are trained, as a multiple of that of all else."""
     text: Literal["mlp", "transformer"] = "mlp"
     """Text encoder: a layer over each word's embedding and the maximum over words (Miech et al.), or a transformer,
     which sees their order."""
@@ -386,6 +394,18 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
+class BankConfig:
+    """What is kept of every span of video by an encoder of others that stays as it is."""
+
+    moments: int = 4
+    """Moments of a span at which clips begin, spread evenly; training draws from them."""
+    augmentations: int = 2
+    """Augmented views of the clip at each moment, in each direction, speed and rotation that the method asks for."""
+    gib: float = 8.0
+    """Features of all encoders kept on disk; those that were not used for longest go first."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which videos are used and how they reach the encoders."""
 
@@ -418,7 +438,8 @@ class DataConfig:
     cache_gib: float = 8.0
     """Decoded media kept on disk between epochs and runs; 0 decodes anew each time."""
     cache_folder: str | None = None
-    """Where it is kept; by default seehear/media in the user's cache folder."""
+    """Where it is kept; by default seehear/media in the user's cache folder. Features of encoders (`bank`) lie within,
+    by default in seehear/banks."""
     stream_gib: float = 16.0
     """Copies from a server kept on disk: those used last (in the folder `streamed` beside the decoded media)."""
     stream_patience_seconds: float = 60.0
@@ -469,6 +490,7 @@ class Config:
     selavi: LabellingConfig = field(default_factory=LabellingConfig)
     avts: SynchronisationConfig = field(default_factory=SynchronisationConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    bank: BankConfig = field(default_factory=BankConfig)
     data: DataConfig = field(default_factory=DataConfig)
 
     def check(self) -> None:

@@ -12,6 +12,7 @@ def check(config: Config) -> None:
     _schedules(config)
     _methods(config)
     _finetuning(config)
+    _encoders(config)
     _counts(config)
 
 
@@ -32,7 +33,7 @@ def _clips(config: Config) -> None:
             "set both, or none to have them measured",
         )
     needed = spectrogram.frames * spectrogram.hop_seconds
-    deaf = config.method == "finetune" and "audio" not in config.finetune.encoders
+    deaf = spectrogram.kind == "waveform" or (config.method == "finetune" and "audio" not in config.finetune.encoders)
     if not deaf and needed > clip.audio_seconds + spectrogram.hop_seconds + 1e-9:
         raise UsageError(
             f"{spectrogram.frames} spectrogram frames of {spectrogram.hop_seconds} s need {needed:.2f} s of sound, "
@@ -109,6 +110,35 @@ def _methods(config: Config) -> None:
         )
     if labelling.strength <= 0 or labelling.power <= 0 or labelling.tolerance <= 0:
         raise UsageError("selavi.strength, selavi.power and selavi.tolerance must be above 0")
+
+
+def _encoders(config: Config) -> None:
+    """Encoders of others, and what is kept of them."""
+    model, augment = config.model, config.augment
+    for stream in ("video", "audio"):
+        if getattr(model, f"{stream}_encoder") and getattr(model, f"{stream}_weights"):
+            raise UsageError(
+                f"model.{stream}_weights are of our own encoder, and model.{stream}_encoder takes its place",
+                "leave one of the two out",
+            )
+    if config.spectrogram.kind == "waveform" and (augment.time_mask_frames or augment.frequency_mask_bins):
+        raise UsageError(
+            "time and frequency masks are of spectrograms, and the audio encoder is given samples",
+            "set augment.time_mask_frames=0 and augment.frequency_mask_bins=0",
+        )
+    given = bool(model.video_encoder or model.audio_encoder)
+    if model.tune_encoders and not given and config.method != "finetune":
+        raise UsageError("model.tune_encoders is of encoders of others", "name one: --video-encoder run:runs/a")
+    if not model.encoder_lr > 0:
+        raise UsageError("model.encoder_lr must be above 0", "without --tune-encoders nothing of them is trained")
+    bank = config.bank
+    if bank.moments < 1 or bank.augmentations < 1 or not bank.gib > 0:
+        raise UsageError("bank.moments and bank.augmentations must be at least 1, bank.gib above 0")
+    if given and config.final is not None:
+        raise UsageError(
+            "the final stage shows the video encoder longer clips, and encoders of others have a length of their own",
+            "leave out final",
+        )
 
 
 def _counts(config: Config) -> None:

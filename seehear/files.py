@@ -199,7 +199,7 @@ def new_folder(path: Path, *, replacing: Collection[str] = ()) -> Iterator[Path]
     """A folder to fill, which gets the name `path` as a whole when the block ends and vanishes if it fails.
 
     Raises `UsageError` if `path` is there and is not an empty folder, `DestinationError` if it cannot be written.
-    It may hold files of the names `replacing`, which go when the new ones are there.
+    It may hold files and folders of the names `replacing`, which go when the new ones are there.
     """
     check_new_folder(path, replacing=replacing)
     temporary = temporary_beside(path)
@@ -217,6 +217,8 @@ def new_folder(path: Path, *, replacing: Collection[str] = ()) -> Iterator[Path]
                     sync_folder(inner)
             sync_folder(temporary)
             for name in replacing:
+                if (path / name).is_dir():
+                    shutil.rmtree(path / name)
                 (path / name).unlink(missing_ok=True)
             os.replace(temporary, path)
     finally:

@@ -65,6 +65,51 @@ def small() -> Config:
     )
 
 
+def frozen() -> Config:
+    """On encoders of others that stay as they are (--video-encoder, --audio-encoder): a small adapter is learnt."""
+    base = small()
+    return replace(
+        base,
+        recipe="frozen",
+        rounds=5,
+        # Clips of all methods alike, so that the features which one had extracted serve the others.
+        augment=AugmentConfig(independent_jitter=True, volume_jitter=0.1),
+        cluster=replace(base.cluster, calibrate_batchnorm="never"),
+        optim=replace(base.optim, base_lr=0.03, batch_size=64, epochs=20, warmup_epochs=2),
+    )
+
+
+def frozen_gdt() -> Config:
+    """`frozen` for GDT: sight and sound of a clip agree; one long schedule."""
+    base = frozen()
+    return replace(
+        base,
+        recipe="frozen-gdt",
+        method="gdt",
+        rounds=1,
+        # What needs no other views than the other methods have, such as clips backwards.
+        gdt=ContrastConfig(hypotheses="e"),
+        optim=replace(base.optim, epochs=50),
+    )
+
+
+def frozen_selavi() -> Config:
+    """`frozen` for SeLaVi: one long schedule, clusterings mostly in its first epochs."""
+    base = frozen_gdt()
+    return replace(
+        base,
+        recipe="frozen-selavi",
+        method="selavi",
+        selavi=LabellingConfig(clusterings=40, tolerance=0.02, follow=0.5),
+    )
+
+
+def frozen_avts() -> Config:
+    """`frozen` for AVTS: embeddings of unit length, hard negatives in the second half."""
+    base = frozen_gdt()
+    return replace(base, recipe="frozen-avts", method="avts", avts=SynchronisationConfig(unit=True))
+
+
 def small_gdt() -> Config:
     """What `small` is for GDT: one second of sound, larger batches, one long schedule."""
     base = small()
@@ -341,7 +386,8 @@ def _released_sound(mel_bins: int, mean: float, std: float) -> SpectrogramConfig
 RECIPES: dict[str, Callable[[], Config]] = {
     f.__name__.replace("_", "-"): f
     for f in (
-        small, small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, xdc_final_32_audioset, xdc_final_32_ig,
+        small, frozen, frozen_gdt, frozen_selavi, frozen_avts,
+        small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, xdc_final_32_audioset, xdc_final_32_ig,
         supervised_kinetics, supervised_audioset, small_gdt_text,
         gdt_kinetics, gdt_audioset, gdt_vggsound, gdt_ig65m, small_selavi, selavi_vggsound, selavi_kinetics,
         selavi_ave, selavi_kinetics_sound, gdt_release, selavi_release, small_avts, avts_kinetics, small_rotation,

@@ -41,8 +41,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
-    "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "commands", "collection", "transfer",
-    "finetune", "localization", "cluster", "search", "encoders", "weights", "search-hypotheses", "studies", "data",
+    "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "frozen", "encoders", "commands", "collection",
+    "transfer", "finetune", "localization", "cluster", "search", "weights", "search-hypotheses", "studies", "data",
     "prepare", "streaming", "formats", "settings", "python", "gpu", "multi-gpu", "many-machines", "scale",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-an-encoder",
     "adding-a-command", "adding-a-page-section",
@@ -276,7 +276,8 @@ def test_the_method_shown_can_be_added(finished_run, tmp_path, monkeypatch):
     exec(compile(source, "adding-a-method.md", "exec"), space)
     monkeypatch.setitem(METHODS, "audio-teacher", "both encoders learn the audio clusters")
     monkeypatch.setattr(
-        "seehear.pretraining.run.build_method", lambda config, classes_of: space["AudioTeacher"](config)
+        "seehear.pretraining.run.build_method",
+        lambda config, classes_of, encoders: space["AudioTeacher"](config, encoders),
     )
     settings = [*TINY_SETTINGS, "rounds=1", "optim.epochs=1"]
     seehear.pretrain(

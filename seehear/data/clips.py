@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seehear.config import AugmentConfig, ClipConfig, ClusterConfig
+from seehear.config import AugmentConfig, ClipConfig, ClusterConfig, Config
 from seehear.hypotheses.factors import Span, View
 from seehear.hypotheses.language import Hypotheses
 from seehear.media.identity import Identity
@@ -156,6 +156,34 @@ def _start_limits(ref: ClipRef, video: Video, seconds: float, clip: ClipConfig) 
     return min(max(first, limits[0]), limits[1]), min(max(last, limits[0]), limits[1])
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Where clips of some streams begin: at so many moments of each span, as features are kept of no others."""
+
+    count: int
+    streams: tuple[str, ...]
+
+    @classmethod
+    def kept(cls, config: Config) -> Moments | None:
+        """Those of a run whose encoders of others stay as they are; None where all clips are decoded."""
+        model = config.model
+        if model.tune_encoders or config.method == "finetune":
+            return None
+        given = {"video": model.video_encoder, "audio": model.audio_encoder}
+        streams = tuple(stream for stream, spec in given.items() if spec)
+        return cls(config.bank.moments, streams) if streams else None
+
+    def of(self, ref: ClipRef, video: Video, clip: ClipConfig, fastest: int = 1) -> np.ndarray:
+        """The moments of a span on the frame grid, ascending: the middles of equal parts of all starts that there are.
+
+        As many as differ, (n,) int64, at which clips played `fastest` times as fast have room, too.
+        """
+        first, last = _start_limits(ref, video, clip.seconds * fastest, clip)
+        starts = last - first + 1
+        n = min(self.count, starts)
+        return first + ((np.arange(n) + 0.5) * starts / n).astype(np.int64)
+
+
 def epoch_order(
     count: int, length: int, seed: Sequence[int], labellings: Sequence[np.ndarray] | None = None
 ) -> np.ndarray:
@@ -192,11 +220,20 @@ def training_requests(
     augment: AugmentConfig,
     seed: Sequence[int],
     first: int = 0,
+    moments: Moments | None = None,
 ) -> list[ClipRequest]:
     """Requests for the clips of an epoch, or of its part `order` that begins at position `first`.
 
-    Draws depend on `seed` and the position alone, not on the process.
+    Draws depend on `seed` and the position alone, not on the process. Where there are `moments`, clips of their streams
+    begin at these.
     """
+
+    def drawn(stream: str, seconds: float, ref: ClipRef, video: Video, rng: np.random.Generator) -> float:
+        if moments is None or stream not in moments.streams:
+            return random_start(ref, video, seconds, clip, rng)
+        there = moments.of(ref, video, clip)
+        return int(there[rng.integers(len(there))]) / clip.frame_rate_hz
+
     requests = []
     for position, index in enumerate(order, first):
         ref = refs[index]
@@ -206,10 +243,11 @@ def training_requests(
         if not augment.temporal_jitter:
             start = audio_start = evenly_spaced_starts(ref, video, 1, clip)[0]
         elif augment.independent_jitter:
-            start = random_start(ref, video, clip.frames_seconds, clip, rng)
-            audio_start = random_start(ref, video, clip.audio_seconds, clip, rng)
+            start = drawn("video", clip.frames_seconds, ref, video, rng)
+            audio_start = drawn("audio", clip.audio_seconds, ref, video, rng)
         else:
-            start = audio_start = random_start(ref, video, clip.seconds, clip, rng)
+            both = moments.streams[0] if moments is not None else "video"
+            start = audio_start = drawn(both, clip.seconds, ref, video, rng)
         requests.append(ClipRequest(ref, start, audio_start, sample_seed))
     return requests
 
@@ -222,15 +260,23 @@ def transformation_requests(
     hypotheses: Hypotheses,
     seed: Sequence[int],
     first: int = 0,
+    moments: Moments | None = None,
 ) -> list[ClipRequest]:
-    """As `training_requests`, with the transformations that a specification samples below each clip."""
+    """As `training_requests`, with the transformations that a specification samples below each clip.
+
+    Where there are `moments`, all begin at these: different starts are then different features.
+    """
     requests = []
     for position, index in enumerate(order, first):
         ref = refs[index]
         sample_seed = (*seed, _SAMPLE_STREAM, position)
         rng = np.random.default_rng([*sample_seed, 0])
         first, last = _start_limits(ref, videos[ref.video_id], clip.seconds * hypotheses.fastest, clip)
-        span = Span(first, last, clip.frame_rate_hz, _starts_with_words(videos[ref.video_id], first, last, clip))
+        if moments is None:
+            allowed = _starts_with_words(videos[ref.video_id], first, last, clip)
+        else:
+            allowed = moments.of(ref, videos[ref.video_id], clip, hypotheses.fastest)
+        span = Span(first, last, clip.frame_rate_hz, allowed)
         start = int(rng.integers(first, last + 1)) if span.allowed is None else int(rng.choice(span.allowed))
         views = hypotheses.views(ref.clip_id, start, span, rng)
         seconds = start / clip.frame_rate_hz

@@ -18,7 +18,7 @@ from torch import Tensor
 from seehear.config import ClipConfig, Config
 from seehear.copies import beside
 from seehear.data.cache import LONGEST_SECONDS, CachedMedia, MediaCache, stream_as
-from seehear.data.clips import ClipRequest, Video, plain_requests
+from seehear.data.clips import ClipRequest, Video
 from seehear.data.columns import VideosById
 from seehear.data.device_views import RawBatch, RawFrames, RawSound, raw_frames, raw_sound
 from seehear.data.views import (
@@ -26,12 +26,11 @@ from seehear.data.views import (
     Statistics,
     degraded,
     draw_frames,
-    measured_by,
     normalise_frames,
     to_modality,
     video_view,
 )
-from seehear.errors import DataError, MediaError
+from seehear.errors import MediaError
 from seehear.hypotheses.factors import FACTORS, View
 from seehear.media.decode import Decoded, Window
 from seehear.media.packed import remote_copy
@@ -39,7 +38,7 @@ from seehear.media.pool import WorkerPool, available_cores
 from seehear.media.reading import read_clips, read_windows
 from seehear.media.remote import brought
 from seehear.modalities import MODALITIES, streams_of
-from seehear.types import Batch, ClipRef
+from seehear.types import Batch
 from seehear.words.changes import drop_words
 from seehear.words.cues import said
 from seehear.words.tokens import words
@@ -49,9 +48,6 @@ T = TypeVar("T")
 Part = tuple[str, float, int]
 """Something to decode: the stream, where it starts in seconds, and the playback speed."""
 BATCHES_AHEAD = 2
-STATISTICS_CLIPS = 512
-"""Clips at most over which a collection's statistics are measured: their means are then known to a few hundredths of a
-deviation, in seconds."""
 REQUESTS_AT_ONCE = 1 << 16
 """Requests that an epoch is cut into: decoding does not look beyond, and memory does not grow with the epoch."""
 CLIPS_AN_OPENING = 16
@@ -304,7 +300,7 @@ class ClipLoader:
 
     # -- batches ----------------------------------------------------------------------------------------------
 
-    def batches(self, requests: Sequence[ClipRequest], batch_size: int) -> Iterator[Batch]:
+    def batches(self, requests: Sequence[ClipRequest], batch_size: int) -> Generator[Batch, None, None]:
         """Batches of up to `batch_size` clips, prepared in a thread while the model works.
 
         Frames come as uint8 (B, T, H, W, 3), to be moved to the device before `to_inputs` makes floats of them.
@@ -369,7 +365,7 @@ class ClipLoader:
                 stream = MODALITIES[view.modality].stream
                 if stream is not None:
                     array = media[stream, view.start / rate, view.speed]
-                    arrays[view.modality].append(_transformed(array, stream, view))
+                    arrays[view.modality].append(transformed(array, stream, view))
                     rngs[view.modality].append(np.random.default_rng([*request.seed, leaf]))
         inputs = {name: self._input(name, arrays[name], rngs[name]) for name in self.views}
         factors = len(rows[0][0].views[0].codes)
@@ -415,6 +411,20 @@ class ClipLoader:
             return raw_sound(arrays, *self._spectrogram.drawn(config.augment, drawn), pinned=self._pinned)
         return self._spectrogram(torch.from_numpy(np.stack(arrays)), config.augment, drawn)
 
+    def inputs_of(
+        self, name: str, arrays: Sequence[np.ndarray], rngs: Sequence[np.random.Generator | None], device: torch.device
+    ) -> Tensor:
+        """What one encoder is given of clips, frames (T, H, W, 3) or sounds (S,), on a device: one row for each.
+
+        `rngs` draw what is augmented; for plain clips all are None.
+        """
+        x = self._input(self.views[name], arrays, rngs)
+        assert isinstance(x, Tensor), "views of single clips are made on the CPU: device_views=False"
+        x = x.to(device)
+        if MODALITIES[self.views[name]].stream == "video":
+            x = to_modality(self.views[name], normalise_frames(x, self.statistics))
+        return x
+
     def to_inputs(self, batch: Batch, device: torch.device) -> Batch:
         """Move a batch to the device and make normalised floats of its frames.
 
@@ -450,7 +460,7 @@ def _batch(ids: list[str], inputs: Mapping[str, Tensor | RawFrames | RawSound], 
     return RawBatch(ids, ready, codes, raw) if raw else Batch(ids, ready, codes)
 
 
-def _transformed(array: np.ndarray, stream: str, view: View) -> np.ndarray:
+def transformed(array: np.ndarray, stream: str, view: View) -> np.ndarray:
     """Frames (T, H, W, 3) or sound (S x speed,) with the view's factors carried out."""
     if stream == "audio" and view.speed > 1:
         # Played faster, the sound has fewer samples and a higher pitch.
@@ -486,65 +496,6 @@ def _runs(groups: Iterable[Sequence[ClipRequest]]) -> Iterator[list[Sequence[Cli
             run = []
     if run:
         yield run
-
-
-def measure_statistics(loader: ClipLoader, refs: Sequence[ClipRef], limit: int = STATISTICS_CLIPS) -> Statistics:
-    """Mean and deviation of spectrograms and pixels over the centre clips of `refs`, unless the settings state them.
-
-    Of at most `limit` spans, drawn by the run's seed if there are more, and of the streams alone that are measured.
-    Raises `DataError` when none can be decoded.
-    """
-    config = loader.config
-    stated, measured = Statistics.stated(config), measured_by(config)
-    if not measured:
-        return stated
-    chosen: Sequence[ClipRef] = refs
-    if len(refs) > limit:
-        drawn = np.random.default_rng(config.seed).choice(len(refs), limit, replace=False)
-        chosen = [refs[i] for i in np.sort(drawn)]
-    listens = "audio" in loader.modalities and "spectrograms" in measured
-    spectrogram = SpectrogramView(config, Statistics()) if listens else None
-    pixels, sounds = _Moments(3), _Moments(1)
-    streams = [s for s in loader.modalities if (listens if s == "audio" else "pixels" in measured)]
-    if not streams:
-        return stated
-    for _, frames, waveform in loader.clips(plain_requests(chosen, loader.videos, config.clip), streams):
-        if frames is not None:
-            view = video_view(frames, config.clip, config.augment, None)
-            pixels.add(view.reshape(-1, 3).double().numpy() / 255)
-        if waveform is not None and spectrogram is not None:
-            x = spectrogram(torch.from_numpy(waveform)[None], config.augment, None)
-            sounds.add(x.reshape(-1, 1).double().numpy())
-    if spectrogram is not None and not sounds.count:
-        raise DataError("not one clip could be decoded", "see the reasons in failures.jsonl of the run folder")
-    values: dict[str, Any] = {}
-    if pixels.count:
-        values |= {"pixel_mean": tuple(pixels.mean.tolist()), "pixel_std": tuple(pixels.std.tolist())}
-    if sounds.count:
-        values |= {"spectrogram_mean": float(sounds.mean[0]), "spectrogram_std": float(sounds.std[0])}
-    return replace(stated, **values)
-
-
-class _Moments:
-    """Running mean and standard deviation of rows."""
-
-    def __init__(self, size: int) -> None:
-        self.count, self.sum, self.squares = 0, np.zeros(size), np.zeros(size)
-
-    def add(self, rows: np.ndarray) -> None:
-        self.count += len(rows)
-        self.sum += rows.sum(0)
-        self.squares += (rows**2).sum(0)
-
-    @property
-    def mean(self) -> np.ndarray:
-        return self.sum / self.count
-
-    @property
-    def std(self) -> np.ndarray:
-        # A collection of constant clips has no deviation; dividing by one leaves it at zero.
-        std = np.sqrt(np.maximum(self.squares / self.count - self.mean**2, 0))
-        return np.where(std > 1e-8, std, 1.0)
 
 
 def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:

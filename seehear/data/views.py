@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from seehear.config import KINETICS_MEAN, KINETICS_STD, PIXEL_STATISTICS, AugmentConfig, ClipConfig, Config
 from seehear.media.filterbank import LogFilterbank, on_16_bits
@@ -49,7 +49,8 @@ class Statistics:
 def measured_by(config: Config) -> tuple[str, ...]:
     """What of the statistics the settings leave to be measured on videos: "pixels", "spectrograms"."""
     pixels = ("pixels",) if config.clip.pixel_statistics == "measured" else ()
-    return pixels + (("spectrograms",) if config.spectrogram.mean is None else ())
+    sounds = config.spectrogram.mean is None and config.spectrogram.kind != "waveform"
+    return pixels + (("spectrograms",) if sounds else ())
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,21 @@ def draw_sound(augment: AugmentConfig, mel_bins: int, frames: int, rng: np.rando
     return SoundDraw(volume, mask(augment.frequency_mask_bins, mel_bins), mask(augment.time_mask_frames, frames))
 
 
+class Samples(nn.Module):
+    """In the place of a spectrogram: the samples as they are, for encoders that make their own."""
+
+    mel_bins = frames = 0
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """(B, S) to the same."""
+        return waveforms
+
+
 class SpectrogramView:
-    """Waveforms to normalised spectrograms, with the audio augmentations. Computes where `to` moved it."""
+    """Waveforms to normalised spectrograms, with the audio augmentations. Computes where `to` moved it.
+
+    Of kind `waveform` it leaves them waveforms (B, S), with the volume alone changed.
+    """
 
     def __init__(self, config: Config, statistics: Statistics) -> None:
         settings = config.spectrogram
@@ -181,8 +195,10 @@ class SpectrogramView:
             "f_min_hz": settings.f_min_hz,
             "f_max_hz": settings.f_max_hz,
         }
-        self.transform: LogMelSpectrogram | LogFilterbank
-        if settings.kind == "logfbank":
+        self.transform: LogMelSpectrogram | LogFilterbank | Samples
+        if settings.kind == "waveform":
+            self.transform = Samples()
+        elif settings.kind == "logfbank":
             self.transform = LogFilterbank(**shared)
         else:
             self.transform = LogMelSpectrogram(**shared, log_offset=settings.log_offset)
@@ -222,7 +238,9 @@ class SpectrogramView:
             waveforms = on_16_bits(waveforms)
         if volumes is not None:
             waveforms = waveforms * volumes
-        x = self.transform(waveforms)
+        x: Tensor = self.transform(waveforms)
+        if isinstance(self.transform, Samples):
+            return x
         x = (x - self.statistics.spectrogram_mean) / self.statistics.spectrogram_std
         if masks is not None:
             # 0 is the mean after normalisation (SpecAugment fills with the mean).

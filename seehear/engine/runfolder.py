@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "vocabulary.json"
 
     @property
+    def encoders(self) -> Path:
+        """Encoders of others that the run builds on, until they are in its model."""
+        return self.path / "encoders"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -116,7 +121,15 @@ class RunFolder:
     @property
     def only_begun(self) -> bool:
         """Whether nothing is there but what a run begins with, or part of it."""
-        made = (self.environment, self.config, self.statistics, self.vocabulary, self.start, self.manifest)
+        made = (
+            self.environment,
+            self.config,
+            self.statistics,
+            self.vocabulary,
+            self.start,
+            self.encoders,
+            self.manifest,
+        )
         known = {path.name for path in made} | {_LOCK}
         there = self.path.iterdir() if self.path.exists() else ()
         return all(path.name in known or is_temporary(path) for path in there)
@@ -256,7 +269,8 @@ def beginning(folders: Sequence[RunFolder]) -> Iterator[None]:
         for folder in folders:
             for path in (folder.config, folder.environment, folder.statistics, folder.vocabulary):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(folder.start, ignore_errors=True)
+            for made in (folder.start, folder.encoders):
+                shutil.rmtree(made, ignore_errors=True)
         yield
 
 

@@ -14,6 +14,7 @@ from seehear import dist
 from seehear.config import Config
 from seehear.data.clips import (
     ClipRequest,
+    Moments,
     Video,
     epoch_order,
     held_out,
@@ -129,13 +130,13 @@ def epoch_steps(
     if length < size and not done:
         size = length // world * world
     end = done + max(0, length - done) // size * size
-    clip = stage.config.clip
+    clip, moments = stage.config.clip, Moments.kept(stage.config)
 
     def make(begin: int, stop: int) -> list[ClipRequest]:
         part = order[begin:stop]
         if hypotheses is not None:
-            return transformation_requests(refs, part, videos, clip, hypotheses, seed, begin)
-        return training_requests(refs, part, videos, clip, stage.config.augment, seed, begin)
+            return transformation_requests(refs, part, videos, clip, hypotheses, seed, begin, moments)
+        return training_requests(refs, part, videos, clip, stage.config.augment, seed, begin, moments)
 
     return Steps(done, size, end, make)
 
@@ -163,6 +164,7 @@ def validation_steps(
             yield plain_requests([refs[place] for place in mine], videos, clip)
         else:
             seed = (stage.config.seed,)
+            first = mine[0] if mine else 0
             yield transformation_requests(
-                refs, np.array(mine, dtype=int), videos, clip, hypotheses, seed, mine[0] if mine else 0
+                refs, np.array(mine, dtype=int), videos, clip, hypotheses, seed, first, Moments.kept(stage.config)
             )

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from seehear import dist
 from seehear.config import Config
 from seehear.copies import Host, LateReader
-from seehear.data.clips import ClipRequest, Video, plain_requests, transformation_requests
+from seehear.data.clips import ClipRequest, Moments, Video, plain_requests, transformation_requests
 from seehear.data.columns import ClipTable, VideosById, cut
-from seehear.data.loader import ClipLoader
+from seehear.data.supply import Supply
 from seehear.engine import checkpoint
 from seehear.engine.health import round_health
 from seehear.engine.optimiser import FiniteSteps, clip_gradients, load_state, make_optimiser, set_rate, step_if_finite
@@ -56,7 +56,7 @@ class Trainer:
         self,
         method: Method,
         videos: Sequence[Video],
-        make_loader: Callable[[Config], ClipLoader],
+        make_loader: Callable[[Config], Supply],
         folder: RunFolder,
         log: RunLog,
         progress: Progress,
@@ -97,7 +97,7 @@ class Trainer:
         self._finite = FiniteSteps(self.warn)
         self._note = ""
 
-    def run(self) -> ClipLoader:
+    def run(self) -> Supply:
         """Train from where the state stands to the end. Returns the last stage's loader, still open.
 
         Raises:
@@ -138,7 +138,7 @@ class Trainer:
 
     # -- the parts of a round -----------------------------------------------------------------------------------
 
-    def relabel(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef]) -> None:
+    def relabel(self, stage: Stage, loader: Supply, refs: Sequence[ClipRef]) -> None:
         """Features of every clip with the current encoders, then new pseudo-labels."""
         started = time.monotonic()
         if self.method.needs_features:
@@ -169,7 +169,7 @@ class Trainer:
         """When within a stage labels are made anew, in epochs."""
         return self.method.relabel_epochs(stage.config.optim.epochs) if stage.relabels else ()
 
-    def relabel_within(self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef], now: float) -> None:
+    def relabel_within(self, stage: Stage, loader: Supply, refs: Sequence[ClipRef], now: float) -> None:
         """New labels in the midst of a stage, heads and optimiser staying: all times up to `now` at once."""
         self._late.flush()
         times = self.relabel_times(stage)
@@ -201,7 +201,7 @@ class Trainer:
             self.bank = bank
 
     def labelling_features(
-        self, stage: Stage, loader: ClipLoader, refs: Sequence[ClipRef], title: str, count: int = 0
+        self, stage: Stage, loader: Supply, refs: Sequence[ClipRef], title: str, count: int = 0
     ) -> FeatureBank:
         """Features to make labels from: of plain clips, or of the transformations that the method asks for.
 
@@ -213,14 +213,15 @@ class Trainer:
         seed = (self.config.seed, stage.index, count, _LABELLING_STREAM)
         mine = dist.share(range(len(refs)))
         requests = transformation_requests(
-            refs, np.array(mine, dtype=int), self.videos, loader.config.clip, spec, seed, mine[0] if mine else 0
-        )
+            refs, np.array(mine, dtype=int), self.videos, loader.config.clip, spec, seed, mine[0] if mine else 0,
+            Moments.kept(loader.config),
+        )  # fmt: skip
         views = spec.transformations_per_sample // len(spec.modalities)
         return self.features(loader, refs, title, requests, views)
 
     def features(
         self,
-        loader: ClipLoader,
+        loader: Supply,
         refs: Sequence[ClipRef],
         title: str,
         requests: Sequence[ClipRequest] | None = None,
@@ -298,9 +299,7 @@ class Trainer:
         # Encoders that a stage leaves out have no gradients.
         self._model = dist.average_gradients(self.method, self.device, find_unused=stage.encoders is not None)
 
-    def train_epoch(
-        self, stage: Stage, loader: ClipLoader, refs: ClipTable, all_refs: Sequence[ClipRef]
-    ) -> dict[str, Any]:
+    def train_epoch(self, stage: Stage, loader: Supply, refs: ClipTable, all_refs: Sequence[ClipRef]) -> dict[str, Any]:
         """One epoch of a round on `refs`, from the batch where the state stands. Returns its means and times.
 
         Where new labels are due within it they are made before the next step, for `all_refs`.
@@ -408,7 +407,7 @@ class Trainer:
             return batch.codes
         return self.assignment.targets(batch.clip_ids, self.device)
 
-    def validate(self, stage: Stage, loader: ClipLoader, refs: ClipTable) -> dict[str, float]:
+    def validate(self, stage: Stage, loader: Supply, refs: ClipTable) -> dict[str, float]:
         """Mean loss and accuracy over the clips of the held-out videos (none: nothing), the same on every process.
 
         Every process takes every step, with or without a clip of its own: a loss may be one over all of them.
@@ -477,7 +476,7 @@ class Trainer:
         if self.method.needs_features and self.state.relabelled in (0, times):  # given classes are no news
             self.progress.note(f"round {stage.index + 1}/{rounds}: {words}")
 
-    def log_failures(self, loader: ClipLoader) -> None:
+    def log_failures(self, loader: Supply) -> None:
         """Write down videos that could not be decoded; stop when they are too many."""
         reports, loader.failures.reports = loader.failures.reports, []
         reports = [report for share in dist.all_gather_objects(reports) for report in share]

@@ -13,8 +13,9 @@ from torch import nn
 
 from seehear.copies import Host, LateReader
 from seehear.data.clips import ClipRequest
-from seehear.data.loader import ClipLoader
+from seehear.data.supply import Supply
 from seehear.features.bank import FeatureBank, view_name
+from seehear.models.adapter import adapter_of
 from seehear.models.joint_norm import each_alone
 
 
@@ -34,7 +35,7 @@ def evaluation(modules: Mapping[str, nn.Module]) -> Iterator[None]:
 
 def extract(
     encoders: Mapping[str, nn.Module],
-    loader: ClipLoader,
+    loader: Supply,
     requests: Sequence[ClipRequest],
     *,
     device: torch.device,
@@ -85,7 +86,7 @@ def extract(
 
 def calibrate_batchnorm(
     encoders: Mapping[str, nn.Module],
-    loader: ClipLoader,
+    loader: Supply,
     requests: Sequence[ClipRequest],
     *,
     device: torch.device,
@@ -94,8 +95,11 @@ def calibrate_batchnorm(
     """Set batch normalisation's running statistics to averages over the requested clips.
 
     The running statistics of an untrained network are not those of its activations, and those of a network
-    in training lag behind its weights.
+    in training lag behind its weights. Encoders of others keep theirs.
     """
+    encoders = {name: encoder for name, encoder in encoders.items() if adapter_of(encoder) is None}
+    if not encoders:
+        return
     norms = [m for e in encoders.values() for m in e.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     modes = {name: encoder.training for name, encoder in encoders.items()}

@@ -5,6 +5,7 @@ How clips are drawn from a video, and how an encoder's last map becomes a featur
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -32,6 +33,7 @@ from seehear.features.model import LABELLING_OF, Model, usable_videos, weights_s
 from seehear.files import write_atomic
 from seehear.modalities import streams_of
 from seehear.models import build_encoders
+from seehear.models.adapter import OnBackbone
 from seehear.settings import to_dict
 from seehear.types import ClipRef
 
@@ -151,6 +153,11 @@ def clip_features(
     kept. Raises `DataError` if no clip can be decoded or a feature is not finite.
     """
     sampling.check()
+    if sampling.pooling != "mean" and any(isinstance(encoder, OnBackbone) for encoder in model.encoders.values()):
+        raise UsageError(
+            f"pooling {sampling.pooling} is of an encoder's last map, and encoders of others give features",
+            "leave it at mean",
+        )
     key = features_key(model, manifest, sampling, torch.device(device).type)
     path = None if cache is None else cache / f"{key}.npz"
     found = None if path is None else _load_features(path, key)
@@ -283,5 +290,9 @@ def window_features(bank: FeatureBank) -> dict[str, dict[str, np.ndarray]]:
 
 def untrained_model(model: Model) -> Model:
     """Untrained encoders of the same shape, their weights drawn as a run with this seed draws them."""
-    encoders = build_encoders(model.config.model, model.modalities, model.config.seed)
+    encoders: dict[str, nn.Module] = dict(build_encoders(model.config.model, model.modalities, model.config.seed))
+    for name, encoder in model.encoders.items():
+        if isinstance(encoder, OnBackbone):  # what was trained is the adapter
+            encoders[name] = copy.deepcopy(encoder)
+            encoders[name].adapter.reset()  # type: ignore[operator, union-attr]
     return Model(model.config, model.modalities, encoders, model.statistics)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,8 @@ from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
 from seehear.data.sources import FileList
 from seehear.data.views import Statistics
+from seehear.encoders import read_encoder, without_place
+from seehear.encoders.base import ForeignEncoder
 from seehear.engines import Tell, within
 from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import FeatureBank
@@ -40,11 +42,12 @@ from seehear.files import new_folder, write_atomic
 from seehear.hashes import HASHES, check_hashes, write_hashes
 from seehear.modalities import MODALITIES, streams_of
 from seehear.models import build_encoder
+from seehear.models.adapter import OnBackbone, ResidualAdapter
 from seehear.models.heads import ClusterHeads, MLPHead, cluster_heads
 from seehear.settings import from_dict, load_config, to_dict
 from seehear.types import ClipRef, Labelling
 
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_CONFIG, _WEIGHTS, _BACKBONES = "config.json", "model.safetensors", "encoders"
 LABELLING_OF = {"video": "video", "audio": "audio", "both": "video+audio"}
 """The labelling that each choice of `--modality` asks for."""
 
@@ -108,9 +111,13 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write `config.json`, `model.safetensors` and `hashes.json`: all of them appear, or none.
 
+        Encoders of others stand in `encoders/`, a folder each; the rest of the model is in `model.safetensors`.
         Replaces an earlier model. Raises `UsageError` if there is something else in `folder`.
         """
-        tensors = {f"encoders.{k}": v.detach().cpu().contiguous() for k, v in self.encoders.state_dict().items()}
+        backbones = {n: e.backbone for n, e in self.encoders.items() if isinstance(e, OnBackbone)}
+        apart = tuple(f"{name}.backbone." for name in backbones)
+        own = {k: v for k, v in self.encoders.state_dict().items() if not k.startswith(apart)}
+        tensors = {f"encoders.{k}": v.detach().cpu().contiguous() for k, v in own.items()}
         tensors |= {f"projections.{k}": v.detach().cpu().contiguous() for k, v in self.projections.state_dict().items()}
         if self.heads is not None:
             tensors |= {f"heads.{k}": v.detach().cpu().contiguous() for k, v in self.heads.state_dict().items()}
@@ -128,11 +135,15 @@ class Model:
             **({"classes": self.class_names} if self.class_names else {}),
             **({"texts": self.texts.description()} if self.texts is not None else {}),
         }
-        with new_folder(folder, replacing=(_CONFIG, _WEIGHTS, HASHES)) as temporary:
+        with new_folder(folder, replacing=(_CONFIG, _WEIGHTS, HASHES, _BACKBONES)) as temporary:
+            for name, backbone in backbones.items():
+                (temporary / _BACKBONES / name).mkdir(parents=True)
+                cast(ForeignEncoder, backbone).write(temporary / _BACKBONES / name)
+            written = [path for path in (temporary / _BACKBONES).rglob("*") if path.is_file()]
             # As bytes: the library's own writing reports a full disk as something else than an OSError.
             write_atomic(temporary / _WEIGHTS, safetensors_bytes(tensors))
             write_atomic(temporary / _CONFIG, json.dumps(description, indent=1))
-            write_hashes(temporary, (_CONFIG, _WEIGHTS))
+            write_hashes(temporary, (_CONFIG, _WEIGHTS, *sorted(str(p.relative_to(temporary)) for p in written)))
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
@@ -156,11 +167,11 @@ class Model:
             raise RunError(f"{path} holds no trained model ({Path(error.filename).name} is missing)", remedy) from error
         except (ValueError, KeyError, SafetensorError) as error:
             raise RunError(f"the model in {folder} is damaged: {error}") from error
-        encoders, projections, classifiers = {}, {}, {}
+        encoders: dict[str, nn.Module] = {}
+        projections, classifiers = {}, {}
         class_names = description.get("classes", [])
         for name, modality in description["modalities"].items():
-            encoder = build_encoder(modality, config.model, torch.Generator())
-            encoder.load_state_dict(_under(f"encoders.{name}.", tensors))
+            encoder: Any = _encoder(folder / _BACKBONES / name, modality, config, _under(f"encoders.{name}.", tensors))
             encoders[name] = encoder
             if projected := _under(f"projections.{name}.", tensors):
                 head = MLPHead(int(encoder.feature_dim), config.gdt.dimensions, unit=True)
@@ -171,7 +182,7 @@ class Model:
                 classifiers[name].load_state_dict(classifier)
         heads = None
         if of_heads := _under("heads.", tensors):
-            heads = cluster_heads(config, {name: int(encoder.feature_dim) for name, encoder in encoders.items()})
+            heads = cluster_heads(config, {name: int(encoder.feature_dim) for name, encoder in encoders.items()})  # type: ignore[arg-type]
             heads.load_state_dict(of_heads)
         return cls(
             config,
@@ -219,7 +230,14 @@ class Model:
         shared = copy.copy(self)
         shared.config = replace(
             config,
-            model=replace(config.model, video_weights=None, audio_weights=None, text_vectors=None),
+            model=replace(
+                config.model,
+                video_weights=None,
+                audio_weights=None,
+                text_vectors=None,
+                video_encoder=without_place(config.model.video_encoder),
+                audio_encoder=without_place(config.model.audio_encoder),
+            ),
             finetune=replace(config.finetune, run="", data=""),
             data=DataConfig(label_separator=config.data.label_separator),
         )
@@ -437,6 +455,18 @@ class Model:
         return bank
 
 
+def _encoder(folder: Path, modality: str, config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """An encoder of a model: one of ours, or where `folder` holds one of others, the adapter on top of it."""
+    if not folder.is_dir():
+        own = build_encoder(modality, config.model, torch.Generator())
+        own.load_state_dict(tensors)
+        return own
+    backbone = read_encoder(folder)
+    adapter = ResidualAdapter(backbone.feature_dim)
+    adapter.load_state_dict(_under("adapter.", tensors))
+    return OnBackbone(backbone, adapter, tuned=config.model.tune_encoders)
+
+
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -444,6 +474,9 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def weights_sha256(module: nn.Module) -> str:
     """SHA-256 of all weights and buffers, their names, types and shapes; where they lie has no part in it."""
     digest = hashlib.sha256()
+    for part in module.modules():
+        if isinstance(part, ForeignEncoder):  # whose weights may be no tensors of a module
+            digest.update(part.content().encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

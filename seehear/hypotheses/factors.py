@@ -29,7 +29,8 @@ class Span:
     last: int
     rate_hz: float
     allowed: np.ndarray | None = None
-    """The starts (n,) that count, if not all do: those at which something is said, where text is looked at."""
+    """The starts (n,) that count, ascending, if not all do: those at which something is said, where text is looked at,
+    or of which there are features."""
 
     @property
     def starts(self) -> np.ndarray:

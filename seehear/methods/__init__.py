@@ -11,7 +11,7 @@ from seehear.errors import UsageError
 
 if TYPE_CHECKING:
     from seehear.config import Config
-    from seehear.methods.base import Method
+    from seehear.methods.base import MakeEncoders, Method
 
 METHODS: dict[str, str] = {
     "xdc": "cross-modal deep clustering: the clusters of one modality supervise the encoder of the other",
@@ -52,33 +52,38 @@ def check_method(name: str) -> None:
         raise UsageError(f"there is no method {name!r}", remedy)
 
 
-def build_method(config: Config, classes_of: Mapping[str, str] | None = None) -> Method:
-    """The method that `config.method` names. `classes_of` (video id to class) is for `supervised` alone."""
+def build_method(
+    config: Config, classes_of: Mapping[str, str] | None = None, encoders: MakeEncoders | None = None
+) -> Method:
+    """The method that `config.method` names. `classes_of` (video id to class) is for `supervised` alone.
+
+    `encoders` makes its encoders, in the place of new ones of our own.
+    """
     check_method(config.method)
     if config.method == "supervised":
         from seehear.methods.supervised import Supervised
 
-        return Supervised(config, classes_of or {})
+        return Supervised(config, classes_of or {}, encoders)
     if config.method == "scratch":
         from seehear.methods.supervised import Scratch
 
-        return Scratch(config)
+        return Scratch(config, encoders)
     if config.method == "gdt":
         from seehear.methods.gdt import GDT
 
-        return GDT(config)
+        return GDT(config, encoders)
     if config.method == "avts":
         from seehear.methods.avts import AVTS
 
-        return AVTS(config)
+        return AVTS(config, encoders)
     if config.method == "rotation":
         from seehear.methods.rotation import RotationPrediction
 
-        return RotationPrediction(config)
+        return RotationPrediction(config, encoders)
     if config.method == "selavi":
         from seehear.methods.selavi import SeLaVi
 
-        return SeLaVi(config)
+        return SeLaVi(config, encoders)
     from seehear.methods.deepcluster import DeepClustering
 
-    return DeepClustering(config)
+    return DeepClustering(config, encoders)

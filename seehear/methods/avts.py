@@ -20,7 +20,7 @@ from seehear import dist
 from seehear.config import ClipConfig, Config
 from seehear.hypotheses.factors import Augment, Modalities, Sample, Span, TimeShift, View
 from seehear.hypotheses.language import Hypotheses
-from seehear.methods.base import Method
+from seehear.methods.base import MakeEncoders, Method
 from seehear.models.heads import MLPHead, precise
 from seehear.types import StepOutput
 
@@ -34,7 +34,12 @@ class TwoMoments(TimeShift):
     def sample(self, view: View, span: Span, rng: np.random.Generator) -> list[tuple[int, View]]:
         """A uniform draw among all pairs of starts that are so far apart."""
         apart, width = steps_apart(self.apart_seconds, span.rate_hz), span.last - span.first
-        if width < apart:
+        if span.allowed is not None:
+            there = span.allowed
+            pairs = np.argwhere(there[None, :] - there[:, None] >= apart)
+            pair = pairs[rng.integers(len(pairs))] if len(pairs) else (0, -1)
+            starts = [int(there[place]) for place in pair]
+        elif width < apart:
             starts = [span.first, span.last]
         else:
             # The earlier start leaves so many later ones; a pair is drawn by its number.
@@ -140,8 +145,8 @@ class AVTS(Method):
     needs_features = False
     gathers = True
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config, {"video": "video", "audio": "audio"})
+    def __init__(self, config: Config, encoders: MakeEncoders | None = None) -> None:
+        super().__init__(config, {"video": "video", "audio": "audio"}, encoders)
         settings = config.avts
         self.hypotheses = self.spec = two_moments(config.clip, settings.gap_seconds)
         self.hard_share = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,12 @@ from seehear.config import Config, OptimConfig
 from seehear.features.bank import FeatureBank
 from seehear.hypotheses.language import Hypotheses
 from seehear.models import build_encoders
+from seehear.models.adapter import OnBackbone
 from seehear.models.heads import ClusterHeads
 from seehear.types import Labelling, StepOutput
+
+MakeEncoders = Callable[[Mapping[str, str]], Mapping[str, nn.Module]]
+"""Gives encoders by name for what each of them sees, in the place of new ones of our own."""
 
 
 class Method(nn.Module, ABC):
@@ -47,11 +51,13 @@ class Method(nn.Module, ABC):
         """Which transformations of each clip labels are made from; by default those of a step."""
         return self.hypotheses
 
-    def __init__(self, config: Config, modalities: Mapping[str, str]) -> None:
+    def __init__(self, config: Config, modalities: Mapping[str, str], encoders: MakeEncoders | None = None) -> None:
+        """`encoders` makes them; by default they are new ones, as `config.model` says."""
         super().__init__()
         self.config = config
         self.modalities = dict(modalities)
-        self.encoders = nn.ModuleDict(build_encoders(config.model, self.modalities, config.seed))
+        made = encoders(self.modalities) if encoders else build_encoders(config.model, self.modalities, config.seed)
+        self.encoders = nn.ModuleDict(made)
         self.projections = nn.ModuleDict()
         """Heads into a space that modalities share, if the method has one; kept in the trained model."""
         self.cluster_heads: ClusterHeads | None = None
@@ -91,8 +97,18 @@ class Method(nn.Module, ABC):
         return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimiser is given: groups of `params`, each with its `lr_factor`, a multiple of the rate."""
-        return [{"params": list(self.parameters()), "lr_factor": 1.0}]
+        """What the optimiser is given: groups of `params`, each with its `lr_factor`, a multiple of the rate.
+
+        Encoders of others that are trained have a group of their own.
+        """
+        tuned = [p for e in self.encoders.values() if isinstance(e, OnBackbone) for p in e.backbone.parameters()]
+        if not tuned:
+            return [{"params": list(self.parameters()), "lr_factor": 1.0}]
+        apart = {id(p) for p in tuned}
+        return [
+            {"params": [p for p in self.parameters() if id(p) not in apart], "lr_factor": 1.0},
+            {"params": tuned, "lr_factor": self.config.model.encoder_lr},
+        ]
 
     def start_round(self, classes: Mapping[str, int], optim: OptimConfig, generator: torch.Generator) -> None:
         """Make ready for new labels: `classes[labelling]` is their number; `optim` holds the round's settings."""

@@ -20,7 +20,7 @@ from seehear.cluster.kmeans import kmeans
 from seehear.cluster.preprocess import FeatureTransform
 from seehear.config import ClusterConfig, Config, OptimConfig
 from seehear.features.bank import FeatureBank
-from seehear.methods.base import Method
+from seehear.methods.base import MakeEncoders, Method
 from seehear.methods.several import ClassSets, multilabel_loss
 from seehear.models.heads import precise
 from seehear.models.together import side_by_side
@@ -83,9 +83,13 @@ class SupervisedHeads(Method):
     """
 
     def __init__(
-        self, config: Config, modalities: Mapping[str, str], supervision: Mapping[str, tuple[str, ...]]
+        self,
+        config: Config,
+        modalities: Mapping[str, str],
+        supervision: Mapping[str, tuple[str, ...]],
+        encoders: MakeEncoders | None = None,
     ) -> None:
-        super().__init__(config, modalities)
+        super().__init__(config, modalities, encoders)
         self.supervision = dict(supervision)
         self.heads = nn.ModuleDict()
         self.label_smoothing = 0.0
@@ -162,9 +166,9 @@ class SupervisedHeads(Method):
 class DeepClustering(SupervisedHeads):
     """SDC, MDC, CDC, XDC or same-modality XDC, by its name in `VARIANTS`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, encoders: MakeEncoders | None = None) -> None:
         self.variant = VARIANTS[config.method]
-        super().__init__(config, self.variant.modalities, self.variant.supervision)
+        super().__init__(config, self.variant.modalities, self.variant.supervision, encoders)
 
     @property
     def labellings(self) -> tuple[str, ...]:

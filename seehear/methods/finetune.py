@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from seehear.config import Config
 from seehear.features.bank import FeatureBank
+from seehear.methods.base import MakeEncoders
 from seehear.methods.deepcluster import SupervisedHeads
 from seehear.methods.several import ClassSets
 from seehear.methods.supervised import given_classes
+from seehear.models.adapter import OnBackbone
 from seehear.types import Labelling
 
 LABELLING = "label"
@@ -38,9 +40,14 @@ class Finetune(SupervisedHeads):
     needs_features = False
 
     def __init__(
-        self, config: Config, modalities: Mapping[str, str], class_names: Sequence[str], classes_of: Mapping[str, str]
+        self,
+        config: Config,
+        modalities: Mapping[str, str],
+        class_names: Sequence[str],
+        classes_of: Mapping[str, str],
+        encoders: MakeEncoders | None = None,
     ) -> None:
-        super().__init__(config, modalities, dict.fromkeys(modalities, (LABELLING,)))
+        super().__init__(config, modalities, dict.fromkeys(modalities, (LABELLING,)), encoders)
         self.class_names = self.labels = list(class_names)
         self.classes_of = dict(classes_of)
         if config.data.label_separator is not None:
@@ -77,7 +84,12 @@ class Finetune(SupervisedHeads):
         for encoder, modality in self.modalities.items():
             own = settings.audio_lr if modality == "audio" and settings.audio_lr is not None else base_lr
             new = own if settings.classifier_lr is None else settings.classifier_lr
-            groups.append({"params": list(self.encoders[encoder].parameters()), "lr_factor": own / base_lr})
+            module = self.encoders[encoder]
+            if isinstance(module, OnBackbone):
+                slow = own / base_lr * self.config.model.encoder_lr
+                groups.append({"params": list(module.backbone.parameters()), "lr_factor": slow})
+                module = module.adapter
+            groups.append({"params": list(module.parameters()), "lr_factor": own / base_lr})
             groups.append({"params": list(self.classifier(encoder).parameters()), "lr_factor": new / base_lr})
         return groups
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seehear import dist
 from seehear.config import Config
 from seehear.hypotheses.language import Hypotheses, parse
-from seehear.methods.base import Method
+from seehear.methods.base import MakeEncoders, Method
 from seehear.modalities import MODALITIES
 from seehear.models.heads import MLPHead, precise
 from seehear.types import StepOutput
@@ -66,9 +66,9 @@ class GDT(Method):
     needs_features = False
     gathers = True
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, encoders: MakeEncoders | None = None) -> None:
         self.spec = parse(config.gdt.hypotheses)
-        super().__init__(config, {name: name for name in self.spec.encoded})
+        super().__init__(config, {name: name for name in self.spec.encoded}, encoders)
         self.hypotheses = self.spec
         generators = (torch.Generator().manual_seed(config.seed * 1009 + 500 + i) for i in range(len(self.encoders)))
         self.projections = nn.ModuleDict(

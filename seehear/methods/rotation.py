@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seehear.config import Config
 from seehear.hypotheses.factors import Augment, Modalities, Rotation, Sample
 from seehear.hypotheses.language import Hypotheses
-from seehear.methods.base import Method
+from seehear.methods.base import MakeEncoders, Method
 from seehear.models.heads import precise
 from seehear.models.video import undisturbed
 from seehear.types import StepOutput
@@ -30,8 +30,8 @@ class RotationPrediction(Method):
 
     needs_features = False
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config, {"video": "video"})
+    def __init__(self, config: Config, encoders: MakeEncoders | None = None) -> None:
+        super().__init__(config, {"video": "video"}, encoders)
         factors = (Sample(), Rotation("distinct", TURNS), Modalities(names=("video",)), Augment())
         self.hypotheses = self.spec = Hypotheses(factors)
         generator = torch.Generator().manual_seed(config.seed * 1009 + 800)

@@ -25,7 +25,7 @@ from seehear.errors import TrainingError, UsageError
 from seehear.features.bank import FeatureBank, view_name
 from seehear.hypotheses.factors import Augment, Factor, Modalities, Sample, TimeShift
 from seehear.hypotheses.language import Hypotheses
-from seehear.methods.base import Method
+from seehear.methods.base import MakeEncoders, Method
 from seehear.models.heads import MLPHead, cluster_heads
 from seehear.models.together import side_by_side
 from seehear.types import Labelling, StepOutput
@@ -47,9 +47,9 @@ class SeLaVi(Method):
     marginals: Tensor
     clusterings: Tensor
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, encoders: MakeEncoders | None = None) -> None:
         settings = config.selavi
-        super().__init__(config, {name: name for name in settings.encoders})
+        super().__init__(config, {name: name for name in settings.encoders}, encoders)
         if config.final is not None and settings.variant == "concatenation":
             raise UsageError(
                 "the final stage trains the video encoder alone, and the heads of selavi.variant=concatenation "

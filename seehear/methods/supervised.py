@@ -11,7 +11,7 @@ from torch import Tensor
 from seehear.config import Config
 from seehear.errors import DataError
 from seehear.features.bank import FeatureBank
-from seehear.methods.base import Method
+from seehear.methods.base import MakeEncoders, Method
 from seehear.methods.deepcluster import SupervisedHeads
 from seehear.methods.several import ClassSets
 from seehear.types import Labelling, StepOutput
@@ -27,8 +27,8 @@ class Supervised(SupervisedHeads):
 
     needs_features = False
 
-    def __init__(self, config: Config, classes_of: Mapping[str, str]) -> None:
-        super().__init__(config, _BOTH, {"video": ("label",), "audio": ("label",)})
+    def __init__(self, config: Config, classes_of: Mapping[str, str], encoders: MakeEncoders | None = None) -> None:
+        super().__init__(config, _BOTH, {"video": ("label",), "audio": ("label",)}, encoders)
         self.classes_of = dict(classes_of)
         if config.data.label_separator is not None:
             self.class_sets = ClassSets(classes_of.values(), config.data.label_separator)
@@ -66,8 +66,8 @@ class Scratch(Method):
 
     trains = False
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config, _BOTH)
+    def __init__(self, config: Config, encoders: MakeEncoders | None = None) -> None:
+        super().__init__(config, _BOTH, encoders)
 
     def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> StepOutput:
         raise NotImplementedError("scratch is not trained")

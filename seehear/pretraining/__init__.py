@@ -53,6 +53,9 @@ def pretrain(
     where: Where = (),
     video_weights: WeightsFile = None,
     audio_weights: WeightsFile = None,
+    video_encoder: str | None = None,
+    audio_encoder: str | None = None,
+    tune_encoders: bool = False,
     resume: OutFile = None,
     resume_if_there: bool = False,
     quiet: Quiet = False,
@@ -65,11 +68,14 @@ def pretrain(
     Args:
         out: Folder of the new run.
         method: What is learnt; see `seehear methods` (default xdc).
-        recipe: A named configuration; see `seehear recipes` (default small).
+        recipe: A named configuration; see `seehear recipes` (default small, or frozen on encoders of others).
         clusters: Number of clusters; short for --set cluster.k=N.
         heads: Clustering heads of selavi; short for --set selavi.heads=N.
         video_weights: Start the video encoder from this file of published or own weights.
         audio_weights: Start the audio encoder from this file.
+        video_encoder: Build on this encoder of others instead, KIND:PLACE as in run:runs/b; it stays as it is.
+        audio_encoder: The same for sound.
+        tune_encoders: Train these encoders too.
         resume: Go on with the run in this folder; needs nothing else.
         resume_if_there: Go on with the run in --out if it was begun with these settings, else begin it: one command for
             every start, as torchrun's restarts and schedulers' requeues give it.
@@ -85,8 +91,8 @@ def pretrain(
     from seehear.pretraining.plan import make_config
 
     changes = (method, recipe, hypotheses, seed, clusters, heads, tuple(settings), tuple(where), video_weights,
-               audio_weights)  # fmt: skip
-    changed = any(x not in (None, ()) for x in changes)
+               audio_weights, video_encoder, audio_encoder, tune_encoders)  # fmt: skip
+    changed = any(x not in (None, (), False) for x in changes)
     if resume is not None:
         if changed or resume_if_there or any(x is not None for x in (videos, out, config)):
             raise UsageError("--resume takes everything from the run folder", f"seehear pretrain --resume {resume}")
@@ -97,9 +103,10 @@ def pretrain(
         if config is not None and changed:
             raise UsageError("a whole config and changes of a recipe contradict each other", "give one of the two")
         config, folder = config or make_config(
-            method=method, recipe=recipe or "small", seed=seed, settings=settings, hypotheses=hypotheses,
+            method=method, recipe=recipe, seed=seed, settings=settings, hypotheses=hypotheses,
             clusters=clusters, heads=heads, where=list(where), video_weights=video_weights,
-            audio_weights=audio_weights,
+            audio_weights=audio_weights, video_encoder=video_encoder, audio_encoder=audio_encoder,
+            tune_encoders=tune_encoders,
         ), out  # fmt: skip
     from seehear import dist
     from seehear.features.model import Model

@@ -17,7 +17,7 @@ from seehear.settings import with_settings
 def make_config(
     *,
     method: str | None = None,
-    recipe: str = "small",
+    recipe: str | None = None,
     seed: int | None = None,
     settings: Iterable[str] = (),
     hypotheses: str | None = None,
@@ -26,8 +26,14 @@ def make_config(
     where: Sequence[str] = (),
     video_weights: str | Path | None = None,
     audio_weights: str | Path | None = None,
+    video_encoder: str | None = None,
+    audio_encoder: str | None = None,
+    tune_encoders: bool = False,
 ) -> Config:
     """A recipe with changes; `settings` are texts such as "cluster.k=32", which the other arguments abbreviate.
+
+    The recipe is `small` by default, and `frozen` on encoders of others that stay as they are. Such encoders say
+    themselves what clips are.
 
     Raises `UsageError` for what there is not or what does not go together.
     """
@@ -36,6 +42,9 @@ def make_config(
         "seed": seed,
         "model.video_weights": None if video_weights is None else str(video_weights),
         "model.audio_weights": None if audio_weights is None else str(audio_weights),
+        "model.video_encoder": video_encoder,
+        "model.audio_encoder": audio_encoder,
+        "model.tune_encoders": tune_encoders or None,
         "cluster.k": clusters,
         "selavi.heads": heads,
         "data.where": list(where) or None,
@@ -44,7 +53,7 @@ def make_config(
     named = [f"{name}={value if name == 'method' else json.dumps(value)}" for name, value in short.items()
              if value is not None]  # fmt: skip
     first = [text for text in named if text.startswith(("method=", "seed="))]
-    config = with_settings(named_recipe(recipe, method), [*first, *settings, *named[len(first) :]])
+    config = _with_changes(recipe, method, [*first, *settings, *named[len(first) :]])
     check_method(config.method)
     if heads is not None and config.method != "selavi":
         raise UsageError(f"--heads is of selavi, and the method is {config.method}", "add --method selavi")
@@ -55,6 +64,19 @@ def make_config(
     config.check()
     check_text(config)
     return config
+
+
+def _with_changes(recipe: str | None, method: str | None, changes: Sequence[str]) -> Config:
+    """A recipe with changes, on encoders of others if they name any."""
+    config = with_settings(named_recipe(recipe or "small", method), changes)
+    model = config.model
+    if not (model.video_encoder or model.audio_encoder):
+        return config
+    config.check()
+    from seehear.pretraining.foreign import fitted, open_backbones
+
+    chosen = recipe or ("small" if model.tune_encoders else "frozen")
+    return with_settings(fitted(named_recipe(chosen, method), open_backbones(config)), changes)
 
 
 def looks_at_text(config: Config) -> bool:

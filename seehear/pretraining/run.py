@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -19,9 +21,11 @@ from seehear.config import Config
 from seehear.data.cache import media_cache, stream_as
 from seehear.data.clips import Video
 from seehear.data.columns import cut
-from seehear.data.loader import ClipLoader, Failures, measure_statistics, workers_of
+from seehear.data.loader import ClipLoader, Failures, workers_of
 from seehear.data.manifest import Manifest
 from seehear.data.scanning import scan
+from seehear.data.statistics import measure_statistics
+from seehear.data.supply import Supply
 from seehear.data.views import SpectrogramView, Statistics
 from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
 from seehear.engine.runfolder import RunFolder, beginning
@@ -33,6 +37,7 @@ from seehear.errors import DataError, RunError, UsageError
 from seehear.features.bank import gather_bank
 from seehear.features.labels import label_table
 from seehear.features.model import Model, bank_table, video_table
+from seehear.features.viewloader import ViewLoader
 from seehear.files import write_atomic, write_table
 from seehear.hypotheses.language import parse
 from seehear.media.timeline import covers
@@ -45,6 +50,17 @@ from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_audio_weights, load_video_weights
 from seehear.models.speed import prepare_encoders
 from seehear.models.video import VideoEncoder
+from seehear.pretraining.foreign import (
+    Backbones,
+    check_backbones,
+    encoders_on,
+    kept_features,
+    open_backbones,
+    read_backbones,
+    standardise,
+    whole_encoders,
+    write_backbones,
+)
 from seehear.pretraining.plan import check_text, looks_at_text
 from seehear.pretraining.texts import load_word_vectors, save_vocabulary, trained_texts, with_texts
 from seehear.progress import Progress
@@ -123,7 +139,8 @@ def _begin(
 ) -> None:
     """Find the videos, then make the run folder: what fails before leaves nothing behind."""
     folder.check_new()
-    _check_buildable(config)
+    backbones = open_backbones(config)
+    _check_buildable(config, backbones)
     manifest = source if isinstance(source, Manifest) else scan_with_progress(source, config, progress, stop)
     for condition in config.data.where:
         manifest = manifest.where(condition)
@@ -144,17 +161,19 @@ def _begin(
         )
     with beginning([folder]):
         folder.create(config)
+        write_backbones(folder.encoders, backbones)
         if vocabulary is not None:
             progress.note(save_vocabulary(folder, manifest, config, vocabulary))
         manifest.save(folder.manifest)
 
 
-def _check_buildable(config: Config) -> None:
+def _check_buildable(config: Config, backbones: Backbones) -> None:
     """Raise an error for settings that only the encoders, their files, the spectrogram or the device can judge."""
     choose_device(config.device)
+    check_backbones(config, backbones)
+    own = {stream: stream for stream in ("video", "audio") if stream not in backbones}
     try:
-        encoders = build_encoders(config.model, {"video": "video", "audio": "audio"}, seed=0)
-        _load_weights(encoders, {"video": "video", "audio": "audio"}, config)
+        _load_weights(build_encoders(config.model, own, seed=0), own, config)
         silence = torch.zeros(1, round(config.clip.audio_seconds * config.clip.sample_rate_hz))
         SpectrogramView(config, Statistics())(silence, config.augment, None)
     except ValueError as error:
@@ -215,7 +234,8 @@ def _run(
     classes_of = None
     if config.method == "supervised":
         classes_of = manifest.by_id(config.data.label_column)
-    method = build_method(config, classes_of)
+    backbones = read_backbones(folder.encoders, config)
+    method = build_method(config, classes_of, encoders_on(backbones, config))
     if config.final is not None and "video" not in method.modalities:
         raise UsageError(f"the final stage retrains the video encoder, and {config.method} has none")
     videos = video_table(manifest, streams_of(tuple(method.modalities.values())))
@@ -239,51 +259,70 @@ def _run(
         progress.note(note)
     for note in load_word_vectors(method, folder, config):
         progress.note(note)
-    with training(folder, method, videos, progress, stop, after_epoch=after_epoch) as (trainer, loader, log):
-        _finish(folder, trainer, loader, log, progress)
+    with training(
+        folder, method, videos, progress, stop, backbones=backbones, after_epoch=after_epoch
+    ) as (trainer, loader, log):  # fmt: skip
+        _finish(folder, trainer, whole_encoders(method, backbones), loader, log, progress)
+    if dist.is_main():
+        shutil.rmtree(folder.encoders, ignore_errors=True)  # they are in the model
 
 
 @contextlib.contextmanager
 def training(
-    folder: RunFolder, method: Method, videos: Sequence[Video], progress: Progress, stop: StopRequest, **options: Any
-) -> Iterator[tuple[Trainer, ClipLoader, RunLog]]:
+    folder: RunFolder,
+    method: Method,
+    videos: Sequence[Video],
+    progress: Progress,
+    stop: StopRequest,
+    *,
+    backbones: Backbones = MappingProxyType({}),
+    **options: Any,
+) -> Iterator[tuple[Trainer, Supply, RunLog]]:
     """Train from where the run in `folder` stands to its end; then the block has the trainer, its loader and the log.
 
-    `options` are the keyword arguments of `Trainer` that it may do without. Decoding processes and logs are closed
-    when the block is left.
+    Where encoders of others, `backbones`, stay as they are, their features take the place of clips. `options` are the
+    keyword arguments of `Trainer` that it may do without. Decoding processes and logs are closed when the block is
+    left.
     """
     config = method.config
     device = choose_device(config.device)
     log = RunLog(folder, write=dist.is_main())
     failures = Failures()
-    loaders: list[ClipLoader] = []
+    loaders: list[Supply] = []
     vocabulary = Vocabulary.load(folder.vocabulary) if "text" in method.modalities.values() else None
 
-    def make_loader(stage_config: Config) -> ClipLoader:
+    def make_loader(stage_config: Config) -> Supply:
+        stored = {} if config.model.tune_encoders else backbones
+        live = {name: m for name, m in method.modalities.items() if m not in stored}
         loader = ClipLoader(
-            videos, stage_config, method.modalities, Statistics(), workers=workers_of(config),
+            videos, stage_config, live, Statistics(), workers=workers_of(config) if live else 0,
             cache=media_cache(config), failures=failures, vocabulary=vocabulary, device=device,
         )  # fmt: skip
         loaders.append(loader)
         started = time.monotonic()
-        counts = fill_cache(loader, progress, stop)
-        decoded = time.monotonic()
+        facts: dict[str, Any] = fill_cache(loader, progress, stop) if live else {}
+        facts["seconds_decode"] = (decoded := time.monotonic()) - started
         loader.set_statistics(_statistics(folder, loader, stage_config))
-        log.record(
-            "prepare",
-            trainer.state.step,
-            **counts,
-            seconds_decode=decoded - started,
-            seconds_statistics=time.monotonic() - decoded,
-        )
-        return loader
+        facts["seconds_statistics"] = time.monotonic() - decoded
+        supply: ViewLoader | ClipLoader = loader
+        if stored:
+            supply, more = kept_features(
+                method, stored, trainer.videos, stage_config, failures, loader if live else None, loader.statistics,
+                device, progress, stop,
+            )  # fmt: skip
+            facts |= more
+        if not went_on:
+            standardise(method, supply, stage_config, device, progress)
+        log.record("prepare", trainer.state.step, **facts)
+        return supply
 
     trainer = Trainer(
         method, videos, make_loader, folder, log, progress, stop,
         device=device, bfloat16=use_bfloat16(config, device), **options,
     )  # fmt: skip
+    went_on = False
     try:
-        if trainer.restore():
+        if went_on := trainer.restore():
             progress.note(f"resuming after step {trainer.state.step}")
         prepare_encoders(dict(method.encoders.items()), device, compile=config.compile, say=progress.note)
         yield trainer, trainer.run(), log
@@ -333,7 +372,14 @@ def _statistics(folder: RunFolder, loader: ClipLoader, config: Config) -> Statis
     return Statistics.from_dict(json.loads(folder.statistics.read_text()))
 
 
-def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog, progress: Progress) -> None:
+def _finish(
+    folder: RunFolder,
+    trainer: Trainer,
+    encoders: Mapping[str, nn.Module],
+    loader: Supply,
+    log: RunLog,
+    progress: Progress,
+) -> None:
     """Final features, clusters and labels; `labels.parquet` comes last and marks the run as finished."""
     config, method = loader.config, trainer.method
     refs = cut(trainer.videos.table, config.cluster)
@@ -353,7 +399,7 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     # Text is none of what looks at videos: it stands beside.
     seen = {n: m for n, m in method.modalities.items() if MODALITIES[m].stream}
     model = Model(
-        config, seen, {n: method.encoders[n] for n in seen}, loader.statistics,
+        config, seen, {n: encoders[n] for n in seen}, loader.statistics,
         projections={n: head for n, head in method.projections.items() if n in seen}, heads=method.cluster_heads,
         texts=trained_texts(method, folder),
     )  # fmt: skip

@@ -39,6 +39,7 @@ from seehear.media.timeline import covers
 from seehear.methods import build_method
 from seehear.methods.base import Method
 from seehear.modalities import streams_of
+from seehear.pretraining.foreign import check_backbones, encoders_on, open_backbones
 from seehear.pretraining.run import needed_streams, shortest_usable_seconds
 from seehear.progress import Progress
 from seehear.types import Batch
@@ -116,9 +117,17 @@ def profile(
 ) -> Profile:
     """Measure for about `seconds` on a sample of the source's videos. Raises `UsageError` and `DataError`."""
     config.check()
+    backbones = open_backbones(config)
+    if backbones and not config.model.tune_encoders:
+        raise UsageError(
+            "a run on encoders that stay as they are sees each clip once, and trains on features from then on",
+            "its log has the seconds of both (`prepare`); with --set model.tune_encoders=true there is more to measure",
+        )
+    check_backbones(config, backbones)
     manifest, total = _sampled(source, config, sample, progress)
     config = replace(config, cluster=replace(config.cluster, restarts=1))  # labels of nothing need no care
-    method = build_method(config, manifest.by_id(config.data.label_column) if config.method == "supervised" else None)
+    classes_of = manifest.by_id(config.data.label_column) if config.method == "supervised" else None
+    method = build_method(config, classes_of, encoders_on(backbones, config))
     if not method.trains:
         raise UsageError(f"{config.method} trains nothing", "choose another --method")
     videos = [

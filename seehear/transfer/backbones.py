@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from seehear.data.cache import media_cache
 from seehear.data.clips import clip_refs
-from seehear.data.loader import ClipLoader, measure_statistics, workers_of
+from seehear.data.loader import ClipLoader, workers_of
 from seehear.data.manifest import Manifest
+from seehear.data.statistics import measure_statistics
 from seehear.data.truth import match
 from seehear.data.views import Statistics
 from seehear.engine.runfolder import RunFolder

@@ -106,7 +106,9 @@ def finetune_config(
         raise UsageError("finetune.audio_lr is set, and optim.base_lr is searched for", "set optim.base_lr too")
     if len(tuned.rates) == 1:
         config = replace(config, optim=replace(config.optim, base_lr=tuned.rates[0]))
-    if start.pretrained and config.model != replace(start.config.model, video_weights=None, audio_weights=None):
+    free = {"video_weights": None, "audio_weights": None}  # what else of `model` may be set is how others are tuned
+    tune = {"tune_encoders": config.model.tune_encoders, "encoder_lr": config.model.encoder_lr}
+    if start.pretrained and config.model != replace(start.config.model, **free, **tune):  # type: ignore[arg-type]
         raise UsageError("the encoders of a run have their shape already", "leave out --set model...")
     if tuned.protocol not in FINETUNE_PROTOCOLS or tuned.encoders != encoders or tuned.freeze != freeze:
         raise UsageError("finetune.protocol, finetune.encoders and finetune.freeze have options of their own")

@@ -14,6 +14,7 @@ from seehear.features.model import Model, usable_videos
 from seehear.methods.finetune import Finetune
 from seehear.methods.several import classes_in
 from seehear.modalities import streams_of
+from seehear.models.adapter import OnBackbone
 from seehear.transfer.finetune_rates import few, hold_out, recordings
 from seehear.transfer.split import Split, make_split
 
@@ -84,7 +85,13 @@ class Job:
 
     def method(self, config: Config) -> Finetune:
         """The encoders as they start, with what they are to learn."""
-        method = Finetune(config, self.modalities, self.class_names, self.classes)
-        if self.folder.start.exists():
-            method.encoders.load_state_dict(Model.load(self.folder.start).encoders.state_dict())
-        return method
+        encoders = Model.load(self.folder.start).encoders if self.folder.start.exists() else None
+        if encoders is None or not any(isinstance(e, OnBackbone) for e in encoders.values()):
+            method = Finetune(config, self.modalities, self.class_names, self.classes)
+            if encoders is not None:
+                method.encoders.load_state_dict(encoders.state_dict())
+            return method
+        for encoder in encoders.values():
+            if isinstance(encoder, OnBackbone):
+                encoder.tune(config.model.tune_encoders)
+        return Finetune(config, self.modalities, self.class_names, self.classes, lambda _: dict(encoders.items()))

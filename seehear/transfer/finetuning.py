@@ -27,6 +27,7 @@ from seehear.data.clips import Video, clip_refs
 from seehear.data.datasets import TEST, DataSet, open_data
 from seehear.data.loader import ClipLoader, Failures, workers_of
 from seehear.data.manifest import Manifest
+from seehear.data.supply import Supply
 from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
 from seehear.engine.runfolder import RunFolder, beginning, check_new
 from seehear.engine.stop import StopRequest
@@ -295,7 +296,7 @@ def _finetune_split(folder: RunFolder, out: Path, progress: Progress, stop: Stop
     dist.barrier("the result")
 
 
-def _model_of(trainer: Trainer, loader: ClipLoader) -> Model:
+def _model_of(trainer: Trainer, loader: Supply) -> Model:
     """The trained encoders with their classifiers."""
     method = trainer.method
     assert isinstance(method, Finetune)
@@ -397,6 +398,7 @@ def _try_rate(
             trial, job.method(config), job.videos(job.classes), progress, stop, validation=held, title=title,
             resume_command=command,
         ) as (trainer, loader, _):  # fmt: skip
+            assert isinstance(loader, ClipLoader)  # a finetuning decodes its clips
             refs = clip_refs(job.videos(held), config.cluster)
             bank = _probabilities(
                 trainer, _model_of(trainer, loader), loader, refs, f"{title}held-out videos", progress, stop, command

@@ -8,8 +8,10 @@ from typing import Any, cast
 from torch import nn
 
 from seehear.data.views import SpectrogramView
+from seehear.encoders.base import ForeignEncoder
 from seehear.features.model import Model
 from seehear.modalities import streams_of
+from seehear.models.adapter import OnBackbone
 from seehear.models.heads import ClusterHeads
 from seehear.models.video import VideoEncoder
 from seehear.weights.formats import Encoder
@@ -28,8 +30,17 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def encoder_facts(model: Model, name: str) -> dict[str, Any]:
-    encoder, settings = cast(Encoder, model.encoders[name]), model.config.model
     facts: dict[str, Any] = {"sees": model.modalities[name]}
+    other = model.encoders[name]
+    if isinstance(other, OnBackbone):
+        backbone = cast(ForeignEncoder, other.backbone)
+        return facts | {
+            "encoder": f"{backbone.kind}:{backbone.description().get('from', '')}".rstrip(":"),
+            "trained": "with an adapter on top" if model.config.model.tune_encoders else "an adapter on top alone",
+            "features": other.feature_dim,
+            "parameters": sum(p.numel() for p in other.parameters()),
+        }
+    encoder, settings = cast(Encoder, other), model.config.model
     if isinstance(encoder, VideoEncoder):
         facts |= {"encoder": settings.video, "width": settings.video_width, "mid_planes": encoder.mid_planes}
         facts |= {"stem_stride": settings.video_stem_stride, "stem_pool": encoder.stem_pool}
@@ -57,6 +68,13 @@ def preprocessing(model: Model, stream: str) -> dict[str, Any]:
             "pixel_std": list(statistics.pixel_std),
         }
     settings = model.config.spectrogram
+    if settings.kind == "waveform":
+        return {
+            "kind": settings.kind,
+            "seconds": clip.audio_seconds,
+            "sample_rate_hz": clip.sample_rate_hz,
+            "waveform": "mono, samples from -1 to 1",
+        }
     transform = SpectrogramView(model.config, statistics).transform
     top = clip.sample_rate_hz / 2 if settings.f_max_hz is None else settings.f_max_hz
     kinds: dict[str, dict[str, Any]] = {
@@ -84,7 +102,7 @@ def preprocessing(model: Model, stream: str) -> dict[str, Any]:
         "frames": settings.frames,
         "hop_seconds": settings.hop_seconds,
         "window_seconds": settings.window_seconds,
-        "n_fft": transform.n_fft,
+        "n_fft": cast(Any, transform).n_fft,
         "f_min_hz": settings.f_min_hz,
         "f_max_hz": top,
         **of_kind,

@@ -13,6 +13,7 @@ from seehear.errors import RunError, UsageError
 from seehear.features.model import Model
 from seehear.files import check_destination, check_new_folder, new_folder, write_atomic, writing
 from seehear.modalities import MODALITIES
+from seehear.models.adapter import OnBackbone
 from seehear.models.video import VideoEncoder
 from seehear.weights.description import describe, encoder_facts, preprocessing
 from seehear.weights.formats import Encoder, write_onnx, write_torch_export, write_torchvision
@@ -72,6 +73,11 @@ def export_weights(
     if not endings:
         return told | _export_folder(folder, model if modality is None else model.subset(modality), out, format)
     name = _single_encoder(model, modality)
+    if isinstance(model.encoders[name], OnBackbone):
+        raise UsageError(
+            f"the {name} encoder of this model is one of others with an adapter on top, which {format} does not hold",
+            "--format safetensors or hub takes any model",
+        )
     encoder = cast(Encoder, model.encoders[name])
     shape = input_shape(model.config, encoder)
     facts = {

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import seehear
 from seehear.data.clips import clip_refs
-from seehear.data.loader import ClipLoader, Failures, measure_statistics
+from seehear.data.loader import ClipLoader, Failures
 from seehear.data.manifest import Manifest
+from seehear.data.statistics import measure_statistics
 from seehear.data.views import Statistics
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, UsageError

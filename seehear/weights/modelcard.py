@@ -34,7 +34,7 @@ def model_card(name: str, facts: Mapping[str, Any], folder: RunFolder, provenanc
         f"`{method}`: {_METHODS.get(method, _CLUSTERING)}.",
         "## Encoders",
         _table(["encoder", "sees", "kind", "features", "parameters"], [
-            [f"`{key}`", e["sees"], f"{e['encoder']}, width {e['width']}", e["features"], f"{e['parameters']:,}"]
+            [f"`{key}`", e["sees"], _kind(e), e["features"], f"{e['parameters']:,}"]
             for key, e in facts["encoders"].items()
         ]),
     ]  # fmt: skip
@@ -81,6 +81,12 @@ def _data(folder: RunFolder, provenance: Mapping[str, Any]) -> str:
         f"Learnt from {len(videos)} videos, {seconds / 3600:.1f} hours. Neither they nor their names, labels or"
         " features are in this folder."
     )
+
+
+def _kind(facts: Mapping[str, Any]) -> str:
+    if "trained" in facts:
+        return f"`{facts['encoder']}`, trained {facts['trained']}"
+    return f"{facts['encoder']}, width {facts['width']}"
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> str:

@@ -11,6 +11,12 @@ def weights_text(told: Mapping[str, Any]) -> str:
     lines = [f"{s['encoder']}: {s['tensors']} tensors of {s['file']} ({s['layout']})" for s in told["sources"]]
     lines += [f"sha-256 {digest}" for digest in dict.fromkeys(s["sha256"] for s in told["sources"])]
     for name, e in told["encoders"].items():
+        if "trained" in e:
+            lines.append(
+                f"{name}: {e['encoder']}, trained {e['trained']}, {e['features']} features,"
+                f" {e['parameters']:,} parameters"
+            )
+            continue
         extra = (
             f", mid-planes per {e['mid_planes']}" if e["encoder"].startswith("r2plus1d") and "mid_planes" in e else ""
         )

@@ -13,7 +13,8 @@ import seehear
 from seehear.config import ClusterConfig
 from seehear.data.cache import MediaCache
 from seehear.data.clips import clip_refs, plain_requests, training_requests
-from seehear.data.loader import ClipLoader, measure_statistics, prefetch
+from seehear.data.loader import ClipLoader, prefetch
+from seehear.data.statistics import measure_statistics
 from seehear.data.views import Statistics
 from seehear.errors import MediaError
 from seehear.features.model import usable_videos

@@ -80,7 +80,7 @@ def decoded(videos, config):
             for view in request.views:
                 stream = MODALITIES[view.modality].stream
                 part = media[stream, view.start / config.clip.frame_rate_hz, view.speed]
-                yield view, loading._transformed(part, stream, view)
+                yield view, loading.transformed(part, stream, view)
 
 
 def test_reversal_turns_frames_and_sound_around(videos):

@@ -1,0 +1,330 @@
+"""Runs on encoders of others: frozen on the bank of their features, and tuned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import seehear
+from seehear.data.clips import ClipRequest
+from seehear.data.loader import ClipLoader
+from seehear.data.views import Statistics
+from seehear.encoders import open_encoder
+from seehear.engine.trainer import Trainer
+from seehear.errors import Interrupted, RunError, UsageError
+from seehear.features.bank import FeatureBank
+from seehear.features.model import Model, table_bank
+from seehear.features.viewloader import ViewLoader
+from seehear.methods.deepcluster import cluster_features
+from seehear.models.adapter import OnBackbone
+from seehear.pretraining.plan import make_config
+from seehear.pretraining.run import pretrain
+from tests.conftest import TINY_SETTINGS
+from tests.corpus import make_collection
+
+FAST = (
+    "threads=1", "rounds=2", "log_steps=1", "cluster.k=4", "cluster.restarts=2", "cluster.averaged_clips=2",
+    "bank.moments=2", "optim.epochs=2", "optim.warmup_epochs=1", "optim.batch_size=8", "data.workers=0",
+    "data.validation_share=0.15", "selavi.heads=2", "selavi.clusterings=2", "gdt.dimensions=16", "avts.dimensions=16",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_collection(tmp_path_factory.mktemp("frozen"), n=16, classes=4)
+
+
+@pytest.fixture(scope="module")
+def encoders(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose encoders others build on."""
+    out = tmp_path_factory.mktemp("frozen_base") / "base"
+    pretrain(table, out, make_config(method="scratch", settings=TINY_SETTINGS), quiet=True)
+    return out
+
+
+def config_on(encoders: Path | str, method: str = "xdc", settings: tuple[str, ...] = (), **options: object):
+    given = {"video_encoder": f"run:{encoders}", "audio_encoder": f"run:{encoders}"} | options
+    return make_config(method=method, settings=[*FAST, *settings], **given)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def frozen(table: Path, encoders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("frozen_runs") / "xdc"
+    return pretrain(table, out, config_on(encoders), quiet=True)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for file in ("model/model.safetensors", *(f"model/encoders/{n}/weights.safetensors" for n in ("video", "audio"))):
+        a, b = load_file(one / file), load_file(other / file)
+        assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a), file
+    assert pq.read_table(one / "labels.parquet").equals(pq.read_table(other / "labels.parquet"))
+
+
+def note_decoding(monkeypatch: pytest.MonkeyPatch, decoded: list[str]) -> None:
+    """Add the id of every video that is decoded from now on, once for each span."""
+    original = ClipLoader.media
+
+    def media(self: ClipLoader, requests: list[ClipRequest], streams: object = None) -> object:
+        decoded.extend(r.ref.video_id for r in requests)
+        return original(self, requests, streams)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ClipLoader, "media", media)
+
+
+def logged(run: Path, kind: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_features_and_labels_of_the_run_are_those_of_its_model_on_the_same_videos(frozen: Path, table: Path) -> None:
+    kept = pq.read_table(frozen / "features.parquet")
+    a, b = table_bank(kept), table_bank(Model.load(frozen).embed(table))
+    order = [b.clip_ids.index(i) for i in a.clip_ids]
+    for encoder in a.features:
+        np.testing.assert_allclose(a.features[encoder], b.features[encoder][order], atol=1e-5)
+    labels = seehear.label(frozen, table)
+    kept = pq.read_table(frozen / "labels.parquet")
+    mine = dict(zip(kept["video_id"].to_pylist(), kept["cluster_both"].to_pylist(), strict=True))
+    assert (
+        dict(zip(labels["video"].to_pylist(), labels["cluster"].to_pylist(), strict=True)) == mine and len(mine) == 16
+    )
+
+
+def test_the_first_round_clusters_what_k_means_on_the_features_would(frozen: Path, encoders: Path, table: Path) -> None:
+    config = config_on(encoders)
+    run = pretrain(table, frozen.parent / "first", config_on(encoders, settings=("rounds=1",)), quiet=True)
+    found = pq.read_table(run / "assignments" / "round_000.parquet")
+    model = Model.load(run)
+    for encoder in model.encoders.values():
+        assert isinstance(encoder, OnBackbone)
+        encoder.adapter.reset()
+    bank = table_bank(model.embed(table))
+    order = [bank.clip_ids.index(i) for i in found["clip_id"].to_pylist()]
+    raw = FeatureBank([bank.refs[i] for i in order], {n: x[order] for n, x in bank.features.items()}, np.ones(16, bool))
+    for name in ("video", "audio"):
+        made = cluster_features(raw, name, 4, config.cluster, config.seed * 7919)
+        assert np.array_equal(made.labels, found[name].to_numpy())
+
+
+def test_rows_of_the_bank_are_what_the_encoder_makes_of_the_decoded_clips(
+    frozen: Path, table: Path, encoders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An oracle by another way: every request that training made, decoded live and augmented with the row's draw."""
+    seen: list[tuple[ViewLoader, list[ClipRequest]]] = []
+    original = ViewLoader._batch
+    monkeypatch.setattr(ViewLoader, "_batch", lambda self, r: (seen.append((self, list(r))), original(self, r))[1])
+    settings = ("augment.flip_probability=0", "augment.crop=centre", "augment.volume_jitter=0", "rounds=1")
+    config = config_on(encoders, settings=settings)
+    pretrain(table, tmp_path / "run", config, quiet=True)
+    loader = seen[0][0]
+    requests = [request for _, group in seen for request in group][:40]
+    assert any(r.seed is None for r in requests) and any(r.seed is not None for r in requests)
+    assert len({r.start_seconds for r in requests if r.seed}) > 1
+    got = original(loader, [r for r in requests if r.seed])
+    live = [ClipRequest(r.ref, r.start_seconds, r.audio_start_seconds, None) for r in requests if r.seed]
+    with (
+        ClipLoader(
+            loader.videos.table, config, loader.views, Statistics.stated(config), workers=0, cache=None
+        ) as clips,
+        torch.inference_mode(),
+    ):
+        batch = clips.to_inputs(next(iter(clips.batches(live, len(live)))), torch.device("cpu"))
+        assert batch.clip_ids == got.clip_ids
+        for name in ("video", "audio"):
+            expected = open_encoder(f"run:{encoders}", name)(batch.inputs[name])
+            torch.testing.assert_close(got.inputs[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_extracted_once_serves_all_and_new_videos_cost_themselves_alone(
+    frozen: Path, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    original = ClipLoader.media
+    monkeypatch.setattr(
+        ClipLoader,
+        "media",
+        lambda self, r, s=None: (decoded.extend(x.ref.video_id for x in r), original(self, r, s))[1],
+    )
+    for method in ("selavi", "gdt", "sdc"):
+        more = {"hypotheses": "k"} if method == "gdt" else {}
+        pretrain(table, tmp_path / method, config_on(encoders, method, **more), quiet=True)
+    assert not decoded
+    shutil.copytree(table.parent, tmp_path / "more")
+    other = make_collection(tmp_path / "other", n=19, classes=4)
+    rows = (tmp_path / "more" / table.name).read_text().splitlines()
+    for line in other.read_text().splitlines()[-3:]:
+        path = line.split(",")[0]
+        shutil.copy(other.parent / path, tmp_path / "more" / f"new_{Path(path).name}")
+        rows.append(line.replace(path, f"new_{Path(path).name}"))
+    (tmp_path / "more" / table.name).write_text("\n".join(rows) + "\n")
+    run = pretrain(tmp_path / "more" / table.name, tmp_path / "grown", config_on(encoders), quiet=True)
+    assert sorted(decoded) == sorted(
+        f"new_{Path(line.split(',')[0]).name}" for line in other.read_text().splitlines()[-3:]
+    )
+    assert logged(run, "prepare")[0]["extracted"] == 3
+    decoded.clear()
+    pretrain(table, tmp_path / "reversed", config_on(encoders, "gdt", hypotheses="l"), quiet=True)
+    assert len(decoded) == 16  # backwards is a view that no method before it had asked for
+
+
+@pytest.mark.parametrize("method", ["xdc", "sdc", "mdc", "cdc", "selavi", "gdt", "avts", "supervised", "rotation"])
+@pytest.mark.parametrize("tuned", [False, True])
+def test_every_method_trains_and_resumes_to_the_bit(
+    method: str, tuned: bool, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("bank.augmentations=1", "rounds=1", "cluster.averaged_clips=1", "optim.batch_size=4")
+    config = config_on(encoders, method, settings, tune_encoders=tuned)
+    whole = pretrain(table, tmp_path / "whole", config, quiet=True)
+    steps = logged(whole, "end")[0]["steps"]
+    assert steps > 2
+    original, count = Trainer.save_or_stop, [0]
+
+    def stopping(self: Trainer) -> None:
+        count[0] += 1
+        if count[0] == 2:
+            self.stop.signal = 15
+        original(self)
+
+    monkeypatch.setattr(Trainer, "save_or_stop", stopping)
+    with pytest.raises(Interrupted):
+        pretrain(table, tmp_path / "stopped", config, quiet=True)
+    pretrain(None, tmp_path / "stopped", config, resume=True, quiet=True)
+    if method == "rotation":
+        a, b = (load_file(tmp_path / r / "model" / "model.safetensors") for r in ("whole", "stopped"))
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    else:
+        assert_same_run(whole, tmp_path / "stopped")
+    model = Model.load(whole)
+    first = open_encoder(f"run:{encoders}", "video").state_dict()
+    kept = model.encoders["video"].backbone.state_dict()
+    assert all(torch.equal(first[k], kept[k]) for k in first) == (not tuned)
+    assert any(
+        x.abs().sum() > 0 for n, x in model.encoders["video"].adapter.state_dict().items() if n == "outer.weight"
+    )
+
+
+def test_a_run_needs_nothing_outside_its_folder(encoders: Path, table: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoders, tmp_path / "gone")
+    run = pretrain(table, tmp_path / "run", config_on(tmp_path / "gone"), quiet=True)
+    shutil.rmtree(tmp_path / "gone")
+    assert not (run / "encoders").exists()
+    hashes = json.loads((run / "model" / "hashes.json").read_text())
+    assert {f"encoders/{n}/{f}" for n in ("video", "audio") for f in ("encoder.json", "weights.safetensors")} <= set(
+        hashes
+    )
+    given = Model.load(run).save_pretrained(tmp_path / "given")
+    assert str(tmp_path) not in "".join(p.read_text() for p in given.rglob("*.json"))
+    assert len(Model.load(given).embed(table)) == 16
+    weights = run / "model" / "encoders" / "video" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(RunError, match="damaged"):
+        Model.load(run)
+
+
+def test_encoders_of_two_runs_and_one_of_our_own(encoders: Path, table: Path, frozen: Path, tmp_path: Path) -> None:
+    own = [text for text in TINY_SETTINGS if text.startswith(("model.", "spectrogram.", "clip.audio", "clip.sample"))]
+    run = pretrain(table, tmp_path / "mixed", config_on(encoders, settings=tuple(own), audio_encoder=None), quiet=True)
+    model = Model.load(run)
+    assert isinstance(model.encoders["video"], OnBackbone) and not isinstance(model.encoders["audio"], OnBackbone)
+    assert model.config.clip.pixel_statistics == "none" and model.config.spectrogram.kind == "logmel"
+    assert model.statistics.spectrogram_std != 1
+    a, b = table_bank(pq.read_table(run / "features.parquet")), table_bank(model.embed(table))
+    for name in a.features:
+        rows = [b.clip_ids.index(i) for i in a.clip_ids]
+        # The run decodes the sound for its own encoder by way of a cache of 16 bits.
+        tolerance = 1e-5 if name == "video" else 0.05
+        np.testing.assert_allclose(a.features[name], b.features[name][rows], atol=tolerance)
+    pair = config_on(encoders, audio_encoder=f"run:{run}")
+    both = Model.load(pretrain(table, tmp_path / "pair", pair, quiet=True))
+    assert both.encoders["audio"].backbone.content() == open_encoder(f"run:{run}", "audio").content()
+    assert both.encoders["audio"].backbone.content() != open_encoder(f"run:{encoders}", "audio").content()
+
+
+def test_what_encoders_cannot_be_had_with_is_said_before_any_work(encoders: Path, table: Path, tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    from seehear.encoders.of_run import RunEncoder
+
+    for settings, options, said in (
+        (("clip.frames=9",), {}, "clip.frames is 9, and run:.* wants 4"),
+        (("clip.pixel_statistics=kinetics",), {}, "wants none"),
+        (("spectrogram.kind=logmel", "spectrogram.frames=50"), {}, "wants waveform"),
+        (("final.frames=8",), {}, "final stage"),
+        (("bank.moments=1",), {"method": "avts"}, "of one moment"),
+        (("model.video_weights=a.pth",), {}, "leave one of the two out"),
+        (("augment.time_mask_frames=3",), {}, "masks"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            pretrain(table, tmp_path / "run", config_on(encoders, settings=settings, **options), quiet=True)  # type: ignore[arg-type]
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="text goes with"):
+        pretrain(table, tmp_path / "run", config_on(encoders, "gdt", hypotheses="video-text"), quiet=True)
+    monkeypatch.setattr(RunEncoder, "trainable", False)
+    with pytest.raises(UsageError, match=r"run:.* cannot be trained"):
+        pretrain(table, tmp_path / "run", config_on(encoders, tune_encoders=True), quiet=True)
+    with pytest.raises(UsageError, match="tune_encoders is of encoders of others"):
+        make_config(settings=["model.tune_encoders=true"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_video_that_cannot_be_decoded_costs_itself_alone(encoders: Path, tmp_path: Path) -> None:
+    table = make_collection(tmp_path / "some", n=12, classes=3)
+    manifest = seehear.scan(table)
+    broken = Path(manifest.usable_rows()[0]["path"])
+    broken = broken if broken.is_absolute() else table.parent / broken
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 3])
+    config = config_on(encoders, settings=("cluster.k=3", f"data.cache_folder={tmp_path / 'cache'}"))
+    run = pretrain(manifest, tmp_path / "run", config, quiet=True)
+    assert pq.read_table(run / "features.parquet").num_rows == 11
+    failures = [json.loads(line) for line in (run / "failures.jsonl").read_text().splitlines()]
+    assert {f["video_id"] for f in failures} == {manifest.usable_rows()[0]["video_id"]}
+    assert (tmp_path / "cache" / "banks").is_dir()
+
+
+KILLED = """
+import os, sys
+from seehear.features import viewfill, viewbank
+from seehear.pretraining.run import pretrain
+from seehear.pretraining.plan import make_config
+viewfill.FLUSH_SECONDS = 0.0
+original, count = viewbank.ViewBank.add, [0]
+def add(self, keys, x):
+    count[0] += 1
+    if count[0] == 9:
+        os.kill(os.getpid(), 9)
+    original(self, keys, x)
+viewbank.ViewBank.add = add
+pretrain(sys.argv[1], sys.argv[2], make_config(method="xdc", video_encoder=sys.argv[3], audio_encoder=sys.argv[3],
+         settings=sys.argv[4:]), quiet=True)
+"""
+
+
+def test_a_run_killed_while_it_extracts_goes_on_to_the_bit(
+    frozen: Path, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*FAST, f"data.cache_folder={tmp_path / 'cache'}")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(table), str(tmp_path / "run"), f"run:{encoders}", *settings],
+        cwd=Path(__file__).parents[2], timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == -9
+    decoded: list[str] = []
+    original = ClipLoader.media
+    monkeypatch.setattr(
+        ClipLoader,
+        "media",
+        lambda self, r, s=None: (decoded.extend(x.ref.video_id for x in r), original(self, r, s))[1],
+    )
+    pretrain(None, tmp_path / "run", make_config(), resume=True, quiet=True)
+    assert 0 < len(decoded) < 16  # what was extracted before is kept
+    assert_same_run(frozen, tmp_path / "run")
