@@ -2,10 +2,11 @@
 
     python benchmarks/frozen.py vizdoom_actions/manifest.csv --out benchmarks/results/frozen.json
 
-Encoders of the size of a ViT-B are made with random weights, an 18-layer R(2+1)D and a ResNet of about 86 million parameters each.
-Their features are not extracted but written into the bank, with one direction for each class and noise around it, at just the
-rows that a run asks for. Then every method runs, as a process of its own, from the command to the finished run: what is measured
-is all that follows the extraction, loading and keeping two encoders included. A method that has anything extracted is an error.
+Encoders of the size of a ViT-B are made with random weights: an 18-layer R(2+1)D and a ResNet of about 86 million
+parameters each. Their features are not extracted but written into the bank, with one direction for each class and
+noise around it, at just the rows that a run asks for. Then every method runs, as a process of its own, from the
+command to the finished run: what is measured is all that follows the extraction, loading and keeping two encoders
+included. A method that has anything extracted is an error.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def make_encoders(folder: Path) -> dict[str, int]:
     config = recipe("small")
     model = replace(
         config.model, video="r2plus1d_18", video_width=VIDEO_WIDTH, video_stem_pool=False, audio="resnet18",
-        audio_width=AUDIO_WIDTH // 2 * 2,
+        audio_width=AUDIO_WIDTH,
     )  # fmt: skip
     config = replace(config, model=model)
     seen = {"video": "video", "audio": "audio"}
@@ -110,8 +111,8 @@ def main() -> None:
         for method in given.methods:
             out = root / method
             took = timed(
-                ["pretrain", str(root / "clips.parquet"), "--method", method, "--video-encoder", spec, "--audio-encoder",
-                 spec, "--out", str(out), "--quiet", "--set", f"threads={given.threads}"],
+                ["pretrain", str(root / "clips.parquet"), "--method", method, "--video-encoder", spec,
+                 "--audio-encoder", spec, "--out", str(out), "--quiet", "--set", f"threads={given.threads}"],
                 dict(os.environ),
             )  # fmt: skip
             lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -41,12 +41,11 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
-    "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "frozen", "commands", "collection", "transfer",
-    "finetune", "localization", "cluster", "search", "weights", "search-hypotheses", "studies", "data", "prepare",
-    "streaming", "formats", "settings", "python", "gpu", "multi-gpu", "many-machines", "scale",
+    "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "frozen", "commands", "collection",
+    "transfer", "finetune", "localization", "cluster", "search", "weights", "search-hypotheses", "studies", "data",
+    "prepare", "streaming", "formats", "settings", "python", "gpu", "multi-gpu", "many-machines", "scale",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
-    "adding-a-page-section",
-    "troubleshooting", "architecture", "fidelity", "results",
+    "adding-a-page-section", "troubleshooting", "architecture", "fidelity", "results",
 ]  # fmt: skip
 
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
