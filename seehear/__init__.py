@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from seehear.config import Config
     from seehear.data import scan
     from seehear.doctor import examine
+    from seehear.encoders import fetch_encoder, list_encoders, show_encoder
     from seehear.hypotheses import list_hypotheses, search_hypotheses, show_hypotheses
     from seehear.joining import join_parts
     from seehear.labelling import choose_k, cluster_features, embed, label, label_features
@@ -124,6 +125,11 @@ _HOMES = {
         "import_weights",
         "show_weights",
     ),
+    "seehear.encoders": (
+        "fetch_encoder",
+        "list_encoders",
+        "show_encoder",
+    ),
     "seehear.hypotheses": (
         "list_hypotheses",
         "search_hypotheses",
@@ -172,6 +178,7 @@ __all__ = [
     "explore",
     "export_collection",
     "export_weights",
+    "fetch_encoder",
     "find_duplicates",
     "finetune",
     "import_weights",
@@ -180,6 +187,7 @@ __all__ = [
     "label_features",
     "list_clusters",
     "list_edits",
+    "list_encoders",
     "list_hypotheses",
     "list_methods",
     "load",
@@ -201,6 +209,7 @@ __all__ = [
     "search",
     "search_hypotheses",
     "serve",
+    "show_encoder",
     "show_hypotheses",
     "show_recipes",
     "show_weights",

@@ -162,6 +162,14 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         sync_folder(path.parent)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """A copy of a file under another name, whole or not at all."""
+    with open(source, "rb") as original, writing(target):
+        with whole_file(target) as copy:
+            shutil.copyfileobj(original, copy, 1 << 20)
+        sync_folder(target.parent)
+
+
 def write_result(path: Path, content: bytes | str) -> None:
     """`write_atomic` to a place that a person named: folders that are missing on the way are made."""
     with writing(path):

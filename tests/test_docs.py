@@ -41,11 +41,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 NAV = [
-    "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "frozen", "commands", "collection",
-    "transfer", "finetune", "localization", "cluster", "search", "weights", "search-hypotheses", "studies", "data",
-    "prepare", "streaming", "formats", "settings", "python", "gpu", "multi-gpu", "many-machines", "scale",
-    "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
-    "adding-a-page-section", "troubleshooting", "architecture", "fidelity", "results",
+    "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "frozen", "encoders", "commands",
+    "collection", "transfer", "finetune", "localization", "cluster", "search", "weights", "search-hypotheses",
+    "studies", "data", "prepare", "streaming", "formats", "settings", "python", "gpu", "multi-gpu", "many-machines", "scale",
+    "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-an-encoder",
+    "adding-a-command", "adding-a-page-section",
+    "troubleshooting", "architecture", "fidelity", "results",
 ]  # fmt: skip
 
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
@@ -379,6 +380,29 @@ def test_the_protocol_shown_can_be_added(finished_run, collection, monkeypatch):
     result = evaluate_transfer(finished_run, collection, "centroid", clips=1, baselines=True)
     assert 0 <= result["scores"]["audio"]["accuracy"]["value"] <= 1
     assert result["baselines"]["chance"]["audio"]["accuracy"]["value"] < 0.5
+
+
+def test_the_encoder_shown_can_be_added(tmp_path, monkeypatch):
+    """The example of adding-an-encoder.md counts levels, and is kept and read again."""
+    import sys
+    from types import ModuleType
+
+    import torch
+
+    from seehear import encoders
+
+    module = ModuleType("the_example_of_an_encoder")
+    vars(module).update(example_of("adding-an-encoder.md"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(encoders._KINDS, "colours", (module.__name__, "ColoursEncoder"))
+    encoder = encoders.open_encoder("colours:2", "video")
+    x = torch.rand(2, 3, 4, 8, 8)
+    light = (x >= 0.5).float().mean((2, 3, 4))
+    torch.testing.assert_close(encoder(x), torch.stack([1 - light, light], dim=2).flatten(1))
+    encoder.write(tmp_path)
+    again = encoders.read_encoder(tmp_path)
+    assert again.content() == encoder.content() != encoders.open_encoder("colours:3", "video").content()
+    assert again.wanted.settings()["frames"] == 4 and not again.fixed
 
 
 def test_the_data_set_shown_can_be_added(collection, tmp_path, monkeypatch):

@@ -34,10 +34,13 @@ def pins() -> dict[str, str]:
 
 
 def required() -> set[str]:
-    """Names of all direct dependencies, those of the extras and of the build included."""
+    """Names of all direct dependencies, those of the extras and of the build included, but torchvision.
+
+    That is in no set-up of ours: a pin of it would decide which torch is installed.
+    """
     project = PROJECT["project"]
     lists = [project["dependencies"], PROJECT["build-system"]["requires"], *project["optional-dependencies"].values()]
-    return {name_of(requirement) for requirements in lists for requirement in requirements}
+    return {name_of(requirement) for requirements in lists for requirement in requirements} - {"torchvision"}
 
 
 def run_python(code: str) -> str:

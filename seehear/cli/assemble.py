@@ -28,6 +28,7 @@ ROOMS = (
     "seehear.localization",
     "seehear.studies",
     "seehear.weights",
+    "seehear.encoders",
     "seehear.hypotheses",
     "seehear.methods",
     "seehear.recipes",
@@ -35,7 +36,7 @@ ROOMS = (
     "seehear.doctor",
 )
 """Modules that declare commands. A new command in one of them needs no word here."""
-ALONE = {"hypotheses": "hypotheses list"}
+ALONE = {"encoders": "encoders list", "hypotheses": "hypotheses list"}
 """What the first word of two means without a second one."""
 
 

@@ -55,6 +55,14 @@ class ForeignEncoder(nn.Module, ABC):
     wanted: Wanted
     trainable: bool = True
 
+    @property
+    def fixed(self) -> frozenset[str]:
+        """The settings in `wanted` that cannot be otherwise; the others are what it was trained on, or does best with.
+
+        All of them, unless a kind says otherwise.
+        """
+        return frozenset(self.wanted.settings())
+
     @classmethod
     @abstractmethod
     def open(cls, place: str, modality: str) -> ForeignEncoder:
@@ -108,3 +116,12 @@ class ForeignEncoder(nn.Module, ABC):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def available_bytes() -> int | None:
+    """Memory that a process can still have; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seehear.config import Config
 from seehear.data.views import SpectrogramView, Statistics, normalise_frames
+from seehear.encoders import place_alone
 from seehear.encoders.base import ForeignEncoder, Wanted
 from seehear.errors import DataError
 from seehear.files import write_atomic
@@ -71,7 +72,7 @@ class RunEncoder(ForeignEncoder):
             from_dict(description["config"]),
             modality,
             Statistics.from_dict(description["statistics"]),
-            Path(place).name,
+            place_alone("run", place),
         )
         encoder.encoder.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         return encoder
