@@ -80,7 +80,7 @@ def _with_changes(recipe: str | None, method: str | None, changes: Sequence[str]
     chosen = recipe or ("small" if model.tune_encoders else "frozen")
     config = with_settings(fitted(named_recipe(chosen, method), open_backbones(config)), changes)
     exact = {f"{stream}_encoder": pinned(spec) for stream, spec in specs_of(config).items()}
-    return replace(config, model=replace(config.model, **exact))
+    return replace(config, model=replace(config.model, **exact))  # type: ignore[arg-type]
 
 
 def looks_at_text(config: Config) -> bool:
