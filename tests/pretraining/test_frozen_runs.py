@@ -28,6 +28,7 @@ from seehear.methods.deepcluster import cluster_features
 from seehear.models.adapter import OnBackbone
 from seehear.pretraining.plan import make_config
 from seehear.pretraining.run import pretrain
+from seehear.weights import export_weights
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
 
@@ -328,3 +329,35 @@ def test_a_run_killed_while_it_extracts_goes_on_to_the_bit(
     pretrain(None, tmp_path / "run", make_config(), resume=True, quiet=True)
     assert 0 < len(decoded) < 16  # what was extracted before is kept
     assert_same_run(frozen, tmp_path / "run")
+
+
+def test_an_onnx_export_of_a_run_taken_back_in_gives_the_labels_of_the_run(table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+    own = pretrain(
+        table, tmp_path / "own", make_config(method="xdc", settings=[*TINY_SETTINGS, "data.cache_gib=0"]), quiet=True
+    )
+    specs = {}
+    for name in ("video", "audio"):
+        export_weights(own, tmp_path / f"{name}.onnx", format="onnx", modality=name)
+        specs[f"{name}_encoder"] = f"onnx:{tmp_path / f'{name}.onnx'}"
+    settings = ("cluster.averaged_clips=1",)
+    back = pretrain(table, tmp_path / "back", config_on("", "scratch", settings, **specs), quiet=True)
+    for name in ("video", "audio"):
+        (tmp_path / f"{name}.onnx").unlink()
+    # The clusters of the run itself, asked of what the export makes of the same videos.
+    model, bank = Model.load(back), table_bank(pq.read_table(back / "features.parquet"))
+    for name, x in bank.features.items():
+        adapter = model.encoders[name].adapter
+        bank.features[name] = x * adapter.std.numpy() + adapter.mean.numpy()
+    kept = pq.read_table(own / "labels.parquet")
+    order = [kept["video_id"].to_pylist().index(ref.video_id) for ref in bank.refs]
+    for modality, labelling in (("video", "video"), ("audio", "audio"), ("both", "video+audio")):
+        rows = Model.load(own).labels(bank, labelling)
+        assert rows is not None
+        np.testing.assert_array_equal(rows["cluster"], kept[f"cluster_{modality}"].to_numpy()[order])
+    # New videos are labelled with the files of the export gone, and as on the run itself.
+    assert seehear.label(back, table).num_rows == 16
+    on_run = pretrain(table, tmp_path / "on_run", config_on(own, "scratch", settings), quiet=True)
+    one, other = (pq.read_table(run / "labels.parquet") for run in (back, on_run))
+    assert all(one[f"cluster_{m}"].equals(other[f"cluster_{m}"]) for m in ("video", "audio", "both"))
