@@ -2,11 +2,11 @@
 
     python benchmarks/frozen.py vizdoom_actions/manifest.csv --out benchmarks/results/frozen.json
 
-Encoders of the size of a ViT-B are made with random weights: a VideoMAE-B and an AST, of about 86 million parameters and
-768 features each (needs the extra `hf`). Their features are not extracted but written into the bank, with one direction for each class and
-noise around it, at just the rows that a run asks for. Then every method runs, as a process of its own, from the
-command to the finished run: what is measured is all that follows the extraction, loading and keeping two encoders
-included. A method that has anything extracted is an error.
+Encoders of the size of a ViT-B are made with random weights: a VideoMAE-B and an AST, of about 86 million parameters
+and 768 features each (needs the extra `hf`). Their features are not extracted but written into the bank, with one
+direction for each class and noise around it, at just the rows that a run asks for. Then every method runs, as a
+process of its own, from the command to the finished run: what is measured is all that follows the extraction, loading
+and keeping two encoders included. A method that has anything extracted is an error.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def main() -> None:
         root = Path(scratch)
         os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         parameters = make_encoders(root / "encoders")
-        manifest = scan(given.videos).usable().sample(given.clips, 0)
+        source = Manifest.load(given.videos) if Manifest.is_manifest(given.videos) else scan(given.videos)
+        manifest = source.usable().sample(given.clips, 0)
         manifest.save(root / "clips.parquet")
         specs = {name: f"hf:{root / 'encoders' / name}" for name in ("video", "audio")}
         config = make_config(video_encoder=specs["video"], audio_encoder=specs["audio"])
@@ -105,11 +106,10 @@ def main() -> None:
         }  # fmt: skip
         for method in given.methods:
             out = root / method
-            took = timed(
-                ["pretrain", str(root / "clips.parquet"), "--method", method, "--video-encoder",
-                 specs["video"], "--audio-encoder", specs["audio"], "--out", str(out), "--quiet", "--set", f"threads={given.threads}"],
-                dict(os.environ),
-            )  # fmt: skip
+            options = ["--method", method, "--out", str(out), "--quiet", "--set", f"threads={given.threads}"]
+            for name, spec in specs.items():
+                options += [f"--{name}-encoder", spec]
+            took = timed(["pretrain", str(root / "clips.parquet"), *options], dict(os.environ))
             lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
             extracted = sum(line["extracted"] for line in lines if line["kind"] == "prepare")
             assert not extracted, f"{method} extracted {extracted} spans"

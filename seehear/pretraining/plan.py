@@ -73,7 +73,6 @@ def _with_changes(recipe: str | None, method: str | None, changes: Sequence[str]
     model = config.model
     if not (model.video_encoder or model.audio_encoder):
         return config
-    config.check()
     from seehear.encoders import pinned
     from seehear.pretraining.foreign import fitted, open_backbones, specs_of
 
