@@ -2,10 +2,11 @@
 
     python benchmarks/frozen.py vizdoom_actions/manifest.csv --out benchmarks/results/frozen.json
 
-Encoders of the size of a ViT-B are made with random weights, an 18-layer R(2+1)D and a ResNet of about 86 million parameters each.
-Their features are not extracted but written into the bank, with one direction for each class and noise around it, at just the
-rows that a run asks for. Then every method runs, as a process of its own, from the command to the finished run: what is measured
-is all that follows the extraction, loading and keeping two encoders included. A method that has anything extracted is an error.
+Encoders of the size of a ViT-B are made with random weights: a VideoMAE-B and an AST, of about 86 million parameters
+and 768 features each (needs the extra `hf`). Their features are not extracted but written into the bank, with one
+direction for each class and noise around it, at just the rows that a run asks for. Then every method runs, as a
+process of its own, from the command to the finished run: what is measured is all that follows the extraction, loading
+and keeping two encoders included. A method that has anything extracted is an error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +28,28 @@ from seehear.config import Config
 from seehear.data.columns import VideosById, cut
 from seehear.data.manifest import Manifest
 from seehear.data.scanning import scan
-from seehear.data.views import Statistics
 from seehear.encoders import open_encoder
-from seehear.features.model import Model, video_table
+from seehear.features.model import video_table
 from seehear.features.viewbank import ViewBank, bank_name, banks_folder
 from seehear.features.viewplan import needed
 from seehear.files import write_atomic
-from seehear.models import build_encoders
 from seehear.pretraining.plan import make_config
-from seehear.recipes import recipe
 
-VIDEO_WIDTH, AUDIO_WIDTH = 106, 176
 METHODS = ("xdc", "selavi", "gdt", "sdc", "cdc", "avts")
 
 
 def make_encoders(folder: Path) -> dict[str, int]:
-    """A model folder with two encoders of about 86 million parameters; their numbers of parameters."""
-    config = recipe("small")
-    model = replace(
-        config.model, video="r2plus1d_18", video_width=VIDEO_WIDTH, video_stem_pool=False, audio="resnet18",
-        audio_width=AUDIO_WIDTH // 2 * 2,
-    )  # fmt: skip
-    config = replace(config, model=model)
-    seen = {"video": "video", "audio": "audio"}
-    encoders = build_encoders(model, seen, 0)
-    Model(config, seen, encoders, Statistics(spectrogram_mean=-5.0, spectrogram_std=3.0)).save(folder / "model")
-    return {name: sum(p.numel() for p in encoder.parameters()) for name, encoder in encoders.items()}
+    """Folders `video` and `audio` with a VideoMAE-B and an AST of random weights; their numbers of parameters."""
+    import transformers
+
+    made = {
+        "video": (transformers.VideoMAEModel(transformers.VideoMAEConfig()), transformers.VideoMAEImageProcessorPil()),
+        "audio": (transformers.ASTModel(transformers.ASTConfig()), transformers.ASTFeatureExtractor()),
+    }
+    for name, (model, processor) in made.items():
+        model.save_pretrained(folder / name)
+        processor.save_pretrained(folder / name)
+    return {name: sum(p.numel() for p in model.parameters()) for name, (model, _) in made.items()}
 
 
 def write_banks(manifest: Manifest, config: Config, labels: dict[str, str]) -> int:
@@ -98,10 +94,11 @@ def main() -> None:
         root = Path(scratch)
         os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         parameters = make_encoders(root / "encoders")
-        manifest = scan(given.videos).usable().sample(given.clips, 0)
+        source = Manifest.load(given.videos) if Manifest.is_manifest(given.videos) else scan(given.videos)
+        manifest = source.usable().sample(given.clips, 0)
         manifest.save(root / "clips.parquet")
-        spec = f"run:{root / 'encoders'}"
-        config = make_config(video_encoder=spec, audio_encoder=spec)
+        specs = {name: f"hf:{root / 'encoders' / name}" for name in ("video", "audio")}
+        config = make_config(video_encoder=specs["video"], audio_encoder=specs["audio"])
         size = write_banks(manifest, config, manifest.by_id("label"))
         found: dict[str, Any] = {
             "clips": len(manifest), "parameters": parameters, "bank_bytes": size, "threads": given.threads,
@@ -109,11 +106,10 @@ def main() -> None:
         }  # fmt: skip
         for method in given.methods:
             out = root / method
-            took = timed(
-                ["pretrain", str(root / "clips.parquet"), "--method", method, "--video-encoder", spec, "--audio-encoder",
-                 spec, "--out", str(out), "--quiet", "--set", f"threads={given.threads}"],
-                dict(os.environ),
-            )  # fmt: skip
+            options = ["--method", method, "--out", str(out), "--quiet", "--set", f"threads={given.threads}"]
+            for name, spec in specs.items():
+                options += [f"--{name}-encoder", spec]
+            took = timed(["pretrain", str(root / "clips.parquet"), *options], dict(os.environ))
             lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
             extracted = sum(line["extracted"] for line in lines if line["kind"] == "prepare")
             assert not extracted, f"{method} extracted {extracted} spans"

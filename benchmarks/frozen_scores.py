@@ -1,12 +1,13 @@
-"""Does learning on top of frozen features pay? Three methods against k-means on the same features.
+r"""Does learning on top of frozen features pay? Three methods against k-means on the same features.
 
-    python benchmarks/frozen_scores.py vizdoom_actions/manifest.csv --encoder run:RUN_OF_PHOTOSOUND --seeds 0 1 2 --out OUT
+    python benchmarks/frozen_scores.py vizdoom_actions/manifest.csv --encoder run:RUN_OF_PHOTOSOUND --seeds 0 1 2 \
+        --out OUT
 
-For every seed `seehear pretrain TABLE --where split=train --method M --video-encoder E --audio-encoder E` with the recipe
-`frozen`, of M = scratch (k-means on the standardised features), xdc, selavi and gdt. NMI and accuracy (Hungarian) of the training
-clips' labels and of those that the run's model gives to the test split, of which nothing was known before. Features of the test
-split are extracted once, too, and every run's adapter is applied to them: that is what `seehear label` does to new videos. Runs that
-are in OUT already are only scored.
+For every seed `seehear pretrain TABLE --where split=train --method M --video-encoder E --audio-encoder E` with the
+recipe `frozen`, of M = scratch (k-means on the standardised features), xdc, selavi and gdt. NMI and accuracy
+(Hungarian) of the training clips' labels and of those that the run's model gives to the test split, of which nothing
+was known before. Features of the test split are extracted once, too, and every run's adapter is applied to them: that
+is what `seehear label` does to new videos. Runs that are in OUT already are only scored.
 """
 
 from __future__ import annotations

@@ -89,25 +89,30 @@ def frozen_gdt() -> Config:
         rounds=1,
         # What needs no other views than the other methods have, such as clips backwards.
         gdt=ContrastConfig(hypotheses="e"),
-        optim=replace(base.optim, epochs=50),
+        optim=replace(base.optim, base_lr=0.1, epochs=50),
     )
 
 
 def frozen_selavi() -> Config:
     """`frozen` for SeLaVi: one long schedule, clusterings mostly in its first epochs."""
-    base = frozen_gdt()
+    base = frozen()
     return replace(
         base,
         recipe="frozen-selavi",
         method="selavi",
+        rounds=1,
+        optim=replace(base.optim, epochs=50),
         selavi=LabellingConfig(clusterings=40, tolerance=0.02, follow=0.5),
     )
 
 
 def frozen_avts() -> Config:
     """`frozen` for AVTS: embeddings of unit length, hard negatives in the second half."""
-    base = frozen_gdt()
-    return replace(base, recipe="frozen-avts", method="avts", avts=SynchronisationConfig(unit=True))
+    base = frozen()
+    optim = replace(base.optim, epochs=50)
+    return replace(
+        base, recipe="frozen-avts", method="avts", rounds=1, optim=optim, avts=SynchronisationConfig(unit=True)
+    )
 
 
 def small_gdt() -> Config:

@@ -44,8 +44,9 @@ NAV = [
     "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "frozen", "encoders", "commands",
     "collection", "transfer", "finetune", "localization", "cluster", "search", "weights", "search-hypotheses",
     "studies", "data", "prepare", "streaming", "formats", "settings", "python", "gpu", "multi-gpu", "many-machines",
-    "scale", "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set",
-    "adding-an-encoder", "adding-a-command", "adding-a-page-section",
+    "scale",
+    "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-an-encoder",
+    "adding-a-command", "adding-a-page-section",
     "troubleshooting", "architecture", "fidelity", "results",
 ]  # fmt: skip
 

@@ -68,8 +68,8 @@ def check_backbones(config: Config, backbones: Backbones) -> None:
     """Raise `UsageError` for settings that these encoders cannot be had with."""
     specs, model = specs_of(config), config.model
     for stream, backbone in backbones.items():
-        settings = backbone.wanted.settings().items()
-        wanted: dict[str, object] = {f"clip.{name}": value for name, value in settings if name in backbone.fixed}
+        fixed = {name: value for name, value in backbone.wanted.settings().items() if name in backbone.fixed}
+        wanted: dict[str, object] = {f"clip.{name}": value for name, value in fixed.items()}
         wanted |= {"clip.pixel_statistics": "none"} if stream == "video" else {"spectrogram.kind": "waveform"}
         for name, value in wanted.items():
             section, leaf = name.split(".")

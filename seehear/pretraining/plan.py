@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from seehear.config import Config
@@ -72,11 +73,13 @@ def _with_changes(recipe: str | None, method: str | None, changes: Sequence[str]
     model = config.model
     if not (model.video_encoder or model.audio_encoder):
         return config
-    config.check()
-    from seehear.pretraining.foreign import fitted, open_backbones
+    from seehear.encoders import pinned
+    from seehear.pretraining.foreign import fitted, open_backbones, specs_of
 
     chosen = recipe or ("small" if model.tune_encoders else "frozen")
-    return with_settings(fitted(named_recipe(chosen, method), open_backbones(config)), changes)
+    config = with_settings(fitted(named_recipe(chosen, method), open_backbones(config)), changes)
+    exact = {f"{stream}_encoder": pinned(spec) for stream, spec in specs_of(config).items()}
+    return replace(config, model=replace(config.model, **exact))  # type: ignore[arg-type]
 
 
 def looks_at_text(config: Config) -> bool:

@@ -28,6 +28,7 @@ from seehear.methods.deepcluster import cluster_features
 from seehear.models.adapter import OnBackbone
 from seehear.pretraining.plan import make_config
 from seehear.pretraining.run import pretrain
+from seehear.weights import export_weights
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
 
@@ -67,6 +68,19 @@ def assert_same_run(one: Path, other: Path) -> None:
         a, b = load_file(one / file), load_file(other / file)
         assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a), file
     assert pq.read_table(one / "labels.parquet").equals(pq.read_table(other / "labels.parquet"))
+
+
+def stop_at_second_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ctrl-C stops it, once."""
+    original, count = Trainer.save_or_stop, [0]
+
+    def stopping(self: Trainer) -> None:
+        count[0] += 1
+        if count[0] == 2:
+            self.stop.signal = 15
+        original(self)
+
+    monkeypatch.setattr(Trainer, "save_or_stop", stopping)
 
 
 def note_decoding(monkeypatch: pytest.MonkeyPatch, decoded: list[str]) -> None:
@@ -186,15 +200,7 @@ def test_every_method_trains_and_resumes_to_the_bit(
     whole = pretrain(table, tmp_path / "whole", config, quiet=True)
     steps = logged(whole, "end")[0]["steps"]
     assert steps > 2
-    original, count = Trainer.save_or_stop, [0]
-
-    def stopping(self: Trainer) -> None:
-        count[0] += 1
-        if count[0] == 2:
-            self.stop.signal = 15
-        original(self)
-
-    monkeypatch.setattr(Trainer, "save_or_stop", stopping)
+    stop_at_second_step(monkeypatch)
     with pytest.raises(Interrupted):
         pretrain(table, tmp_path / "stopped", config, quiet=True)
     pretrain(None, tmp_path / "stopped", config, resume=True, quiet=True)
@@ -328,3 +334,63 @@ def test_a_run_killed_while_it_extracts_goes_on_to_the_bit(
     pretrain(None, tmp_path / "run", make_config(), resume=True, quiet=True)
     assert 0 < len(decoded) < 16  # what was extracted before is kept
     assert_same_run(frozen, tmp_path / "run")
+
+
+def test_an_onnx_export_of_a_run_taken_back_in_gives_the_labels_of_the_run(table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+    own = pretrain(
+        table, tmp_path / "own", make_config(method="xdc", settings=[*TINY_SETTINGS, "data.cache_gib=0"]), quiet=True
+    )
+    specs = {}
+    for name in ("video", "audio"):
+        export_weights(own, tmp_path / f"{name}.onnx", format="onnx", modality=name)
+        specs[f"{name}_encoder"] = f"onnx:{tmp_path / f'{name}.onnx'}"
+    settings = ("cluster.averaged_clips=1",)
+    back = pretrain(table, tmp_path / "back", config_on("", "scratch", settings, **specs), quiet=True)
+    for name in ("video", "audio"):
+        (tmp_path / f"{name}.onnx").unlink()
+    # The clusters of the run itself, asked of what the export makes of the same videos.
+    model, bank = Model.load(back), table_bank(pq.read_table(back / "features.parquet"))
+    for name, x in bank.features.items():
+        adapter = model.encoders[name].adapter
+        bank.features[name] = x * adapter.std.numpy() + adapter.mean.numpy()
+    kept = pq.read_table(own / "labels.parquet")
+    order = [kept["video_id"].to_pylist().index(ref.video_id) for ref in bank.refs]
+    for modality, labelling in (("video", "video"), ("audio", "audio"), ("both", "video+audio")):
+        rows = Model.load(own).labels(bank, labelling)
+        assert rows is not None
+        np.testing.assert_array_equal(rows["cluster"], kept[f"cluster_{modality}"].to_numpy()[order])
+    # New videos are labelled with the files of the export gone, and as on the run itself.
+    assert seehear.label(back, table).num_rows == 16
+    on_run = pretrain(table, tmp_path / "on_run", config_on(own, "scratch", settings), quiet=True)
+    one, other = (pq.read_table(run / "labels.parquet") for run in (back, on_run))
+    assert all(one[f"cluster_{m}"].equals(other[f"cluster_{m}"]) for m in ("video", "audio", "both"))
+
+
+@pytest.mark.parametrize(("method", "tuned"), [("xdc", False), ("gdt", True)])
+def test_networks_of_transformers_train_resume_and_label(
+    method: str, tuned: bool, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers", reason="the extra `hf` is not installed")
+    from tests.encoders.tiny import saved
+
+    specs = {"video_encoder": f"hf:{saved('videomae', tmp_path)}", "audio_encoder": f"hf:{saved('ast', tmp_path)}"}
+    settings = ("rounds=1", "cluster.averaged_clips=1", "optim.batch_size=4", "clip.audio_seconds=1.0",
+                "clip.frame_rate_hz=7.5")  # fmt: skip
+    config = config_on("", method, settings, tune_encoders=tuned, **specs)
+    assert config.clip.frames == 4 and config.clip.crop_px == 32 and config.clip.sample_rate_hz == 16000
+    whole = pretrain(table, tmp_path / "whole", config, quiet=True)
+    stop_at_second_step(monkeypatch)
+    with pytest.raises(Interrupted):
+        pretrain(table, tmp_path / "stopped", config, quiet=True)
+    shutil.rmtree(tmp_path / "videomae")
+    pretrain(None, tmp_path / "stopped", config, resume=True, quiet=True)
+    one, other = (pq.read_table(tmp_path / run / "labels.parquet") for run in ("whole", "stopped"))
+    assert one.equals(other)
+    a, b = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("whole", "stopped"))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    labels = seehear.label(whole, table)
+    kept = dict(zip(one["video_id"].to_pylist(), one["cluster_both"].to_pylist(), strict=True))
+    again = dict(zip(labels["video"].to_pylist(), labels["cluster"].to_pylist(), strict=True))
+    assert sum(kept[video] != cluster for video, cluster in again.items()) <= (2 if tuned else 0)
