@@ -267,7 +267,9 @@ def _loaded(folder: Path, family: Family, place: str) -> tuple[nn.Module, list[s
                 output_loading_info=True,
             )  # fmt: skip
         except ImportError as error:
-            raise UsageError(f"hf:{place} needs a package that is missing: {_missing(error)}", _MISSING) from error
+            raise UsageError(
+                f"hf:{place} needs a package that is missing or does not load: {_missing(error)}", _MISSING
+            ) from error
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             first = str(error).strip().partition("\n")[0]
             raise DataError(f"hf:{place} cannot be read: {first}", "take the folder from its source again") from error

@@ -166,7 +166,7 @@ def _why_torchvision_does_not_load() -> str | None:
     try:
         torchvision_models()
     except UsageError as error:
-        return error.remedy
+        return f"{error.message}; {error.remedy}"
     return None
 
 
