@@ -31,6 +31,7 @@ from seehear.pretraining.run import pretrain
 from seehear.weights import export_weights
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
+from tests.engine.test_distributed import launch
 
 FAST = (
     "threads=1", "rounds=2", "log_steps=1", "cluster.k=4", "cluster.restarts=2", "cluster.averaged_clips=2",
@@ -394,3 +395,23 @@ def test_networks_of_transformers_train_resume_and_label(
     kept = dict(zip(one["video_id"].to_pylist(), one["cluster_both"].to_pylist(), strict=True))
     again = dict(zip(labels["video"].to_pylist(), labels["cluster"].to_pylist(), strict=True))
     assert sum(kept[video] != cluster for video, cluster in again.items()) <= (2 if tuned else 0)
+
+
+def test_two_processes_extract_a_share_each_and_learn_what_one_learns(
+    encoders: Path, table: Path, tmp_path: Path
+) -> None:
+    settings = [*FAST, "rounds=1", "optim.batch_size=4", f"data.cache_folder={tmp_path / 'cache'}"]
+    given = ["--video-encoder", f"run:{encoders}", "--audio-encoder", f"run:{encoders}"]
+    changes = [word for text in settings for word in ("--set", text)]
+    launch(2, ["-m", "seehear", "pretrain", table, "--out", tmp_path / "two", *given, *changes])
+    segments = list((tmp_path / "cache" / "banks").glob("*/segment-*"))
+    assert len({path.name.rpartition("-")[2] for path in segments}) == 2  # by the numbers of the processes
+    one = pretrain(table, tmp_path / "one", config_on(encoders, settings=(*settings, "optim.batch_size=8")), quiet=True)
+    assert logged(one, "prepare")[0]["extracted"] == 0
+    a, b = (pq.read_table(run / "labels.parquet") for run in (one, tmp_path / "two"))
+    order = [b["video_id"].to_pylist().index(i) for i in a["video_id"].to_pylist()]
+    for modality in ("video", "audio"):
+        pairs = set(
+            zip(a[f"cluster_{modality}"].to_pylist(), b[f"cluster_{modality}"].take(order).to_pylist(), strict=True)
+        )
+        assert len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
