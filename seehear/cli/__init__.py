@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from seehear import __version__, progress
+from seehear import __version__, host, progress
 from seehear.cli.assemble import chosen, parsed
 from seehear.cli.help import group_overview, overview
 from seehear.errors import SeehearError
@@ -18,6 +18,7 @@ from seehear.errors import SeehearError
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `seehear`; exits with the codes of `seehear.errors`."""
+    host.sleep_while_waiting()
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
     except SeehearError as error:

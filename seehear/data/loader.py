@@ -304,7 +304,7 @@ class ClipLoader:
 
     # -- batches ----------------------------------------------------------------------------------------------
 
-    def batches(self, requests: Sequence[ClipRequest], batch_size: int) -> Iterator[Batch]:
+    def batches(self, requests: Sequence[ClipRequest], batch_size: int) -> Generator[Batch, None, None]:
         """Batches of up to `batch_size` clips, prepared in a thread while the model works.
 
         Frames come as uint8 (B, T, H, W, 3), to be moved to the device before `to_inputs` makes floats of them.
