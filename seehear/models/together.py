@@ -43,9 +43,11 @@ def side_by_side(work: Mapping[str, Callable[[], Tensor]], modules: Iterable[nn.
     if len(work) < 2 or not _pays(modules):
         return {name: function() for name, function in work.items()}
     pool = _pool(len(work), torch.get_num_threads())
-    modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
     later = {name: _WeightsLater(pool) for name in work}
-    begun = {name: pool.submit(_in_mode, function, *modes, later[name]) for name, function in work.items()}
+    begun = {
+        name: pool.submit(_in_mode, function, inference, gradients, later[name]) for name, function in work.items()
+    }
     done = {name: future.result() for name, future in begun.items()}
     return {
         name: _Joint.apply(_anchor(x), [x], pool, later[name].jobs) if x.requires_grad else x
@@ -53,9 +55,7 @@ def side_by_side(work: Mapping[str, Callable[[], Tensor]], modules: Iterable[nn.
     }
 
 
-def at_once(
-    function: Callable[[T], R], items: Iterable[T], modules: Iterable[nn.Module]
-) -> Generator[R, None, None]:
+def at_once(function: Callable[[T], R], items: Iterable[T], modules: Iterable[nn.Module]) -> Generator[R, None, None]:
     """What `function` returns for each item, in their order; several items at once, a thread each, where it pays.
 
     Where that is, is as for `side_by_side`; elsewhere it is `map`. `function` needs no gradients, makes no random draws
@@ -108,13 +108,11 @@ def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _in_mode(
-    function: Callable[[], R], inference: bool, gradients: bool, later: TorchFunctionMode | None = None
-) -> R:
+def _in_mode(function: Callable[[], R], inference: bool, gradients: bool, later: TorchFunctionMode | None = None) -> R:
     """Modes are a thread's own."""
-    with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
-        with later if gradients and later is not None else contextlib.nullcontext():
-            return function()
+    counted = later if gradients and later is not None else contextlib.nullcontext()
+    with torch.inference_mode(inference), torch.set_grad_enabled(gradients), counted:
+        return function()
 
 
 def _anchor(x: Tensor) -> Tensor:
@@ -191,17 +189,18 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        _, *given = ctx.settings
-        stride, padding, dilation, groups = (*given, *(1, 0, 1, 1)[len(given) :])
+        given: list[Any] = list(ctx.settings[1:])
+        *windows, groups = given + [1, 0, 1, 1][len(given) :]
         dims = x.ndim - 2
-        stride, padding, dilation = ([s] * dims if isinstance(s, int) else s for s in (stride, padding, dilation))
+        stride, padding, dilation = ([s] * dims if isinstance(s, int) else s for s in windows)
         backward = functools.partial(
             torch.ops.aten.convolution_backward.default,
             gradient, x, weight, None, stride, padding, dilation, False, [0] * dims, groups,
         )  # fmt: skip
         ctx.later.jobs.append((weight, ctx.later.pool.submit(_weight_gradient, backward, weight)))
         of_x = backward([True, False, False])[0] if ctx.needs_input_grad[2] else None
-        return None, None, of_x, *[None] * (1 + len(ctx.settings))
+        rest: list[None] = [None] * (1 + len(ctx.settings))
+        return None, None, of_x, *rest
 
 
 def _weight_gradient(backward: Callable[[list[bool]], Sequence[Tensor]], weight: Tensor) -> Tensor:
