@@ -15,7 +15,7 @@ import contextlib
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ R = TypeVar("R")
 _CONVOLUTIONS = (torch.conv2d, torch.conv3d)
 
 
-def side_by_side(work: Mapping[str, Callable[[], Tensor]], modules: Iterable[nn.Module]) -> dict[str, Tensor]:
+def side_by_side(work: Mapping[str, Callable[[], Tensor]], modules: Collection[nn.Module]) -> dict[str, Tensor]:
     """What each piece of `work` returns, by its name; `loss.backward()` then goes through all of them at once, too.
 
     Args:
@@ -44,13 +44,14 @@ def side_by_side(work: Mapping[str, Callable[[], Tensor]], modules: Iterable[nn.
         return {name: function() for name, function in work.items()}
     pool = _pool(len(work), torch.get_num_threads())
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-    later = {name: _WeightsLater(pool) for name in work}
+    compiled = any(getattr(module, "compiled", None) is not None for module in modules)  # as a whole, backward pass too
+    later = {name: _WeightsLater(pool) for name in work if gradients and not compiled}
     begun = {
-        name: pool.submit(_in_mode, function, inference, gradients, later[name]) for name, function in work.items()
+        name: pool.submit(_in_mode, function, inference, gradients, later.get(name)) for name, function in work.items()
     }
     done = {name: future.result() for name, future in begun.items()}
     return {
-        name: _Joint.apply(_anchor(x), [x], pool, later[name].jobs) if x.requires_grad else x
+        name: _Joint.apply(_anchor(x), [x], pool, later[name].jobs if name in later else []) if x.requires_grad else x
         for name, x in done.items()
     }
 
@@ -110,8 +111,8 @@ def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
 
 def _in_mode(function: Callable[[], R], inference: bool, gradients: bool, later: TorchFunctionMode | None = None) -> R:
     """Modes are a thread's own."""
-    counted = later if gradients and later is not None else contextlib.nullcontext()
-    with torch.inference_mode(inference), torch.set_grad_enabled(gradients), counted:
+    noting = contextlib.nullcontext() if later is None else later
+    with torch.inference_mode(inference), torch.set_grad_enabled(gradients), noting:
         return function()
 
 
