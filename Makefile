@@ -11,6 +11,8 @@ ALL = test,lint
 EXTRAS = $(ALL)
 QUICK = $(if $(EXTRAS),,--no-compile)
 PIP = .venv/bin/python -m pip --disable-pip-version-check
+RECORDER = --only-binary=vizdoom,cyal,pygame-ce
+comma = ,
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench docs clean
@@ -62,18 +64,18 @@ setup:
 	fi; \
 	rm -f .venv/.setup .venv/setup.log; \
 	echo "Installing seehear and its pinned packages (the log is .venv/setup.log) ..."; \
-	{ $(PIP) install -q -c constraints.txt setuptools && \
-	  $(PIP) install $(QUICK) -c constraints.txt --no-build-isolation -e '.$(if $(EXTRAS),[$(EXTRAS)])' && { \
-	      $(PIP) install $(QUICK) -c constraints.txt --no-build-isolation --only-binary=vizdoom,cyal,pygame-ce -e '.[demo]' || \
-	      echo 'no recorder'; }; \
+	{ $(PIP) install -q $(QUICK) -c constraints.txt setuptools && { \
+	      $(PIP) install $(QUICK) -c constraints.txt --no-build-isolation $(RECORDER) -e '.[$(if $(EXTRAS),$(EXTRAS)$(comma))demo]' || { \
+	      echo 'no recorder'; \
+	      $(PIP) install $(QUICK) -c constraints.txt --no-build-isolation -e '.$(if $(EXTRAS),[$(EXTRAS)])'; }; }; \
 	  echo "ended with $$?"; } 2>&1 | while IFS= read -r line; do \
 	    printf '%s\n' "$$line" >> .venv/setup.log; \
 	    case "$$line" in \
 	        'Collecting '*) name="$${line#Collecting }"; printf ' %s' "$${name%%[!A-Za-z0-9._-]*}" ;; \
 	        'Processing '*.whl) name="$${line##*/}"; printf ' %s' "$${name%%-*}" ;; \
 	        'Installing collected '*) printf '\nUnpacking ...\n' ;; \
-	        'no recorder') printf '\nThe package that records footage for the demo could not be installed here;\n'; \
-	            echo 'everything else works, and so does: make demo VIDEOS=folder' ;; \
+	        'no recorder') printf '\nThe package that records footage for the demo cannot be installed here;\n'; \
+	            echo 'everything else is, and then this works: make demo VIDEOS=folder' ;; \
 	        'ended with 0') ;; \
 	        'ended with '*) printf '\n'; tail -n 15 .venv/setup.log | grep -v '^ended with' >&2; \
 	            echo 'The set-up failed; see above and .venv/setup.log. Run it again to go on.' >&2; exit 1 ;; \

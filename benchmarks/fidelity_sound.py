@@ -46,10 +46,13 @@ def features(encoder: torch.nn.Module, spectrogram: np.ndarray) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--every", type=int, default=10)
     given = parser.parse_args()
+    if given.folder is None:
+        print("fidelity_sound.py needs a folder of recordings: fidelity_sound.py FOLDER --out OUT.json")
+        return
     torch.manual_seed(0)
     encoder = build_audio_encoder("resnet9", generator=torch.Generator().manual_seed(0)).eval()
     told: dict[str, dict[str, dict[str, float]]] = {}

@@ -108,11 +108,14 @@ def recall_of_the_moment(run: Path, table: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path)
-    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("table", type=Path, nargs="?")
+    parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("--strangers", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if not arguments.runs:
+        print("search_quality.py needs a table with classes and runs: search_quality.py TABLE.csv RUN...")
+        return
     truth = {name: label for name, _, label in rows_of(arguments.table, "train")}
     results: dict[str, Any] = {}
     for run in arguments.runs:

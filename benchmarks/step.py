@@ -2,10 +2,11 @@
 
     python benchmarks/step.py                                  # plain and fast beside auto
     python benchmarks/step.py --against ../seehear-before      # another checkout beside this one, too
+    python benchmarks/step.py --threads 2                      # encoders side by side
 
-Forward, backward and SGD on batches that lie ready in memory. Contestants run in processes of their own, by turns, each
-with one thread; a round's ratio is that of its own medians, and the median of those is printed. Raw results go to
-`benchmarks/results/step.json`.
+Forward, backward and SGD on batches that lie ready in memory. Contestants run in processes of their own, by turns; a
+round's ratio is that of its own medians, and the median of those is printed. `bare-host` is auto without what
+`seehear.host` does for a process. Raw results go to `benchmarks/results/step.json`.
 """
 
 from __future__ import annotations
@@ -27,14 +28,22 @@ RESULTS = Path(__file__).parent / "results" / "step.json"
 METHODS = ("xdc", "gdt", "selavi")
 
 
-def measure(execution: str, steps: int) -> dict[str, float]:
+def measure(execution: str, steps: int, threads: int, host: bool) -> dict[str, float]:
     """Median CPU milliseconds of a step of each method, by whatever `seehear` is on the path."""
+    if host:
+        try:
+            from seehear.host import keep_freed_memory, sleep_while_waiting
+        except ImportError:  # of an earlier checkout
+            pass
+        else:
+            sleep_while_waiting()
+            keep_freed_memory()
     import torch
 
     from seehear.methods import build_method
     from seehear.recipes import small, small_gdt, small_selavi
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     found = {}
     for method_name, recipe in zip(METHODS, (small, small_gdt, small_selavi), strict=True):
         config = replace(recipe(), method=method_name)
@@ -73,10 +82,13 @@ def measure(execution: str, steps: int) -> dict[str, float]:
     return found
 
 
-def in_a_process(package: Path, execution: str, steps: int) -> dict[str, float]:
+def in_a_process(package: Path, execution: str, host: bool, steps: int, threads: int) -> dict[str, float]:
     """`measure` of a checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, __file__, "--measure", execution, "--steps", str(steps)]
+    environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": str(threads)}
+    environment |= {"CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("OMP_WAIT_POLICY", None)
+    command = [sys.executable, __file__, "--measure", execution, "--steps", str(steps), "--threads", str(threads)]
+    command += ["--host"] if host else []
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
@@ -89,22 +101,25 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout of seehear")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="steps of each method a round")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--host", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure, options.steps)))
+        print(json.dumps(measure(options.measure, options.steps, options.threads, options.host)))
         return
     from support import machine, ratio
 
-    contestants = {"auto": (ROOT, "auto"), "plain": (ROOT, "plain"), "fast": (ROOT, "fast")}
+    contestants = {name: (ROOT, name, True) for name in ("auto", "plain", "fast")}
+    contestants["bare-host"] = (ROOT, "auto", False)
     if options.against:
-        contestants["before"] = (options.against.resolve(), "auto")
+        contestants["before"] = (options.against.resolve(), "auto", True)
     about = machine()
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
     for _ in range(options.rounds):
-        for name, (package, execution) in contestants.items():
-            runs[name].append(in_a_process(package, execution, options.steps))
+        for name, (package, execution, host) in contestants.items():
+            runs[name].append(in_a_process(package, execution, host, options.steps, options.threads))
     about["load_average_after"] = list(os.getloadavg())
     ratios: dict[str, dict[str, float]] = {}
     for name, each in runs.items():
@@ -112,7 +127,7 @@ def main() -> None:
         ratios[name] = {
             m: statistics.median(own[m] / run[m] for own, run in zip(runs["auto"], each, strict=True)) for m in METHODS
         }
-        print(f"{name:<8}" + "".join(f"{m} {medians[m]:7.1f} ms, auto / it {ratios[name][m]:.2f}   " for m in METHODS))
+        print(f"{name:<10}" + "".join(f"{m} {medians[m]:7.1f} ms, auto / it {ratios[name][m]:.2f}   " for m in METHODS))
     for m in METHODS:
         ratio(f"bare step, {m} small", ratios["plain"][m], "as executed here over the modules as they stand")
     if options.against:
@@ -122,7 +137,7 @@ def main() -> None:
         json.dumps(
             {
                 "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-                "settings": {"rounds": options.rounds, "steps": options.steps, "threads": 1},
+                "settings": {"rounds": options.rounds, "steps": options.steps, "threads": options.threads},
                 "machine": about,
                 "auto_over": ratios,
                 "cpu_milliseconds": runs,

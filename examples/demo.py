@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +26,11 @@ from typing import Any
 
 import record_gameplay
 
+from seehear.cli import main as main_of_seehear
+from seehear.errors import Interrupted
+
+STOPPED, INTERRUPTED = 130, Interrupted.exit_code
+"""With what a command ends at Ctrl-C, and one that has saved its state then."""
 SCORES = {"nmi": "NMI", "ari": "ARI", "accuracy": "accuracy"}
 ROWS = {"video": "video", "audio": "audio", "both": "video + audio"}
 
@@ -54,20 +59,22 @@ class Stopwatch:
 
 
 def seehear(*arguments: str | Path, capture: bool = False) -> str:
-    """Print and run `seehear ...`, its output going to the terminal; with `capture`, standard output is returned."""
+    """Print and run `seehear ...`, its output going to the terminal; with `capture`, standard output is returned.
+
+    It is run in this process, where what the command before it loaded lies ready: that is seconds for each.
+    """
     command = ["seehear", *map(str, arguments)]
     print(f"\n$ {shlex.join(command)}", flush=True)
-    program = Path(sys.executable).with_name("seehear")
-    start = [str(program)] if program.exists() else [sys.executable, "-m", "seehear"]
-    process = subprocess.Popen([*start, *command[1:]], stdout=subprocess.PIPE if capture else None, text=True)
+    output = io.StringIO()
     try:
-        output, _ = process.communicate()
-    except KeyboardInterrupt:
-        process.communicate()  # it got the signal too: let it save its state
-        raise
-    if process.returncode:
-        raise Failed(command, process.returncode)
-    return output or ""
+        with contextlib.redirect_stdout(output) if capture else contextlib.nullcontext():
+            main_of_seehear(command[1:])
+    except SystemExit as end:
+        if end.code in (STOPPED, INTERRUPTED):
+            raise KeyboardInterrupt from None
+        if end.code:
+            raise Failed(command, int(end.code)) from None
+    return output.getvalue()
 
 
 def command_of(*arguments: str | Path) -> str:
@@ -196,7 +203,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--clips and --seconds must be positive")
     if given.labels is not None and given.videos is None:
         parser.error("--labels goes with --videos")
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     try:
         run_demo(given)
     except record_gameplay.RecordError as error:

@@ -63,6 +63,8 @@ class Command:
     """Parameters that the command line does not have."""
     required: frozenset[str]
     """Options without which the command line does nothing, though Python may leave them out."""
+    stopped: str
+    """What Ctrl-C leaves behind and what to do then, for a command that doesn't save and say so itself."""
 
     @property
     def summary(self) -> str:
@@ -97,6 +99,7 @@ def command(
     options: type | None = None,
     python_only: tuple[str, ...] = (),
     required: tuple[str, ...] = (),
+    stopped: str = "give the same command again",
 ) -> Callable[[Function], Function]:
     """Declare a function as a command; see `Command` for the arguments. The function itself stays as it is."""
     assert group in GROUPS, group
@@ -107,7 +110,7 @@ def command(
             made.__signature__ = _with_options(inspect.signature(function), options)
         made.command = Command(
             name, function, group, example, text, as_json, exit_code, options, frozenset(python_only),
-            frozenset(required),
+            frozenset(required), stopped,
         )  # fmt: skip
         made.__doc__ = _with_shared_texts(made.command)
         return function

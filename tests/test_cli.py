@@ -228,3 +228,34 @@ def test_the_version_is_the_packages(capsys):
     from seehear import __version__
 
     assert run(capsys, "--version")[1].strip() == f"seehear {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("words", "inner", "left"),
+    [
+        ("scan V --out M.parquet", "data.scanning.scan", "nothing was written: give the same command again"),
+        (
+            "scan V --out M.parquet --part 1/2",
+            "data.scan_parts.scan_in_parts",
+            "finished blocks are kept: the same command goes on",
+        ),
+        ("prepare V --out P", "preparing.run.prepare", "copies that are made are kept: the same command goes on"),
+        ("label R --out L.csv", "labelling.labels.label_videos", "nothing was written: give the same command again"),
+        (
+            "embed R --out F.parquet",
+            "labelling.labels.embed_videos",
+            "nothing was written: give the same command again",
+        ),
+        ("index R", "search.building.build_index", "what is embedded is kept: the same command goes on"),
+        ("join F", "parts.PartFolder.open", "the parts are still there: give the same command again"),
+        ("report R", "report.build.build_report", "give the same command again"),
+    ],
+)
+def test_ctrl_c_says_what_is_kept_and_what_to_do(words, inner, left, tmp_path, monkeypatch, capsys):
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "V").mkdir()
+    monkeypatch.setattr(f"seehear.{inner}", stopped)
+    assert run(capsys, *words.split()) == (130, "", f"seehear: stopped; {left}\n")

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from seehear import __version__, progress
+from seehear import __version__, host, progress
 from seehear.cli.assemble import chosen, parsed
 from seehear.cli.help import group_overview, overview
 from seehear.errors import SeehearError
@@ -18,6 +18,7 @@ from seehear.errors import SeehearError
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `seehear`; exits with the codes of `seehear.errors`."""
+    host.sleep_while_waiting()
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
     except SeehearError as error:
@@ -47,8 +48,15 @@ def run(words: list[str]) -> int:
         return 0 if rest else 2
     given = parsed(command, rest)
     as_json = given.pop("json", False)
-    with progress.shown():
-        result = command.function(**given)
+    try:
+        with progress.shown():
+            result = command.function(**given)
+    except KeyboardInterrupt:
+        # In parts and by an engine every block that is done lies on disk, whatever the command.
+        in_blocks = given.get("part") or given.get("engine", "local") != "local"
+        left = "finished blocks are kept: the same command goes on" if in_blocks else command.stopped
+        print(f"seehear: stopped; {left}", file=sys.stderr)
+        return 130
     if os.environ.get("RANK", "0") != "0":  # one of several processes of torchrun: the first one prints
         return 0
     if as_json and command.as_json is not None:

@@ -26,6 +26,7 @@ def _text(manifest: Manifest, given: Mapping[str, Any]) -> str:
     example="seehear scan VIDEOS --out clips.parquet",
     text=_text,
     as_json=lambda manifest: manifest.summary(),
+    stopped="nothing was written: give the same command again",
 )
 def scan(
     videos: MediaSource,

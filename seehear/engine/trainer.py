@@ -33,6 +33,7 @@ from seehear.engine.stop import StopRequest
 from seehear.errors import Interrupted, RunError, TrainingError
 from seehear.features.bank import FeatureBank
 from seehear.features.extract import calibrate_batchnorm, extract
+from seehear.host import keep_freed_memory
 from seehear.methods.base import Method
 from seehear.modalities import MODALITIES
 from seehear.models import build_encoders
@@ -104,6 +105,7 @@ class Trainer:
             Interrupted: a signal came; the state is saved.
             TrainingError: the loss is not finite, or too many videos cannot be decoded.
         """
+        keep_freed_memory()
         loader = None
         for stage in stages(self.config)[self.state.stage :] if self.method.trains else []:
             if loader is None or loader.config.clip != stage.config.clip:

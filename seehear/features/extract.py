@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seehear.copies import Host, LateReader
 from seehear.data.clips import ClipRequest
 from seehear.data.supply import Supply
 from seehear.features.bank import FeatureBank, view_name
+from seehear.host import keep_freed_memory
 from seehear.models.adapter import adapter_of
 from seehear.models.joint_norm import each_alone
+from seehear.models.together import at_once, side_by_side
+from seehear.types import Batch
 
 
 @contextlib.contextmanager
@@ -67,19 +70,28 @@ def extract(
             for view in range(views):
                 np.add.at(bank.features[view_name(name, view)], rows, of_clips.numpy()[view::views])
 
+    def features_of(batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
+        inputs = loader.to_inputs(batch, device).inputs
+        return batch, {name: encoder(inputs[name]).float() for name, encoder in encoders.items()}
+
     done = 0
-    with evaluation(encoders), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        for batch in loader.batches(requests, batch_size):
+    keep_freed_memory()
+    with (
+        evaluation(encoders),
+        torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
+        contextlib.closing(loader.batches(requests, batch_size)) as batches,
+        contextlib.closing(at_once(features_of, batches, encoders.values())) as computed,
+    ):
+        for batch, features in computed:
             rows = [row_of[c] for c in batch.clip_ids]
-            inputs = loader.to_inputs(batch, device).inputs
-            late.read(partial(keep, rows), {name: encoder(inputs[name]).float() for name, encoder in encoders.items()})
+            late.read(partial(keep, rows), features)
             np.add.at(clips_of, rows, 1)
             done += len(batch)
             if progress:
                 progress(done, len(requests))
         late.flush()
-    for features in bank.features.values():
-        features /= np.maximum(clips_of, 1)[:, None]
+    for sums in bank.features.values():
+        sums /= np.maximum(clips_of, 1)[:, None]
     bank.present[:] = clips_of > 0
     return bank.drop_absent()
 
@@ -114,8 +126,8 @@ def calibrate_batchnorm(
                 if len(batch) < 2:  # one clip has no variance to measure
                     continue
                 inputs = loader.to_inputs(batch, device).inputs
-                for name, encoder in encoders.items():
-                    encoder(inputs[name])
+                work = {name: partial(encoder, inputs[name]) for name, encoder in encoders.items()}
+                side_by_side(work, encoders.values())
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -25,7 +25,14 @@ def _text(made: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@command("join", group="start", example="seehear join features.parquet", text=_text, as_json=plain)
+@command(
+    "join",
+    group="start",
+    example="seehear join features.parquet",
+    text=_text,
+    as_json=plain,
+    stopped="the parts are still there: give the same command again",
+)
 def join_parts(result: Result) -> dict[str, Any]:
     """Join the parts that other commands made with --part into what one process would have made.
 

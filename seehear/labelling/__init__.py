@@ -39,6 +39,7 @@ else:
     text=text.of_labels,
     python_only=("failures",),
     required=("out",),
+    stopped="nothing was written: give the same command again",
 )
 def label(
     run: Run,
@@ -105,6 +106,7 @@ def label(
     text=text.of_segments,
     python_only=("failures",),
     required=("out",),
+    stopped="nothing was written: give the same command again",
 )
 def embed(
     run: Run,

@@ -29,6 +29,7 @@ SHARD_MB = 512
     example="seehear prepare VIDEOS --out prepared/ --short-side 128",
     text=as_text,
     as_json=lambda preparation: preparation.summary(),
+    stopped="copies that are made are kept: the same command goes on",
 )
 def prepare(
     videos: Videos,
@@ -46,6 +47,7 @@ def prepare(
     audio_track: int | None = None,
     workers: Workers = None,
     timeout: float = 3600.0,
+    verify: bool = False,
     part: PartOf = None,
     engine: EngineName = "local",
 ) -> Preparation | Written:
@@ -67,6 +69,7 @@ def prepare(
         min_seconds: Videos shorter than this are rejected, as by `seehear scan`.
         audio_track: Number of the sound track to take of every file, from 0; see `seehear scan`.
         timeout: Seconds after which a video is given up.
+        verify: Read all copies that are there, also those whose size and time are as they were left.
 
     Raises:
         UsageError: an option is wrong, or `out` holds something else.
@@ -89,10 +92,10 @@ def prepare(
 
             return prepare_in_parts(
                 videos, out, recoding, part=asked, engine=engine, shard_bytes=shard_bytes, where=list(where),
-                workers=workers, timeout_seconds=timeout, shown=progress.tasks("files"),
+                workers=workers, timeout_seconds=timeout, verify=verify, shown=progress.tasks("files"),
             )  # fmt: skip
         return run(
             videos, out, recoding, shard_bytes=shard_bytes, where=list(where), min_seconds=min_seconds,
             audio_track=audio_track, workers=workers,
-            timeout_seconds=timeout, shown=progress.tasks("files"),
+            timeout_seconds=timeout, verify=verify, shown=progress.tasks("files"),
         )  # fmt: skip

@@ -44,7 +44,7 @@ _DONE = pa.schema([
     ("video_id", pa.string()), ("source", pa.string()), ("settings", pa.string()), ("outcome", pa.string()),
     ("reason", pa.string()), ("detail", pa.string()), ("bytes", pa.int64()), ("fingerprint", pa.string()),
     ("start_seconds", pa.float64()), ("end_seconds", pa.float64()), ("seconds", pa.float64()),
-    ("cpu_seconds", pa.float64()),
+    ("cpu_seconds", pa.float64()), ("modified_ns", pa.int64()),
 ])  # fmt: skip
 """The columns of a block: those of `Done`."""
 
@@ -60,6 +60,7 @@ def prepare_in_parts(
     where: Sequence[str],
     workers: int | None,
     timeout_seconds: float,
+    verify: bool,
     shown: Shown,
 ) -> Preparation | Written:
     """One part of what `seehear.preparing.run.prepare` does, or by an engine all of it; arguments as there.
@@ -81,7 +82,7 @@ def prepare_in_parts(
     rows, settings = _missing(Manifest.load(source), folder, where, recoding), settings_of(recoding)
     plan = plan_of(rows, settings, {
         "manifest": str(Path(source).absolute()), "recoding": asdict(recoding), "shard_bytes": shard_bytes,
-        "where": list(where), "timeout_seconds": timeout_seconds,
+        "where": list(where), "timeout_seconds": timeout_seconds, "verify": verify,
     })  # fmt: skip
     parts = PartFolder.begin(folder, plan)
     asked = parts.asked(part)
@@ -154,7 +155,7 @@ def opened(folder: str, recoding: Recoding, processes: int, timeout_seconds: flo
 def finish(parts: PartFolder, folder: Path, shown: Shown) -> Preparation:
     """Take in what the parts made: journal, shards and tables, as one process would have left them.
 
-    Every copy is looked at; one that is not what its part made, or that failed for what may have been its machine's
+    Every new copy is read; one that is not what its part made, or that failed for what may have been its machine's
     fault, is made now. Raises `DataError` as `PartFolder.check` does.
     """
     parts.check()
@@ -167,7 +168,7 @@ def finish(parts: PartFolder, folder: Path, shown: Shown) -> Preparation:
     recoding = Recoding(**{**facts["recoding"], "streams": tuple(facts["recoding"]["streams"])})
     made = prepare(
         Manifest.load(facts["manifest"]), folder, recoding, shard_bytes=facts["shard_bytes"], where=facts["where"],
-        timeout_seconds=facts["timeout_seconds"], shown=shown,
+        timeout_seconds=facts["timeout_seconds"], verify=facts.get("verify", False), shown=shown,
     )  # fmt: skip
     parts.remove()
     return made

@@ -30,6 +30,8 @@ class Done:
     end_seconds: float | None = None
     seconds: float | None = None
     cpu_seconds: float | None = None
+    modified_ns: int | None = None
+    """When the copy's file, or the shard around it, was last written, once a preparation has ended."""
 
 
 class Journal:

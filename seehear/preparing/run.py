@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,14 @@ def prepare(
     audio_track: int | None = None,
     workers: int | None = None,
     timeout_seconds: float = 3600.0,
+    verify: bool = False,
     shown: Shown = lambda _task, _done, _total: None,
 ) -> Preparation:
     """Copy what can be used of `source` into `out`, or go on with it. See `seehear.preparing.prepare`.
 
     shard_bytes: gather the copies in tar shards of about so many bytes; None: leave them as files
     timeout_seconds: an original that takes longer fails
+    verify: read copies that are there also where their size and time are those that the last preparation left
 
     Raises `UsageError`, `DataError` and `DestinationError`.
     """
@@ -100,7 +102,7 @@ def prepare(
             for condition in where:
                 originals = originals.where(condition)
             job = _Job(folder, originals, recoding, shard_bytes, shown)
-            job.find_done()
+            job.find_done(verify)
             job.make(available_cores() if workers is None else workers, timeout_seconds)
             return job.finish()
     except DestinationError as error:
@@ -232,7 +234,7 @@ class _Job:
         }
         return json.dumps(said, ensure_ascii=False).encode()
 
-    def find_done(self) -> None:
+    def find_done(self, verify: bool) -> None:
         """Take from the journal what still holds: the same original, the same settings, and the copy itself."""
         known = self.journal.read()
         places = self.packer.places()
@@ -244,7 +246,7 @@ class _Job:
             if done is None or (done.source, done.settings) != (content_of(row), self.settings):
                 continue
             if done.outcome == prepared.PREPARED:
-                place = next((p for p in places.get(key_of(video_id), ()) if _holds(p, done)), None)
+                place = next((p for p in places.get(key_of(video_id), ()) if _holds(p, done, verify)), None)
                 if place is None:
                     continue
             elif done.reason in TRANSIENT:  # it may have been the machine's fault
@@ -287,7 +289,8 @@ class _Job:
             raise DataError(
                 f"not one original could be prepared; {example['video_id']}: {example['reason']}: {example['detail']}"
             )
-        self.journal.rewrite(self.done.values())
+        times = {video_id: status_of(self.folder / place).modified_ns for video_id, place in places.items()}
+        self.journal.rewrite(replace(done, modified_ns=times.get(done.video_id)) for done in self.done.values())
         self.packer.write_index(self.done, places)
         prepared.save(self.folder, rows, self.extra, asdict(self.recoding))
         return Preparation(self.folder, rows, self.made)
@@ -326,10 +329,13 @@ def content_of(row: Mapping[str, Any]) -> str:
     return f"{row['fingerprint']}/{row['audio_track'] or 0}"
 
 
-def _holds(path: str, done: Done) -> bool:
-    """Whether a copy is there with the content that it had when it was made."""
+def _holds(path: str, done: Done, verify: bool) -> bool:
+    """Whether a copy is there with the content that it had when it was made; read if its time does not say so."""
     try:
-        return status_of(path).size == done.bytes and file_fingerprint(path) == done.fingerprint
+        status = status_of(path)
+        if not verify and status.modified_ns == done.modified_ns:
+            return status.size == done.bytes and status.whole
+        return status.size == done.bytes and file_fingerprint(path) == done.fingerprint
     except (OSError, ValueError):
         return False
 

@@ -36,6 +36,7 @@ else:
     group="start",
     example="seehear pretrain VIDEOS --method xdc --out runs/a",
     python_only=("config",),
+    stopped="the same command with --resume RUN in place of the videos goes on from what was saved last",
 )
 def pretrain(
     videos: Source = None,

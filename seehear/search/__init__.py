@@ -36,6 +36,7 @@ else:
     example="seehear index runs/a VIDEOS --every 2",
     text=words.of_index,
     as_json=plain,
+    stopped="what is embedded is kept: the same command goes on",
 )
 def build_index(
     run: Run,

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import seehear
 from seehear import dist
@@ -376,6 +377,87 @@ def test_what_is_logged_agrees_with_the_loss():
     gaps = [(a - b).square().sum() for i, a in enumerate(x["audio"]) for b in x["audio"][:i]]
     assert parts["uniformity/audio"] == pytest.approx(torch.stack(gaps).mul(-2).exp().mean().log().item(), rel=1e-4)
     assert "loss/video->video" not in parts
+
+
+def logged_by_loops(x, codes, spec):
+    """What a step logs, from rows of embeddings of unit length and their codes, one pair of rows after another."""
+    column, x, codes = spec.column("modality"), x.double(), codes.tolist()
+    of = {m: [i for i, c in enumerate(codes) if c[column] == list(MODALITIES).index(m)] for m in spec.modalities}
+    found = {}
+    for a, queries in of.items():
+        for b, keys in of.items():
+            losses, distances, hits = [], [], []
+            for t in queries:
+                compared = [v for v in range(len(codes)) if v != t and weight(spec, codes[t], codes[v])]
+                right = [u for u in keys if u in compared and contrast(spec, codes[t], codes[u])]
+                if not right:
+                    continue
+                logits = {v: float(x[t] @ x[v]) / RHO for v in compared}
+                below = math.log(math.fsum(math.exp(s) for s in logits.values()))
+                losses += [below - logits[u] for u in right]
+                distances += [float((x[t] - x[u]).square().sum()) for u in right]
+                hits.append(max((v for v in compared if v in keys), key=logits.__getitem__) in right)
+            if losses:
+                found[f"loss/{a}->{b}"] = math.fsum(losses) / len(losses)
+                found[f"alignment/{a}->{b}"] = math.fsum(distances) / len(distances)
+                found[f"accuracy/{a}->{b}"] = sum(hits) / len(hits)
+        if a == "text":
+            found["texts"] = len(queries)
+        gaps = [float((x[t] - x[u]).square().sum()) for t in queries for u in queries if t < u]
+        if MODALITIES[a].encoder and gaps:
+            found[f"uniformity/{a}"] = math.log(math.fsum(math.exp(-2 * g) for g in gaps) / len(gaps))
+    return found
+
+
+def observed(spec_text, clips, leave_out=()):
+    """What a step logs of made-up embeddings, and what loops say; some rows of text may be missing."""
+    model = build_method(replace(TINY, gdt=replace(TINY.gdt, hypotheses=spec_text, temperature=RHO)))
+    spec = model.hypotheses
+    _, codes = batch_of(spec, clips)
+    column = codes[:, spec.column("modality")]
+    told = {m: codes[column == list(MODALITIES).index(m)] for m in spec.modalities}
+    if "text" in told:
+        told["text"] = told["text"][[i for i in range(len(told["text"])) if i not in leave_out]]
+    embeddings = {m: unit(len(rows), TINY.gdt.dimensions, seed=i) for i, (m, rows) in enumerate(told.items())}
+    for name in [m for m in told if not MODALITIES[m].encoder]:
+        embeddings[name] = model._label_embeddings(told[name])
+    parts = {k: float(v) for k, v in model._loss(embeddings, told).parts.items()}
+    return parts, logged_by_loops(torch.cat(list(embeddings.values())), torch.cat(list(told.values())), spec)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_is_logged_is_what_loops_over_pairs_of_rows_find(name):
+    parts, expected = observed(name, 3)
+    assert parts == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_of_a_pair_of_modalities_that_a_batch_lacks_nothing_or_zero_is_logged():
+    """With words for one clip of three, and with none."""
+    parts, expected = observed("video-text", 3, leave_out=(0, 2))
+    assert parts == pytest.approx(expected, rel=1e-5, abs=1e-6) and parts["texts"] == 1
+    parts, expected = observed("video-text", 3, leave_out=(0, 1, 2))
+    assert parts == pytest.approx(expected, rel=1e-5, abs=1e-6) and "loss/video->text" not in parts
+    parts, expected = observed("sample=ignore, rotation=distinct, modality=invariant:video+label", 1)
+    assert parts == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    # Across clips alone does anything attract: with one clip there is no such pair.
+    parts, expected = observed("sample=invariant, reversal=distinct, modality=ignore:video+audio, pairs=within", 1)
+    assert not any(name.startswith("loss") for name in expected)
+    assert parts["loss/video->video"] == parts["accuracy/audio->audio"] == 0
+
+
+@pytest.mark.parametrize("name", ["l", "rotnet"])
+def test_no_size_and_no_branch_of_a_step_depends_on_what_tensors_hold(name):
+    """Tensors that hold nothing stand in for a GPU's: to ask them for a value, which would wait there, is an error."""
+    model = build_method(replace(TINY, gdt=replace(TINY.gdt, hypotheses=name)))
+    _, codes = batch_of(model.hypotheses, 3)
+    inputs, targets = inputs_for(model.hypotheses, codes)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        empty = [{n: mode.from_tensor(x) for n, x in group.items()} for group in (inputs, targets)]
+        output = model(*empty)
+        output.loss.backward()
+    assert output.parts
+    with FakeTensorMode(), pytest.raises(DataDependentOutputException):
+        bool(torch.ones(3).any())
 
 
 def test_initial_heads_depend_on_the_seed_alone():

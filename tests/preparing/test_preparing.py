@@ -267,6 +267,40 @@ def test_keys_are_plain_and_never_meet():
     assert all("." not in key and len(os.fsencode(key.split("/")[-1])) < 250 for key in keys)
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_copies_are_read_again_only_where_their_time_changed_or_it_is_asked_for(few, tmp_path, monkeypatch, sharded):
+    out, read = tmp_path / "out", []
+
+    def again(**options: Any) -> int:
+        read.clear()
+        return (in_small_shards if sharded else make)(few, out, *([monkeypatch] if sharded else []), **options).made
+
+    def fingerprint(path: str) -> str:
+        read.append(path)
+        return file_fingerprint(path)
+
+    assert again() == 8
+    monkeypatch.setattr("seehear.preparing.run.file_fingerprint", fingerprint)
+    assert (again(), len(read)) == (0, 0)
+    assert (again(verify=True), len(read)) == (0, 8)
+    assert (again(), len(read)) == (0, 0)
+    file = min(out.rglob("*.tar" if sharded else "*.mp4"))
+    within = sum(len(row["prepared_path"].partition(file.name)[1]) > 0 for row in table(out))
+    os.utime(file)
+    assert (again(), len(read)) == (0, within)
+    # A byte that changed by itself, without a trace in the file system.
+    status, data = file.stat(), bytearray(file.read_bytes())
+    row = next(row for row in table(out) if file.name in row["prepared_path"])
+    data[data.index(b"mdat") + 100] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (again(), len(read)) == (0, 0)
+    assert (again(verify=True), len(read)) == (1, 8)
+    assert {r["video_id"]: r for r in table(out)}[row["video_id"]]["prepared_fingerprint"] == row[
+        "prepared_fingerprint"
+    ]
+
+
 # ---------------------------------------------------------------- stopped
 
 
