@@ -290,8 +290,7 @@ def transport(simulated: Simulated) -> Work:
 
 def labels(simulated: Simulated) -> Work:
     """The labels of all processes' shares, gathered so that every process has all."""
-    from seehear.engine.trainer import gather_assignment
-    from seehear.features.bank import FeatureBank
+    from seehear.features.bank import FeatureBank, gather_assignment
     from seehear.types import ClipRef, Labelling
 
     mine = simulated.numbers()

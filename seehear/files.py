@@ -249,35 +249,47 @@ ROWS_AT_ONCE = 1 << 16
 """Rows that `write_tables` holds in memory: those of a row group of the Parquet file."""
 
 
+def in_row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of tables of one schema in tables of `ROWS_AT_ONCE` rows and one of the rest, each in one piece.
+
+    Without any row there is one table, of no rows; `ValueError` without a table.
+    """
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) >= ROWS_AT_ONCE:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, ROWS_AT_ONCE).combine_chunks()
+            waiting, rows = [joined.slice(ROWS_AT_ONCE)], rows + ROWS_AT_ONCE
+    if not waiting:
+        raise ValueError("there is no table to write")
+    rest = pa.concat_tables(waiting).combine_chunks()
+    if len(rest) or not rows:
+        yield rest
+
+
 def write_tables(tables: Iterable[pa.Table], path: Path) -> int:
     """Write tables of one schema, one after the other, as one .parquet file; the number of rows.
 
     Never more than `ROWS_AT_ONCE` rows and a table are in memory. Where the rows come from has no part in the bytes.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    waiting: list[pa.Table] = []
     rows, writer = 0, None
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_kind(path, folder=False)
         with whole_file(path) as file:
             try:
-                for table in tables:
-                    waiting.append(table)
+                for table in in_row_groups(tables):
                     writer = writer or pq.ParquetWriter(file, table.schema)
-                    while sum(map(len, waiting)) >= ROWS_AT_ONCE:
-                        joined = pa.concat_tables(waiting)
-                        writer.write_table(joined.slice(0, ROWS_AT_ONCE).combine_chunks())
-                        waiting, rows = [joined.slice(ROWS_AT_ONCE)], rows + ROWS_AT_ONCE
-                if writer is None:
-                    raise ValueError("there is no table to write")
-                rest = pa.concat_tables(waiting).combine_chunks()
-                if len(rest) or not rows:
-                    writer.write_table(rest)
+                    writer.write_table(table)
+                    rows += len(table)
             finally:
                 if writer is not None:
                     writer.close()
         sync_folder(path.parent)
-    return rows + len(rest)
+    return rows

@@ -20,9 +20,11 @@ LABELS = RNG.integers(0, 7, 500)
 
 @pytest.fixture(params=[False, True], ids=["", "colliding"])
 def assignment(request):
-    """One whose ids have hashes of their own, or share three of them."""
-    plain = types._hashes
-    with mock.patch.object(types, "_hashes", lambda texts: plain(texts) % 3 if request.param else plain(texts)):
+    """One whose ids have checksums of their own, or share three of them."""
+    plain = types._checksums
+    with mock.patch.object(
+        types, "_checksums", lambda texts: plain(texts) % np.uint64(3) if request.param else plain(texts)
+    ):
         yield Assignment(IDS, {"video": LABELS, "audio": LABELS[::-1]}, {"video": 7, "audio": 7})
 
 
