@@ -273,7 +273,12 @@ def text_column(texts: Any) -> pa.ChunkedArray:
         texts = texts if texts.type == pa.large_string() else texts.cast(pa.large_string())
     else:
         texts = pa.array(texts, pa.large_string())
-    return pa.chunked_array([texts.combine_chunks()] if isinstance(texts, pa.ChunkedArray) else [texts])
+    return pa.chunked_array([one_piece(texts) if isinstance(texts, pa.ChunkedArray) else texts])
+
+
+def one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one chunk; without a copy if it is, which Arrow's own `combine_chunks` makes even so."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _checksums(texts: pa.ChunkedArray) -> np.ndarray:

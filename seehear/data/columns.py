@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from seehear.config import ClusterConfig
 from seehear.data.clips import Video, make_ref
-from seehear.types import ClipRef, Keys, text_column
+from seehear.types import ClipRef, Keys, one_piece, text_column
 
 _AT_ONCE = 1 << 16
 """So many spans are made at once where all are gone through, and so many videos at most are kept once made."""
@@ -244,7 +244,8 @@ class ClipTable(Sequence[ClipRef]):
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     """A column in which a place is found at once."""
-    return text_column(column) if pa.types.is_string(column.type) else column.combine_chunks()
+    texts = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return text_column(column) if texts else one_piece(column)
 
 
 def cut(videos: VideoTable, cluster: ClusterConfig) -> ClipTable:

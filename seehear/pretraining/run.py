@@ -376,18 +376,24 @@ def _finish(folder: RunFolder, trainer: Trainer, loader: ClipLoader, log: RunLog
     )  # fmt: skip
     model.set_clusters(made)
     model.save(folder.model)
-    labels = LabelsOfBlocks(model)
-
-    def labelled(features: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        for table in features:
-            labels.add(table_bank(table))
-            yield table
-
-    write_tables(labelled(features), folder.features)
+    labels = _write_features(features, folder.features, model)
     state = trainer.state
     log.record(
         "end", state.step, rounds=state.stage, clips_seen=state.clips_seen, steps=state.step,
         failed=len(loader.failures.counts), peak_memory_bytes=peak_memory_bytes(),
     )  # fmt: skip
-    write_table(labels.table(), folder.labels)
+    write_table(labels, folder.labels)
     progress.note(f"finished: {folder.path}")
+
+
+def _write_features(features: Iterable[pa.Table], path: Path, model: Model) -> pa.Table:
+    """Write features of which only a table at a time is in memory; the labels of all."""
+    labels = LabelsOfBlocks(model)
+
+    def labelled() -> Iterator[pa.Table]:
+        for table in features:
+            labels.add(table_bank(table))
+            yield table
+
+    write_tables(labelled(), path)
+    return labels.table()
