@@ -15,9 +15,9 @@ import math
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import torch
@@ -29,7 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from seehear import peers
 from seehear.errors import ProcessError, UsageError
-from seehear.files import writing
+from seehear.files import scratch_file
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 1800.0
@@ -347,9 +347,9 @@ def once_a_machine(name: str, make: Callable[[], pa.Table]) -> pa.Table:
     """A table that one process of each machine makes; all processes of the machine see it in one file's pages.
 
     For what has the size of the collection and is not written to: however many processes a machine has, it is there
-    once, and the system may drop its pages, as they can be read again. The file, in the folder for temporary files
-    (`TMPDIR`), has lost its name when this returns and its room when the last process is done with it. With one process
-    it is what `make` gives, in memory.
+    once, and the system may drop its pages, as they can be read again. The file (`scratch_file`) has lost its name when
+    this returns, and its room when the last process is done with it. With one process it is what `make` gives, in
+    memory.
 
     Args:
         name: what is waited for, should the one that makes it not come to an end.
@@ -361,16 +361,12 @@ def once_a_machine(name: str, make: Callable[[], pa.Table]) -> pa.Table:
     """
     if world_size() == 1 or not is_initialized():
         return make()
-    path = _temporary_file(make()) if leads_machine() else None
-    try:
+    with scratch_file(partial(_write, make())) if leads_machine() else contextlib.nullcontext() as path:
         barrier(name)
         told = all_gather_objects((socket.gethostname(), path))
         mine = path or next((p for host, p in told if p is not None and host == socket.gethostname()), None)
         table = _mapped(name, mine)
         all_gather_objects(None)  # all have it open
-    finally:
-        if path is not None:
-            os.unlink(path)
     return table
 
 
@@ -381,17 +377,10 @@ def table_of_all(name: str, table: pa.Table, finish: Callable[[pa.Table], pa.Tab
     return once_a_machine(name, lambda: finish(pa.concat_tables(kept)))
 
 
-def _temporary_file(table: pa.Table) -> str:
-    """The path of a new file that holds a table, in one piece."""
-    descriptor, path = tempfile.mkstemp(prefix="seehear-", suffix=".arrow")
-    try:
-        remedy = "make room there, or set TMPDIR to a folder on a disk of this machine that has more"
-        with writing(path, remedy), open(descriptor, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table.combine_chunks())
-    except BaseException:
-        os.unlink(path)
-        raise
-    return path
+def _write(table: pa.Table, file: BinaryIO) -> None:
+    """A table as an Arrow file, in one piece."""
+    with pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
 
 
 def _mapped(name: str, path: str | None) -> pa.Table:

@@ -15,8 +15,8 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -74,6 +74,26 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         elif gone:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_file(content: Callable[[BinaryIO], None]) -> Iterator[str]:
+    """The path of a new file for this machine alone, in the folder for temporary files, until the block ends.
+
+    Its room is free again when no process has it open any more. What killed processes of this host left there goes.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"seehear-{_HOST}-*-*.scratch"):
+        if not process_lives(int(left.name.split("-")[2])):
+            with suppress(OSError):  # another process may be as quick
+                left.unlink()
+    descriptor, path = tempfile.mkstemp(prefix=f"seehear-{_HOST}-{os.getpid()}-", suffix=".scratch")
+    try:
+        remedy = "make room there, or set TMPDIR to a folder on a disk of this machine that has more"
+        with writing(path, remedy), open(descriptor, "wb") as file:
+            content(file)
+        yield path
+    finally:
+        os.unlink(path)
 
 
 def _age_seconds(path: Path) -> float:

@@ -117,7 +117,7 @@ def _once(rank: int, table: pa.Table) -> dict[str, object]:
     found = {"made": len(made), "table": dist.once_a_machine("a table", make), "none": None}
     found["none"] = dist.once_a_machine("no rows", lambda: make().slice(0, 0)).to_pydict()
     found["all"] = dist.table_of_all("all", table, lambda all_: all_.append_column("more", all_["n"])).to_pydict()
-    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "seehear-" in line]
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if ".scratch" in line]
     chunks = {name: found["table"][name].num_chunks for name in ("text", "number")}
     return found | {"made": len(made), "table": found["table"].to_pydict(), "chunks": chunks, "files": lines}
 
@@ -181,7 +181,7 @@ def test_two_processes(tmp_path: Path) -> None:
     assert [first["machine"]["made"], second["machine"]["made"]] == [2, 2]
     inodes = [{line[4] for line in result[of]["files"]} for of in ("one", "machine") for result in (first, second)]
     assert inodes[0] == inodes[1] and inodes[2].isdisjoint(inodes[3])
-    assert not list(tmp_path.glob("*.arrow"))
+    assert not list(tmp_path.glob("*.scratch"))
     # Joint batch normalisation: that of one process with all rows, which torch's own is the oracle of.
     x, weights = _batch()
     x.requires_grad_()
