@@ -57,6 +57,16 @@ def test_new_labels_lie_over_old_ones(assignment):
     assert assignment.of("video", IDS).tolist() == LABELS.tolist()
 
 
+def test_columns_are_taken_without_a_copy(assignment):
+    columns = assignment.columns()
+    again = Assignment.of_columns(columns)
+    assert again.classes == assignment.classes and again.clip_ids.to_pylist() == IDS
+    assert again.of("audio", IDS).tolist() == assignment.of("audio", IDS).tolist()
+    assert np.shares_memory(again.labels["video"], columns["video"].to_numpy())
+    assert np.shares_memory(again._keys.order, columns["order of the ids"].to_numpy())
+    assert again.clip_ids.chunk(0).buffers()[2].address == columns["clip_id"].chunk(0).buffers()[2].address
+
+
 def test_the_file_is_that_of_earlier_versions(assignment, tmp_path):
     assignment.save(tmp_path / "round.parquet")
     table = pq.read_table(tmp_path / "round.parquet")

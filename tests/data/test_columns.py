@@ -45,9 +45,14 @@ def test_videos_are_those_of_the_rows(streams):
     table = VideoTable.from_rows(rows, streams)
     expected = [Video.from_row(row, streams) for row in rows.to_pylist()]
     assert list(table) == [table[i] for i in range(-60, 0)] == expected
-    assert list(VideoTable.of_columns(VideoTable.columns_of(rows, streams, sort=True), streams)) == expected
     assert np.array_equal(table.seconds, [v.seconds for v in expected])
     assert table.with_cues.tolist() == [bool(v.cues) for v in expected]
+    columns = VideoTable.columns_of(rows, streams, sort=True)
+    mapped = VideoTable.of_columns(columns, streams)
+    assert list(mapped) == expected and mapped.places(["Ä/59.mp4", "Ä/60.mp4"]).tolist() == [59, -1]
+    assert np.shares_memory(mapped.start_seconds, columns["start of all streams"].to_numpy())
+    assert np.shares_memory(mapped.with_cues, columns["with cues"].to_numpy())
+    assert mapped.ids.chunk(0).buffers()[2].address == columns["video_id"].chunk(0).buffers()[2].address
     some = table.take(np.array([7, 3, 59]))
     assert list(some) == [expected[i] for i in (7, 3, 59)]
     assert some.places(["Ä/59.mp4", "Ä/4.mp4"]).tolist() == [2, -1]
