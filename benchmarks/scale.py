@@ -527,7 +527,7 @@ def main() -> None:
                 if rows <= most:
                     measured.append(measure(part, place, rows))
                     print(json.dumps({"part": part, **measured[-1]}), flush=True)
-                if rows == (SHARED if max(sizes) >= SHARED else max(sizes)):
+                if rows == (max(sizes) if given.tiny else SHARED):
                     shared = [measure(part, place, rows, n) for n in ranks if n > 1]
                     if shared:
                         results.setdefault("ranks", {})[part] = [measured[-1], *shared]
@@ -542,19 +542,22 @@ def write(results: dict[str, Any], points: dict[str, list[dict[str, Any]]], out:
     for part, measured in points.items():
         measured.sort(key=lambda p: p["rows"])
         lines = {what: fitted(measured, what) for what in ("seconds", "bytes")} if len(measured) > 1 else {}
+        apart = [p | {"user": p["seconds"] - p["kernel"]} for p in measured if "kernel" in p]
+        lines |= {"user": fitted(apart, "user")} if len(apart) > 1 else {}
         results.setdefault("parts", {})[part] = {"points": measured, "wanted_slope": PARTS[part][3], **lines}
     out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def show(results: dict[str, Any]) -> None:
     """Print the lines through all points, and the memory by processes."""
-    print(f"\n{'':<22}time: slope  scatter  us a clip   memory: slope  scatter  bytes a clip")
+    print(f"\n{'':<22}time: slope  scatter  us a clip  user: slope   memory: slope  scatter  bytes a clip")
     for part, found in results["parts"].items():
         if "seconds" not in found:
             continue
         time, memory, wanted = found["seconds"], found["bytes"], found["wanted_slope"]
         print(
             f"{part:<22}{time['slope']:11.2f} {time['scatter']:8.2f} {time['each'] * 1e6:10.3f}"
+            f"{found['user']['slope'] if 'user' in found else float('nan'):13.2f}"
             f"{memory['slope']:16.2f} {memory['scatter']:8.2f} {memory['each']:13.1f}"
             + ("" if abs(time["slope"] - wanted) <= 0.1 else f"   time not {wanted:g}")
         )
@@ -562,7 +565,7 @@ def show(results: dict[str, Any]) -> None:
     for part, measured in results.get("ranks", {}).items():
         alike = [found.get("of_each", [found]) for found in measured]
         columns = [
-            " ".join(f"{max(f[name] for f in of) / 2**20:8.1f}" for of in (each[rows] for each in alike) if of)
+            " ".join(f"{max(f.get(name, 0) for f in of) / 2**20:8.1f}" for of in (each[rows] for each in alike) if of)
             for name in ("held", "bytes")
             for rows in (slice(0, 1), slice(1, None))
         ]
