@@ -562,7 +562,7 @@ def test_a_killed_server_is_found_again_and_no_edit_is_lost(browser: Any, app: A
         page.wait_for_selector(".banner", state="detached")
         until(lambda: {c["name"] for c in clusters(server)} >= {"before the end", "said to nobody"}, page)
         page.wait_for_selector("button.name:has-text('said to nobody')")
-        # whichever tab sent it takes it from the queue only once the answer is there, after the server has kept the name
+        # whichever tab sent it takes it from the queue once the answer is there, after the server has kept the name
         until(lambda: page.evaluate("localStorage.getItem('seehear.unsent')") == "[]", page)
         visit.leave(lambda line: "Failed to load resource" in line)  # while nobody answered
     finally:
