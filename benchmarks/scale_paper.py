@@ -1,6 +1,6 @@
 """So many videos on paper: what each step would take, from a formula and a constant that was measured here.
 
-    python benchmarks/scale_paper.py                # 65 million videos, 64 GPUs in 8 machines
+    python benchmarks/scale_paper.py                # 65 million videos, 64 GPUs
     python benchmarks/scale_paper.py --videos 1e6 --gpus 8
 
 Reads the results of the other benchmarks (`benchmarks/results/`) and prints the table of `docs/scale.md`; it measures
@@ -42,7 +42,7 @@ def read(name: str) -> Any:
     return json.loads((RESULTS / name).read_text())
 
 
-def rows(n: float, gpus: int, machines: int) -> Iterator[tuple[str, str, str, float, str]]:
+def rows(n: float, gpus: int) -> Iterator[tuple[str, str, str, float, str]]:
     """What, its formula with the constant in it, where the constant is from, the value and its unit."""
     parts = read("scale.json")["parts"]
 
@@ -52,6 +52,11 @@ def rows(n: float, gpus: int, machines: int) -> Iterator[tuple[str, str, str, fl
     def of(part: str, what: str) -> str:
         return f"{each(part, what) * 1e6:.3g} us" if what == "seconds" else f"{each(part, what):.0f} B"
 
+    def held(part: str) -> float:
+        """Bytes a clip that are there for good, of the largest number: with several processes in a file."""
+        largest = max((p for p in parts[part]["points"] if "held" in p), key=lambda p: p["rows"])
+        return float(largest["held"] / largest["rows"])
+
     prepared = next(r for r in read("prepared.json")["results"] if r["recipe"] == "selavi-vggsound")
     footage = prepared["videos"] * 30
     original, copy = (prepared["megabytes"][w] * 1e6 / footage for w in ("originals", "copies"))
@@ -59,18 +64,20 @@ def rows(n: float, gpus: int, machines: int) -> Iterator[tuple[str, str, str, fl
     here, made = "`scale.py`", "`prepared.py`"
     for name, rate in (("videos as they come, 256 lines", original), ("copies of 128 lines", copy)):
         yield name, f"N · {SECONDS:g} s · {rate / 1e3:.3g} kB/s", made, n * SECONDS * rate, "B"
-    for name, part in (("the manifest, read", "manifest"), ("videos and spans", "clips"), ("labels", "assignment")):
+    for name, part in (("the manifest, read, with its spans", "clips"), ("labels", "assignment")):
         yield name, f"N · {of(part, 'seconds')}", here, n * each(part, "seconds"), "s"
-        formula = f"N · {of(part, 'bytes')}, {gpus // machines} processes"
-        yield f"{name}: memory of a machine", formula, here, n * each(part, "bytes") * (gpus // machines), "B"
+        yield f"{name}: one process of a machine, once", f"N · {of(part, 'bytes')}", here, n * each(part, "bytes"), "B"
+        yield f"{name}: in a file of each machine", f"N · {held(part):.0f} B", here, n * held(part), "B"
     for name, part in (("an epoch's order", "order"), ("the same, uniform over clusters", "uniform order")):
         yield name, f"N · {of(part, 'seconds')}", here, n * each(part, "seconds"), "s"
+    yield "an epoch's order: in a file of each machine", "N · 8 B", "", n * 8, "B"
     # The bank's own rows are counted with the features.
     objects = each("share", "bytes") - 2 * 32 * 4
     yield "requests of a share, while features are made", f"N / R · {objects:.0f} B", here, n / gpus * objects, "B"
     features = 4 * D * ENCODERS
     yield "features of all", f"N · 2 · 512 · 4 B = N · {features} B", "", n * features, "B"
     yield "features of a share", f"N / R · {features} B, a file that is mapped", "", n / gpus * features, "B"
+    yield "the end: labels, in the first process", f"N · {of('end', 'bytes')}", here, n * each("end", "bytes"), "B"
     cpu = read("kmeans.json")
     multiplied = cpu["settings"]["rows"] * cpu["settings"]["columns"] * cpu["settings"]["clusters"]
     pace = cpu["median_cpu_seconds"]["seehear"] / multiplied / (cpu["settings"]["iterations"] + 1)
@@ -144,10 +151,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=float, default=65e6)
     parser.add_argument("--gpus", type=int, default=64)
-    parser.add_argument("--machines", type=int, default=8)
     given = parser.parse_args()
     print("| what | formula | constant from | value |\n|---|---|---|---|")
-    for name, formula, source, value, unit in rows(given.videos, given.gpus, given.machines):
+    for name, formula, source, value, unit in rows(given.videos, given.gpus):
         said = f"{value:.2g} cores" if unit == "cores" else in_words(value, unit)
         print(f"| {name} | {formula} | {source} | {said} |")
 

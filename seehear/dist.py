@@ -8,13 +8,16 @@ ends (`seehear.peers`).
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import math
 import os
+import socket
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import torch
@@ -26,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from seehear import peers
 from seehear.errors import ProcessError, UsageError
+from seehear.files import scratch_file
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 1800.0
@@ -297,42 +301,98 @@ def all_gather_rows(tensor: Tensor) -> Tensor:
     return torch.cat(pieces)
 
 
-def gather_rows(tensor: Tensor) -> Tensor:
-    """As `all_gather_rows`, for the first process alone: the others get none of the rows, and no gradient flows.
+def tables_of_all(table: pa.Table) -> Iterator[pa.Table]:
+    """The rows of all processes' tables, which have one schema, in the order of the ranks: tables that are not long.
 
-    Rows travel `ROWS_AT_ONCE` of each process at a time, so that the first needs room for all rows once.
+    Every process must go through all of them; each travels as Arrow's own bytes, when all have come to it. Without any
+    row there is one table, of no rows. With one process it is `table` itself.
     """
     if world_size() == 1:
-        return tensor
-    counts = row_counts(len(tensor), tensor.device)
-    result = tensor.new_empty((sum(counts) if is_main() else 0, *tensor.shape[1:]))
-    starts = torch.tensor([0, *counts[:-1]]).cumsum(0).tolist()
-    for begin in range(0, max(counts), ROWS_AT_ONCE):
-        # Back ends want one size from all: a block is as long as the longest share has rows left for it.
-        block = tensor.new_zeros((min(ROWS_AT_ONCE, max(counts) - begin), *tensor.shape[1:]))
-        mine = tensor.detach()[begin : begin + len(block)]
-        block[: len(mine)] = mine
-        pieces = [torch.empty_like(block) for _ in counts] if is_main() else None
-        with _collective("gathering"):
-            torch_dist.gather(_as_bytes(block), [_as_bytes(p) for p in pieces] if pieces is not None else None)
-        for start, count, piece in zip(starts, counts, pieces or (), strict=bool(pieces)):
-            rows = max(0, min(count - begin, len(piece)))
-            result[start + begin : start + begin + rows] = piece[:rows]
-    return result
+        yield table
+        return
+    counts = row_counts(len(table))
+    if not sum(counts):
+        yield table
+    for source, rows in enumerate(counts):
+        for start in range(0, rows, ROWS_AT_ONCE):
+            mine = (
+                _stream_of(table.slice(start, ROWS_AT_ONCE)) if source == rank() else torch.empty(0, dtype=torch.uint8)
+            )
+            size = int(broadcast(torch.tensor([len(mine)]), source))
+            content = mine if source == rank() else torch.empty(size, dtype=torch.uint8)
+            with _collective("broadcast"):
+                torch_dist.broadcast(content, source)
+            yield pa.ipc.open_stream(pa.py_buffer(content.numpy())).read_all()
 
 
-def all_gather_table(table: pa.Table) -> pa.Table:
-    """The rows of all processes' tables, which have one schema, in the order of the ranks, as Arrow's own bytes."""
-    if world_size() == 1:
-        return table
+def _stream_of(table: pa.Table) -> Tensor:
+    """A table as the bytes of an Arrow stream, (n,) uint8."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    mine = torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8)
-    ends = torch.tensor(row_counts(len(mine))).cumsum(0).tolist()
-    everything = all_gather_rows(mine).numpy()
-    streams = (everything[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
-    return pa.concat_tables(pa.ipc.open_stream(pa.py_buffer(stream)).read_all() for stream in streams)
+    return torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8)
+
+
+def all_gather_table(table: pa.Table) -> pa.Table:
+    """The rows of all processes' tables, which have one schema, in the order of the ranks."""
+    return pa.concat_tables(tables_of_all(table))
+
+
+def leads_machine() -> bool:
+    """Whether this process does what is done once on its machine."""
+    return is_main() or local_rank() == 0
+
+
+def once_a_machine(name: str, make: Callable[[], pa.Table]) -> pa.Table:
+    """A table that one process of each machine makes; all processes of the machine see it in one file's pages.
+
+    For what has the size of the collection and is not written to: however many processes a machine has, it is there
+    once, and the system may drop its pages, as they can be read again. The file (`scratch_file`) has lost its name when
+    this returns, and its room when the last process is done with it. With one process it is what `make` gives, in
+    memory.
+
+    Args:
+        name: what is waited for, should the one that makes it not come to an end.
+        make: gives the same table on every machine, without a collective. Columns of texts are best `large_string`.
+
+    Raises:
+        DestinationError: the file cannot be written.
+        ProcessError: a process does not see the file of its machine.
+    """
+    if world_size() == 1 or not is_initialized():
+        return make()
+    with scratch_file(partial(_write, make())) if leads_machine() else contextlib.nullcontext() as path:
+        barrier(name)
+        told = all_gather_objects((socket.gethostname(), path))
+        mine = path or next((p for host, p in told if p is not None and host == socket.gethostname()), None)
+        table = _mapped(name, mine)
+        all_gather_objects(None)  # all have it open
+    return table
+
+
+def table_of_all(name: str, table: pa.Table, finish: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    """The rows of all processes' tables in the order of the ranks, as `finish` makes them over: `once_a_machine`."""
+    blocks = tables_of_all(table)
+    kept = list(blocks) if leads_machine() else collections.deque(blocks, maxlen=0)
+    return once_a_machine(name, lambda: finish(pa.concat_tables(kept)))
+
+
+def _write(table: pa.Table, file: BinaryIO) -> None:
+    """A table as an Arrow file, in one piece."""
+    with pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+
+
+def _mapped(name: str, path: str | None) -> pa.Table:
+    try:
+        if path is None:
+            raise FileNotFoundError("no process of this machine has LOCAL_RANK=0")
+        return pa.ipc.open_file(pa.memory_map(path)).read_all()
+    except OSError as error:
+        raise ProcessError(
+            f"process {rank()} does not see {name}, which another process of this machine has written: {error}",
+            "set TMPDIR to a folder that all processes of the machine see, and LOCAL_RANK to 0 for one of them",
+        ) from error
 
 
 def average_gradients(module: nn.Module, device: torch.device | str, *, find_unused: bool = False) -> nn.Module:

@@ -15,8 +15,8 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -74,6 +74,26 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         elif gone:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_file(content: Callable[[BinaryIO], None]) -> Iterator[str]:
+    """The path of a new file for this machine alone, in the folder for temporary files, until the block ends.
+
+    Its room is free again when no process has it open any more. What killed processes of this host left there goes.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"seehear-{_HOST}-*-*.scratch"):
+        if not process_lives(int(left.name.split("-")[2])):
+            with suppress(OSError):  # another process may be as quick
+                left.unlink()
+    descriptor, path = tempfile.mkstemp(prefix=f"seehear-{_HOST}-{os.getpid()}-", suffix=".scratch")
+    try:
+        remedy = "make room there, or set TMPDIR to a folder on a disk of this machine that has more"
+        with writing(path, remedy), open(descriptor, "wb") as file:
+            content(file)
+        yield path
+    finally:
+        os.unlink(path)
 
 
 def _age_seconds(path: Path) -> float:
@@ -259,35 +279,47 @@ ROWS_AT_ONCE = 1 << 16
 """Rows that `write_tables` holds in memory: those of a row group of the Parquet file."""
 
 
+def in_row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of tables of one schema in tables of `ROWS_AT_ONCE` rows and one of the rest, each in one piece.
+
+    Without any row there is one table, of no rows; `ValueError` without a table.
+    """
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) >= ROWS_AT_ONCE:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, ROWS_AT_ONCE).combine_chunks()
+            waiting, rows = [joined.slice(ROWS_AT_ONCE)], rows + ROWS_AT_ONCE
+    if not waiting:
+        raise ValueError("there is no table to write")
+    rest = pa.concat_tables(waiting).combine_chunks()
+    if len(rest) or not rows:
+        yield rest
+
+
 def write_tables(tables: Iterable[pa.Table], path: Path) -> int:
     """Write tables of one schema, one after the other, as one .parquet file; the number of rows.
 
     Never more than `ROWS_AT_ONCE` rows and a table are in memory. Where the rows come from has no part in the bytes.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    waiting: list[pa.Table] = []
     rows, writer = 0, None
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_kind(path, folder=False)
         with whole_file(path) as file:
             try:
-                for table in tables:
-                    waiting.append(table)
+                for table in in_row_groups(tables):
                     writer = writer or pq.ParquetWriter(file, table.schema)
-                    while sum(map(len, waiting)) >= ROWS_AT_ONCE:
-                        joined = pa.concat_tables(waiting)
-                        writer.write_table(joined.slice(0, ROWS_AT_ONCE).combine_chunks())
-                        waiting, rows = [joined.slice(ROWS_AT_ONCE)], rows + ROWS_AT_ONCE
-                if writer is None:
-                    raise ValueError("there is no table to write")
-                rest = pa.concat_tables(waiting).combine_chunks()
-                if len(rest) or not rows:
-                    writer.write_table(rest)
+                    writer.write_table(table)
+                    rows += len(table)
             finally:
                 if writer is not None:
                     writer.close()
         sync_folder(path.parent)
-    return rows + len(rest)
+    return rows

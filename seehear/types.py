@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from seehear.errors import RunError
 from seehear.files import write_atomic
 
 _TEXTS_AT_ONCE = 1 << 16
+_HALF, _LOWER = np.uint64(32), np.uint64(0xFFFFFFFF)
+_ORDER = "order of the ids"
 
 
 @dataclass(frozen=True)
@@ -100,17 +103,27 @@ class Labelling:
 
 
 class Keys:
-    """Texts, each once, that are found by their hashes: beside its text one takes 16 bytes."""
+    """Texts, each once, that are found by their checksums: beside its text one takes 8 bytes.
 
-    def __init__(self, texts: Sequence[str] | pa.ChunkedArray) -> None:
-        """Raises `ValueError` if a text stands there twice."""
+    `order` (N,) uint64 is all that is kept: in the upper half a text's checksum, in the lower its place, sorted. It is
+    the same in every process, and may be one that another has sorted.
+    """
+
+    def __init__(self, texts: Sequence[str] | pa.ChunkedArray, order: np.ndarray | None = None) -> None:
+        """Raises `ValueError` if a text stands there twice, which is not looked for where an `order` is given."""
         self.texts = text_column(texts)
-        hashes = _hashes(self.texts)
-        self._order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._order]
-        for start in range(0, len(self.texts), _TEXTS_AT_ONCE):
-            part = self.texts.slice(start, _TEXTS_AT_ONCE)
-            if not np.array_equal(self.rows(part), np.arange(start, start + len(part))):
+        if order is not None:
+            self.order = order
+            return
+        self.order = _checksums(self.texts) << _HALF
+        self.order |= np.arange(len(self.texts), dtype=np.uint64)
+        self.order.sort()
+        same = np.diff(self.order >> _HALF) == 0
+        shared = np.flatnonzero(np.append(same, False) | np.append(False, same))  # few, if texts are not twice there
+        places = (self.order[shared] & _LOWER).astype(np.int64)
+        for start in range(0, len(places), _TEXTS_AT_ONCE):
+            part = places[start : start + _TEXTS_AT_ONCE]
+            if not np.array_equal(self.rows(self.texts.take(part)), part):
                 raise ValueError("texts must be unique")
 
     def __len__(self) -> int:
@@ -118,11 +131,12 @@ class Keys:
 
     def row(self, text: str) -> int:
         """Where a text stands; -1 if it is not there."""
-        number = np.int64(hash(text))
-        for place in range(int(self._hashes.searchsorted(number)), len(self._hashes)):
-            if self._hashes[place] != number:
+        checksum = zlib.crc32(text.encode("utf-8", "surrogateescape"))
+        for place in range(int(self.order.searchsorted(np.uint64(checksum << 32))), len(self.order)):
+            key = int(self.order[place])
+            if key >> 32 != checksum:
                 break
-            if self.texts[found := int(self._order[place])].as_py() == text:
+            if self.texts[found := key & 0xFFFFFFFF].as_py() == text:
                 return found
         return -1
 
@@ -135,14 +149,15 @@ class Keys:
         return rows
 
     def _find(self, asked: pa.ChunkedArray, rows: np.ndarray) -> None:
-        hashes = _hashes(asked)
-        place = np.searchsorted(self._hashes, hashes)
+        checksums = _checksums(asked)
+        place = self.order.searchsorted(checksums << _HALF)
         open_ = np.arange(len(asked))
-        # Once, but for texts that share a hash: those stand side by side, and the text decides.
+        # Once, but for texts that share a checksum: those stand side by side, and the text decides.
         while len(open_):
-            open_ = open_[place[open_] < len(self._hashes)]
-            open_ = open_[self._hashes[place[open_]] == hashes[open_]]
-            found = self._order[place[open_]]
+            open_ = open_[place[open_] < len(self.order)]
+            keys = self.order[place[open_]]
+            alike = keys >> _HALF == checksums[open_]
+            open_, found = open_[alike], (keys[alike] & _LOWER).astype(np.int64)
             same = pc.equal(self.texts.take(found), asked.take(open_)).to_numpy()
             rows[open_[same]] = found[same]
             open_ = open_[~same]
@@ -153,7 +168,7 @@ class Keys:
 class Assignment:
     """Pseudo-labels of every clip, keyed by clip id and never by position.
 
-    Held in columns: beside its id a clip takes 4 bytes a labelling and 12 to be found by.
+    Held in columns: beside its id a clip takes 4 bytes a labelling and 8 to be found by.
     """
 
     clip_ids: pa.ChunkedArray
@@ -162,11 +177,13 @@ class Assignment:
     """For each labelling (`video`, `audio`, `video+audio`, `label`) the cluster of each clip, (N,) int32."""
     classes: dict[str, int]
     """For each labelling the number of clusters."""
+    order: InitVar[np.ndarray | None] = None
+    """That of the ids' `Keys`, if it is known."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, order: np.ndarray | None) -> None:
         self.labels = {name: np.asarray(labels, dtype=np.int32) for name, labels in self.labels.items()}
         try:
-            self._keys = Keys(self.clip_ids)
+            self._keys = Keys(self.clip_ids, order)
         except ValueError as error:
             raise ValueError("clip ids of an assignment must be unique") from error
         self.clip_ids = self._keys.texts
@@ -210,29 +227,42 @@ class Assignment:
             for name, labels in self.labels.items()
         }
 
+    def columns(self) -> pa.Table:
+        """All of it as a table, which `of_columns` takes without a copy and without sorting anew."""
+        labels = {name: pa.array(labels) for name, labels in self.labels.items()}
+        table = pa.table({"clip_id": self.clip_ids, _ORDER: pa.array(self._keys.order)} | labels)
+        return table.replace_schema_metadata(self._metadata())
+
+    @classmethod
+    def of_columns(cls, table: pa.Table) -> Assignment:
+        """Inverse of `columns`; the order of the ids is made where there is none. `KeyError` of another table."""
+        metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
+        names = [n for n in table.column_names if n not in ("clip_id", _ORDER)]
+        return cls(
+            clip_ids=table["clip_id"],
+            labels={n: table[n].to_numpy() for n in names},
+            classes={n: int(metadata[f"classes.{n}".encode()]) for n in names},
+            order=table[_ORDER].to_numpy() if _ORDER in table.column_names else None,
+        )
+
+    def _metadata(self) -> dict[str, str]:
+        return {f"classes.{name}": str(k) for name, k in self.classes.items()}
+
     def save(self, path: Path) -> None:
         """Write as Parquet: `clip_id` and a column for each labelling."""
         ids = self.clip_ids
         if ids.nbytes < 2**31:  # which a column of the smaller type can hold
             ids = ids.cast(pa.string())
         columns = {"clip_id": ids} | {name: pa.array(labels) for name, labels in self.labels.items()}
-        metadata = {f"classes.{name}": str(k) for name, k in self.classes.items()}
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink)
+        pq.write_table(pa.table(columns).replace_schema_metadata(self._metadata()), sink)
         write_atomic(path, sink.getvalue().to_pybytes())
 
     @classmethod
     def load(cls, path: Path) -> Assignment:
         """Read what `save` wrote; `RunError` if it is something else."""
         try:
-            table = pq.read_table(path)
-            metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
-            names = [n for n in table.column_names if n != "clip_id"]
-            return cls(
-                clip_ids=table["clip_id"],
-                labels={n: table[n].to_numpy() for n in names},
-                classes={n: int(metadata[f"classes.{n}".encode()]) for n in names},
-            )
+            return cls.of_columns(pq.read_table(path))
         except (OSError, KeyError, pa.ArrowInvalid) as error:
             raise RunError(f"{path} is not an assignment of clips to clusters: {error}") from error
 
@@ -243,13 +273,18 @@ def text_column(texts: Any) -> pa.ChunkedArray:
         texts = texts if texts.type == pa.large_string() else texts.cast(pa.large_string())
     else:
         texts = pa.array(texts, pa.large_string())
-    return pa.chunked_array([texts.combine_chunks()] if isinstance(texts, pa.ChunkedArray) else [texts])
+    return pa.chunked_array([one_piece(texts) if isinstance(texts, pa.ChunkedArray) else texts])
 
 
-def _hashes(texts: pa.ChunkedArray) -> np.ndarray:
-    """A number for each text, (N,) int64: the same for equal ones within this process."""
-    result = np.empty(len(texts), dtype=np.int64)
+def one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one chunk; without a copy if it is, which Arrow's own `combine_chunks` makes even so."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _checksums(texts: pa.ChunkedArray) -> np.ndarray:
+    """The CRC-32 of each text, (N,) uint64: the same in every process, and seldom that of another text."""
+    result = np.empty(len(texts), dtype=np.uint64)
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = texts.slice(start, _TEXTS_AT_ONCE).to_pylist()
-        result[start : start + len(part)] = np.fromiter(map(hash, part), np.int64, len(part))
+        part = texts.slice(start, _TEXTS_AT_ONCE).cast(pa.large_binary()).to_pylist()
+        result[start : start + len(part)] = np.fromiter(map(zlib.crc32, part), np.uint64, len(part))
     return result

@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from unittest import mock
@@ -63,6 +64,7 @@ def test_environment_that_is_wrong(variables: dict[str, str], said: str, monkeyp
 
 def _process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
+    tempfile.tempdir = folder
     dist.init(rank, 2, init_method=f"file://{folder}/meet")
     result: dict[str, object] = {"who": (dist.rank(), dist.world_size(), dist.is_main())}
     result["sum"] = dist.all_reduce_sum(torch.tensor([1.0, 2.0]) * (rank + 1))
@@ -80,9 +82,13 @@ def _process(rank: int, folder: str) -> None:
     )
     result["table"] = dist.all_gather_table(table).to_pydict()
     with mock.patch.object(dist, "ROWS_AT_ONCE", 2):
-        for rows in (3 * rank + 1, 3 * (1 - rank)):  # one process may have none, and blocks need not divide
-            mine = torch.arange(rows * 2).view(rows, 2) + 100 * rank
-            result[f"first {rows}"] = (mine, dist.gather_rows(mine))
+        for mine in (table, pa.table({"x": range(10 * rank, 10 * rank + 5 - 4 * rank)})):  # one process may have none
+            result[f"blocks {mine.column_names}"] = [block.to_pydict() for block in dist.tables_of_all(mine)]
+    result["no rows"] = [block.to_pydict() for block in dist.tables_of_all(table.slice(0, 0))]
+    for machine, local_rank in (("one", rank), (f"machine {rank}", 0)):
+        os.environ["LOCAL_RANK"] = str(local_rank)
+        with mock.patch("socket.gethostname", return_value=machine):
+            result[machine.split()[0]] = _once(rank, table)
     result["joint"] = _normalised(rank)
     result["nothing"] = dist.all_gather_rows(torch.ones(0, 2))
     x = torch.tensor([[1.0 + rank]], requires_grad=True)
@@ -97,6 +103,23 @@ def _process(rank: int, folder: str) -> None:
     dist.barrier()
     torch.save(result, f"{folder}/{rank}.pt")
     dist.shutdown()
+
+
+def _once(rank: int, table: pa.Table) -> dict[str, object]:
+    """What a process sees of a table that is made once a machine, and of the file that it is in."""
+    made: list[int] = []
+    texts = pa.array([None, "", "ä", "b"], pa.large_string())
+
+    def make() -> pa.Table:
+        made.append(rank)
+        return pa.table({"text": texts, "number": pa.chunked_array([[1, 2], [3, 4]])})
+
+    found = {"made": len(made), "table": dist.once_a_machine("a table", make), "none": None}
+    found["none"] = dist.once_a_machine("no rows", lambda: make().slice(0, 0)).to_pydict()
+    found["all"] = dist.table_of_all("all", table, lambda all_: all_.append_column("more", all_["n"])).to_pydict()
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if ".scratch" in line]
+    chunks = {name: found["table"][name].num_chunks for name in ("text", "number")}
+    return found | {"made": len(made), "table": found["table"].to_pydict(), "chunks": chunks, "files": lines}
 
 
 def _normalised(rank: int) -> dict[str, torch.Tensor]:
@@ -145,10 +168,20 @@ def test_two_processes(tmp_path: Path) -> None:
         assert result["gradient"].tolist() == [[2.0 + 2 * rank]]
         assert result["module"][0] == 0
         assert result["module"][1].tolist() == [[1.0]]
+        assert result["blocks ['id', 'n']"] == [{"id": ["1-0", "1-1"], "n": [0, 1]}]
+        assert result["blocks ['x']"] == [{"x": [0, 1]}, {"x": [2, 3]}, {"x": [4]}, {"x": [10]}]
+        assert result["no rows"] == [{"id": [], "n": []}]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
-    for one, other in (("first 1", "first 4"), ("first 3", "first 0")):
-        assert torch.equal(first[one][1], torch.cat([first[one][0], second[other][0]]))
-        assert second[other][1].shape == (0, 2)
+    for result in (first["one"], second["one"], first["machine"], second["machine"]):
+        assert result["table"] == {"text": [None, "", "ä", "b"], "number": [1, 2, 3, 4]}
+        assert result["chunks"] == {"text": 1, "number": 1}
+        assert result["none"] == {"text": [], "number": []}
+        assert result["all"] == {"id": ["1-0", "1-1"], "n": [0, 1], "more": [0, 1]}
+    assert [first["one"]["made"], second["one"]["made"]] == [2, 0]
+    assert [first["machine"]["made"], second["machine"]["made"]] == [2, 2]
+    inodes = [{line[4] for line in result[of]["files"]} for of in ("one", "machine") for result in (first, second)]
+    assert inodes[0] == inodes[1] and inodes[2].isdisjoint(inodes[3])
+    assert not list(tmp_path.glob("*.scratch"))
     # Joint batch normalisation: that of one process with all rows, which torch's own is the oracle of.
     x, weights = _batch()
     x.requires_grad_()

@@ -1,14 +1,20 @@
-"""Folders that appear whole or not at all."""
+"""Folders and files that appear whole or not at all, and leave nothing behind."""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from seehear.errors import UsageError
+from seehear import files
+from seehear.errors import DestinationError, UsageError
 from seehear.files import FORGOTTEN_SECONDS, new_folder, remove_leftovers, temporary_beside
 
 
@@ -67,3 +73,35 @@ def test_what_killed_processes_were_writing_is_removed_and_nothing_else(tmp_path
     remove_leftovers(tmp_path)
     assert not any(path.exists() for path in [*gone, forgotten])
     assert all(path.exists() for path in [alive, elsewhere, nameless, *others])
+
+
+def test_a_scratch_file_is_there_for_a_block_and_those_of_dead_processes_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    kept = [f"seehear-{files._HOST}-{os.getppid()}-x.scratch", f"seehear-00000000-{dead.pid}-x.scratch", "seehear-x"]
+    for name in (*kept, f"seehear-{files._HOST}-{dead.pid}-x.scratch"):
+        (tmp_path / name).touch()
+    with files.scratch_file(lambda file: file.write(b"content")) as path:
+        assert Path(path).read_bytes() == b"content"
+        assert {p.name for p in tmp_path.iterdir()} == {*kept, Path(path).name}
+    assert {p.name for p in tmp_path.iterdir()} == {*kept}
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DestinationError, match="TMPDIR"), files.scratch_file(full):
+        pass
+    assert {p.name for p in tmp_path.iterdir()} == {*kept}
+
+
+def test_tables_are_cut_into_row_groups(monkeypatch):
+    monkeypatch.setattr(files, "ROWS_AT_ONCE", 4)
+    tables = [pa.table({"x": np.arange(start, end)}) for start, end in ((0, 3), (3, 3), (3, 12), (12, 13))]
+    found = list(files.in_row_groups(tables))
+    assert [t["x"].to_pylist() for t in found] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12]]
+    assert all(t["x"].num_chunks == 1 for t in found)
+    assert [len(t) for t in files.in_row_groups([*tables[:2], tables[3]])] == [4]  # nothing is left over
+    assert [len(t) for t in files.in_row_groups([tables[1]])] == [0]
+    with pytest.raises(ValueError, match="no table"):
+        list(files.in_row_groups([]))

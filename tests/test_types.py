@@ -20,9 +20,11 @@ LABELS = RNG.integers(0, 7, 500)
 
 @pytest.fixture(params=[False, True], ids=["", "colliding"])
 def assignment(request):
-    """One whose ids have hashes of their own, or share three of them."""
-    plain = types._hashes
-    with mock.patch.object(types, "_hashes", lambda texts: plain(texts) % 3 if request.param else plain(texts)):
+    """One whose ids have checksums of their own, or share three of them."""
+    plain = types._checksums
+    with mock.patch.object(
+        types, "_checksums", lambda texts: plain(texts) % np.uint64(3) if request.param else plain(texts)
+    ):
         yield Assignment(IDS, {"video": LABELS, "audio": LABELS[::-1]}, {"video": 7, "audio": 7})
 
 
@@ -53,6 +55,16 @@ def test_new_labels_lie_over_old_ones(assignment):
     over = new.over(assignment)
     assert over.of("video", IDS).tolist() == [8, *LABELS[1:4], 9, *LABELS[5:]]
     assert assignment.of("video", IDS).tolist() == LABELS.tolist()
+
+
+def test_columns_are_taken_without_a_copy(assignment):
+    columns = assignment.columns()
+    again = Assignment.of_columns(columns)
+    assert again.classes == assignment.classes and again.clip_ids.to_pylist() == IDS
+    assert again.of("audio", IDS).tolist() == assignment.of("audio", IDS).tolist()
+    assert np.shares_memory(again.labels["video"], columns["video"].to_numpy())
+    assert np.shares_memory(again._keys.order, columns["order of the ids"].to_numpy())
+    assert again.clip_ids.chunk(0).buffers()[2].address == columns["clip_id"].chunk(0).buffers()[2].address
 
 
 def test_the_file_is_that_of_earlier_versions(assignment, tmp_path):

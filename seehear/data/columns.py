@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from seehear.config import ClusterConfig
 from seehear.data.clips import Video, make_ref
-from seehear.types import ClipRef, Keys, text_column
+from seehear.types import ClipRef, Keys, one_piece, text_column
 
 _AT_ONCE = 1 << 16
 """So many spans are made at once where all are gone through, and so many videos at most are kept once made."""
@@ -24,6 +24,8 @@ _OF_A_VIDEO = (
     "video_id", "path", "fingerprint", "width", "height", "clock_jumps", "audio_track", "size_bytes", "modified_ns",
     "text_cues",
 )  # fmt: skip
+_OF_A_SPAN = ("video", "start_seconds", "end_seconds")
+_START, _END, _WITH_CUES, _ORDER = "start of all streams", "end of all streams", "with cues", "order of the ids"
 
 
 class VideoTable(Sequence[Video]):
@@ -42,15 +44,16 @@ class VideoTable(Sequence[Video]):
         end_seconds: np.ndarray,
         with_cues: np.ndarray,
         make: Callable[[int], Video],
+        order: np.ndarray | None = None,
     ) -> None:
-        """`make` gives the video at a place."""
+        """`make` gives the video at a place; `order` is that of the ids' `Keys`, if it is known."""
         self.ids = text_column(ids)
         self.start_seconds, self.end_seconds, self.with_cues = start_seconds, end_seconds, with_cues
-        self._make = make
+        self._make, self._order = make, order
 
     @cached_property
     def _keys(self) -> Keys:
-        return Keys(self.ids)
+        return Keys(self.ids, self._order)
 
     @classmethod
     def of(cls, videos: Iterable[Video]) -> VideoTable:
@@ -69,21 +72,36 @@ class VideoTable(Sequence[Video]):
     @classmethod
     def from_rows(cls, rows: pa.Table, streams: Sequence[str]) -> VideoTable:
         """What `Video.from_row` makes of each of a manifest's rows, all of which have these streams."""
+        return cls.of_columns(cls.columns_of(rows, streams), streams)
+
+    @classmethod
+    def columns_of(cls, rows: pa.Table, streams: Sequence[str], *, sort: bool = False) -> pa.Table:
+        """What `of_columns` takes, of a manifest's rows: columns in one piece, with `sort` the order of the ids too."""
         starts = [rows[f"{s}_start_seconds"].to_numpy() for s in streams]
         ends = [start + rows[f"{s}_duration_seconds"].to_numpy() for start, s in zip(starts, streams, strict=True)]
-        there = [name for name in cls.columns(streams) if name in rows.column_names]
-        columns = {name: _one_chunk(rows[name]) for name in there}
+        columns = {name: _one_chunk(rows[name]) for name in cls.columns(streams) if name in rows.column_names}
         with_cues = np.zeros(len(rows), dtype=bool)
         if "text_cues" in columns:
             # "[]" is said of a video without a cue.
             with_cues = pc.greater(pc.fill_null(pc.utf8_length(columns["text_cues"]), 0), 2).to_numpy(
                 zero_copy_only=False
             )
+        made = {_START: np.maximum.reduce(starts), _END: np.minimum.reduce(ends), _WITH_CUES: with_cues.view(np.uint8)}
+        if sort:
+            made[_ORDER] = Keys(columns["video_id"]).order
+        return pa.table(columns | {name: pa.array(x) for name, x in made.items()})
+
+    @classmethod
+    def of_columns(cls, table: pa.Table, streams: Sequence[str]) -> VideoTable:
+        """The videos that `columns_of` put in columns, nothing of which is copied."""
+        columns = {name: _one_chunk(table[name]) for name in cls.columns(streams) if name in table.column_names}
+        start, end, with_cues = (table[name].to_numpy() for name in (_START, _END, _WITH_CUES))
+        order = table[_ORDER].to_numpy() if _ORDER in table.column_names else None
 
         def make(place: int) -> Video:
             return Video.from_row({name: column[place].as_py() for name, column in columns.items()}, streams)
 
-        return cls(columns["video_id"], np.maximum.reduce(starts), np.minimum.reduce(ends), with_cues, make)
+        return cls(columns["video_id"], start, end, with_cues.view(bool), make, order)
 
     @staticmethod
     def columns(streams: Sequence[str]) -> list[str]:
@@ -198,14 +216,6 @@ class ClipTable(Sequence[ClipRef]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __add__(self, others: ClipTable) -> ClipTable:
-        """These spans and then others of the same videos."""
-        if others.videos is not self.videos:
-            raise ValueError("spans of two tables of videos cannot be joined")
-        names = ("video", "start_seconds", "end_seconds")
-        columns = (np.concatenate([getattr(self, name), getattr(others, name)]) for name in names)
-        return ClipTable(self.videos, *columns)
-
     def take(self, rows: np.ndarray) -> ClipTable:
         """Some rows, by their numbers or by a mask (N,)."""
         return ClipTable(self.videos, self.video[rows], self.start_seconds[rows], self.end_seconds[rows])
@@ -213,17 +223,29 @@ class ClipTable(Sequence[ClipRef]):
     @property
     def clip_ids(self) -> pa.ChunkedArray:
         """A column of the ids, made anew."""
-        return pa.chunked_array(
-            [pa.array([ref.clip_id for ref in part], pa.large_string()) for part in self._parts()], pa.large_string()
-        )
+        return pa.chunked_array(list(self.id_blocks()), pa.large_string())
+
+    def id_blocks(self) -> Iterator[pa.Array]:
+        """The ids in columns, of which only one is there at a time."""
+        return (pa.array([ref.clip_id for ref in part], pa.large_string()) for part in self._parts())
 
     def _parts(self) -> Iterator[ClipTable]:
         return (self[start : start + _AT_ONCE] for start in range(0, len(self), _AT_ONCE))
 
+    def columns(self) -> pa.Table:
+        """The spans as a table, which `of_columns` takes without a copy."""
+        return pa.table({name: pa.array(getattr(self, name)) for name in _OF_A_SPAN})
+
+    @classmethod
+    def of_columns(cls, videos: VideoTable, table: pa.Table) -> ClipTable:
+        """Inverse of `columns`, for the same videos."""
+        return cls(videos, *(table[name].to_numpy() for name in _OF_A_SPAN))
+
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     """A column in which a place is found at once."""
-    return text_column(column) if pa.types.is_string(column.type) else column.combine_chunks()
+    texts = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return text_column(column) if texts else one_piece(column)
 
 
 def cut(videos: VideoTable, cluster: ClusterConfig) -> ClipTable:

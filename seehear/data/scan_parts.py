@@ -24,6 +24,7 @@ from seehear.data.scanning import (
 )
 from seehear.data.sources import Candidate, find, storable
 from seehear.engines import Do, Engine, Task, Tell, Work, nearest_seen, run
+from seehear.errors import UsageError
 from seehear.files import check_destination
 from seehear.media.pool import WorkerPool, available_cores
 from seehear.media.remote import address
@@ -80,6 +81,16 @@ def scan_in_parts(
         return finish(folder, Path(out))
     tables = [table for table, _ in folder.blocks(asked.numbers)]
     return Manifest(pa.concat_tables(tables) if tables else table_of([], [], extra), info)
+
+
+def check_scanned(source: str | os.PathLike[str] | Manifest) -> None:
+    """Raise `UsageError` if the videos of another work in parts are not given as the file of a manifest."""
+    if isinstance(source, Manifest) or not Manifest.is_manifest(source):
+        given = "what was given" if isinstance(source, Manifest) else os.fspath(source)
+        raise UsageError(
+            f"{given} is no file of a manifest, and every part would have to scan it",
+            "scan first, also in parts: `seehear scan VIDEOS --out clips.parquet`, then give clips.parquet",
+        )
 
 
 def _tasks(blocks: Mapping[int, Sequence[Candidate]], known: Mapping[str, dict[str, Any]]) -> Iterator[Task]:

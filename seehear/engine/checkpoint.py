@@ -58,13 +58,13 @@ def save(folder: Path, step: int, state: dict[str, Any], assignment: Assignment 
     return final
 
 
-def load_newest(folder: Path) -> tuple[dict[str, Any], Assignment | None] | None:
-    """The newest state whose files are what was written, or None if there is none."""
+def load_newest(folder: Path) -> tuple[dict[str, Any], Path | None] | None:
+    """The newest state whose files are what was written, and where its assignment is; None if there is none."""
     for path in sorted(folder.glob("step_*"), reverse=True):
         if _valid(path):
             state = torch.load(path / _STATE, map_location="cpu", weights_only=True)
             assignment = path / _ASSIGNMENT
-            return state, Assignment.load(assignment) if assignment.exists() else None
+            return state, assignment if assignment.exists() else None
     return None
 
 

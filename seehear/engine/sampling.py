@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from seehear import dist
 from seehear.config import Config
@@ -22,19 +23,36 @@ from seehear.data.clips import (
     training_requests,
     transformation_requests,
 )
-from seehear.data.columns import ClipTable, VideosById, cut
+from seehear.data.columns import ClipTable, VideosById, VideoTable, cut
 from seehear.engine.schedule import Stage
 from seehear.errors import DataError
 from seehear.hypotheses.language import Hypotheses
 from seehear.types import Assignment, ClipRef
 
 
-def split(videos: VideosById, config: Config, validation: Collection[str] | None) -> tuple[ClipTable, ClipTable]:
-    """Spans to train on and spans that are held out: of the videos `validation`, or of those that a hash chooses.
+def spans_of(videos: VideoTable, config: Config) -> ClipTable:
+    """All spans of a run's videos, which are there once a machine."""
+    table = dist.once_a_machine("the spans of the videos", lambda: cut(videos, config.cluster).columns())
+    return ClipTable.of_columns(videos, table)
 
-    Where text is looked at, spans in which nothing is said are none of both. Raises `DataError` if there is nothing to
-    train on.
+
+def split(
+    videos: VideosById, config: Config, validation: Collection[str] | None
+) -> tuple[ClipTable, ClipTable, ClipTable]:
+    """All spans, and of these the first, to train on, and the last, of videos that are held out; there once a machine.
+
+    Held out are the videos `validation`, or those that a hash chooses. Where text is looked at, spans in which nothing
+    is said are left out. Raises `DataError` if there is nothing to train on.
     """
+    table = dist.once_a_machine("who trains and who is held out", lambda: _split(videos, config, validation))
+    spans, training = ClipTable.of_columns(videos.table, table), int(np.searchsorted(table["held_out"].to_numpy(), 1))
+    if not training:
+        raise DataError("no video is left to train on", "lower data.validation_share or add videos")
+    return spans, spans[:training], spans[training:]
+
+
+def _split(videos: VideosById, config: Config, validation: Collection[str] | None) -> pa.Table:
+    """The columns of all spans, those that are held out last, which the column `held_out` says of them."""
     table = videos.table
     refs = cut(table, config.cluster)
     asked = np.flatnonzero(table.with_cues[refs.video])
@@ -48,18 +66,25 @@ def split(videos: VideosById, config: Config, validation: Collection[str] | None
         places = table.places(list(validation))
         out = np.zeros(len(table), dtype=bool)
         out[places[places >= 0]] = True
-    out = out[refs.video]
-    if out.all():
-        raise DataError("no video is left to train on", "lower data.validation_share or add videos")
-    return refs.take(~out), refs.take(out)
+    last = out[refs.video].view(np.uint8)
+    order = np.argsort(last, kind="stable")
+    return refs.take(order).columns().append_column("held_out", pa.array(last[order]))
 
 
 def labelled_among(refs: ClipTable, assignment: Assignment | None) -> ClipTable:
     """The clips that have labels, if there are any labels; one that could not be decoded has none this round."""
     if assignment is None:
         return refs
-    there = assignment.rows(refs.clip_ids) >= 0
-    return refs if there.all() else refs.take(there)
+
+    def absent() -> np.ndarray:
+        found = [assignment.rows(pa.chunked_array([ids])) < 0 for ids in refs.id_blocks()]
+        return np.flatnonzero(np.concatenate(found or [np.zeros(0, dtype=bool)]))
+
+    rows = dist.once_a_machine("clips without labels", lambda: pa.table({"row": absent()}))["row"].to_numpy()
+    if not len(rows):
+        return refs
+    table = dist.once_a_machine("clips with labels", lambda: refs.take(np.delete(np.arange(len(refs)), rows)).columns())
+    return ClipTable.of_columns(refs.videos, table)
 
 
 @dataclass(frozen=True)
@@ -120,11 +145,15 @@ def epoch_steps(
             + (f", of which they need {fewest}" if fewest > 1 else ""),
             "start fewer processes, raise optim.batch_size or optim.clips_per_epoch, or add videos",
         )
-    labellings = None
-    if stage.config.cluster.uniform_sampling and assignment:
-        ids = refs.clip_ids if isinstance(refs, ClipTable) else [r.clip_id for r in refs]
-        labellings = [assignment.of(name, ids) for name in assignment.labels]
-    order = epoch_order(len(refs), length, seed, labellings)
+
+    def in_order() -> pa.Table:
+        labellings = None
+        if stage.config.cluster.uniform_sampling and assignment:
+            ids = refs.clip_ids if isinstance(refs, ClipTable) else [r.clip_id for r in refs]
+            labellings = [assignment.of(name, ids) for name in assignment.labels]
+        return pa.table({"clip": epoch_order(len(refs), length, seed, labellings)})
+
+    order = dist.once_a_machine("the order of an epoch", in_order)["clip"].to_numpy()
     # A last, small step would weigh its clips more; they come again in the next epoch's order.
     size = optim.batch_size * world
     if length < size and not done:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +30,7 @@ from seehear.engine.schedule import Stage, learning_rate, stages
 from seehear.engine.state import Means, TrainState
 from seehear.engine.stop import StopRequest
 from seehear.errors import Interrupted, RunError, TrainingError
-from seehear.features.bank import FeatureBank
+from seehear.features.bank import FeatureBank, gather_assignment, shared_assignment
 from seehear.features.extract import calibrate_batchnorm, extract
 from seehear.host import keep_freed_memory
 from seehear.methods.base import Method
@@ -112,14 +111,14 @@ class Trainer:
                 if loader is not None:
                     loader.close()
                 loader = self.make_loader(stage.config)
-            train, validation = split(self.videos, stage.config, self.validation)
+            every, train, validation = split(self.videos, stage.config, self.validation)
             if not self.state.labelled:
                 if stage.relabels:
-                    self.relabel(stage, loader, train + validation)
+                    self.relabel(stage, loader, every)
                 self.begin_round(stage)
                 self.save()
             while self.state.epoch < stage.config.optim.epochs:
-                record = self.train_epoch(stage, loader, train, train + validation)
+                record = self.train_epoch(stage, loader, train, every)
                 record |= self.validate(stage, loader, validation)
                 record = {"round": stage.index, "epoch": self.state.epoch, **record}
                 self.log.record("epoch", self.state.step, **record)
@@ -133,7 +132,7 @@ class Trainer:
                     break
             # The last clustering lies at the end, also at an early one.
             if self.state.relabelled < len(self.relabel_times(stage)):
-                self.relabel_within(stage, loader, train + validation, float("inf"))
+                self.relabel_within(stage, loader, every, float("inf"))
             self.state = TrainState(stage=stage.index + 1, step=self.state.step, clips_seen=self.state.clips_seen)
             self.save()
         return loader if loader is not None else self.make_loader(stages(self.config)[-1].config)
@@ -195,7 +194,7 @@ class Trainer:
             return
         previous, made = self.assignment, gather_assignment(bank, labellings)
         # A clip that cannot be decoded any more keeps its labels: the order of clips must not change in an epoch.
-        self.assignment = made if previous is None else made.over(previous)
+        self.assignment = made if previous is None else shared_assignment(lambda: made.over(previous))
         seconds = {"seconds_extract": extracted - started, "seconds_cluster": time.monotonic() - extracted}
         self.report_round(stage, bank, labellings, previous, seconds)
         self.save_assignment(stage)
@@ -462,7 +461,9 @@ class Trainer:
         previous: Assignment | None,
         seconds: Mapping[str, float],
     ) -> None:
-        """Health of the features and of the new clusters."""
+        """Health of the features and of the new clusters, which the first process sees to."""
+        if not dist.is_main():
+            return
         assert self.assignment is not None
         features = {name: bank.features[name] for name in self.method.encoders if name in bank.features}
         health, warnings, words = round_health(labellings, self.assignment, previous, features)
@@ -559,7 +560,8 @@ class Trainer:
         if found is None:
             self.log.rewind(0, 0.0)
             return False
-        state, self.assignment = found
+        state, labels = found
+        self.assignment = shared_assignment(lambda: Assignment.load(labels)) if labels is not None else None
         batches = state["progress"].pop("batch", 0)  # earlier versions counted these, by as many processes as now
         self.state = TrainState(**state["progress"])
         if dist.is_main():  # whose they are
@@ -580,18 +582,6 @@ class Trainer:
         torch.set_rng_state(state["random"])
         self.log.rewind(state["metrics_offset"], state["seconds"])
         return True
-
-
-def gather_assignment(bank: FeatureBank, labellings: Mapping[str, Labelling]) -> Assignment:
-    """The labels of all processes' clips, in the same order on each."""
-    columns = {"clip_id": pa.array(bank.clip_ids, pa.large_string())}
-    columns |= {name: pa.array(labelling.labels.astype(np.int32)) for name, labelling in labellings.items()}
-    table = dist.all_gather_table(pa.table(columns))
-    return Assignment(
-        clip_ids=table["clip_id"],
-        labels={name: table[name].to_numpy() for name in labellings},
-        classes={name: labelling.k for name, labelling in labellings.items()},
-    )
 
 
 def _bank_without_features(refs: Sequence[ClipRef]) -> FeatureBank:

@@ -1,8 +1,8 @@
-"""The feature bank: one feature of every clip and encoder, in memory or, when large, on disk."""
+"""The feature bank: one feature of every clip and encoder, in memory or on disk; and what its shares join to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from seehear import dist
 from seehear.errors import UsageError
-from seehear.types import ClipRef
+from seehear.types import Assignment, ClipRef, Labelling
 
 # Above this a bank lives in a file: it need not fit beside the model.
 IN_MEMORY_BYTES = 2 << 30
@@ -110,18 +110,33 @@ class FeatureBank:
         return FeatureBank(refs, features, np.ones(len(refs), dtype=bool))
 
 
-def gather_bank(share: FeatureBank, *, everywhere: bool = True) -> FeatureBank:
-    """The shares of all processes as one bank, which every process has; or the first alone, and the others nothing."""
+def gather_bank(share: FeatureBank) -> FeatureBank:
+    """The shares of all processes as one bank, which every process has; not for all clips of a collection."""
     if dist.world_size() == 1:
         return share
     fields = ("clip_id", "video_id", "start_seconds", "end_seconds")
     types = (pa.large_string(), pa.large_string(), pa.float64(), pa.float64())
     columns = {f: pa.array([getattr(r, f) for r in share.refs], t) for f, t in zip(fields, types, strict=True)}
     table = pa.table(columns | {"present": pa.array(share.present)})
-    gather = dist.all_gather_rows if everywhere else dist.gather_rows
-    features = {n: gather(torch.from_numpy(np.asarray(x))).numpy() for n, x in share.features.items()}
+    features = {n: dist.all_gather_rows(torch.from_numpy(np.asarray(x))).numpy() for n, x in share.features.items()}
     table = dist.all_gather_table(table)
-    if not everywhere and not dist.is_main():
-        table = table.slice(0, 0)
     refs = [ClipRef(*row) for row in zip(*(table[f].to_pylist() for f in fields), strict=True)]
     return FeatureBank(refs, features, table["present"].to_numpy())
+
+
+def gather_assignment(bank: FeatureBank, labellings: Mapping[str, Labelling]) -> Assignment:
+    """The labels of all processes' clips, in the same order on each; there once a machine."""
+    columns = {"clip_id": pa.array(bank.clip_ids, pa.large_string())}
+    columns |= {name: pa.array(labelling.labels.astype(np.int32)) for name, labelling in labellings.items()}
+
+    def sorted_too(table: pa.Table) -> pa.Table:
+        labels = {name: table[name].to_numpy() for name in labellings}
+        classes = {name: labelling.k for name, labelling in labellings.items()}
+        return Assignment(table["clip_id"], labels, classes).columns()
+
+    return Assignment.of_columns(dist.table_of_all("the labels of all clips", pa.table(columns), sorted_too))
+
+
+def shared_assignment(make: Callable[[], Assignment]) -> Assignment:
+    """Labels that one process of each machine makes, and that are there once a machine."""
+    return Assignment.of_columns(dist.once_a_machine("the labels of all clips", lambda: make().columns()))

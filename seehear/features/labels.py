@@ -8,6 +8,7 @@ import pyarrow.csv
 
 from seehear.errors import UsageError
 from seehear.features.bank import FeatureBank
+from seehear.features.headlabels import ranked
 from seehear.features.model import LABELLING_OF, Model
 from seehear.metrics.clustering import prevailing_cluster
 
@@ -18,12 +19,33 @@ def label_table(model: Model, bank: FeatureBank, head: int = 0) -> pa.Table:
     Columns: video_id, start_seconds, end_seconds and, for each m of video, audio and both that there is,
     cluster_m, confidence_m, distance_m and rank_m (see `cluster_rows`), by heads also agreement_m (`head_rows`).
     """
-    columns: dict[str, pa.Array] = {}
-    for modality, labelling in LABELLING_OF.items():
-        rows = model.labels(bank, labelling, head)
-        if rows is not None:
-            columns |= {f"{name}_{modality}": pa.array(rows[name]) for name in rows}
-    return with_refs(bank, columns)
+    labels = LabelsOfBlocks(model, head)
+    labels.add(bank)
+    return labels.table()
+
+
+class LabelsOfBlocks:
+    """`label_table` of a bank whose rows are there a block at a time."""
+
+    def __init__(self, model: Model, head: int = 0) -> None:
+        self.model, self.head = model, head
+        self._keys: list[pa.Table] = []
+        self._rows: dict[str, dict[str, list[np.ndarray]]] = {}
+
+    def add(self, bank: FeatureBank) -> None:
+        """Label the next rows."""
+        self._keys.append(with_refs(bank, {}))
+        for modality, labelling in LABELLING_OF.items():
+            for name, x in (self.model.label_rows(bank, labelling, self.head) or {}).items():
+                self._rows.setdefault(modality, {}).setdefault(name, []).append(x)
+
+    def table(self) -> pa.Table:
+        """The labels of all rows, with what is said of a row among all."""
+        labels = pa.concat_tables(self._keys).combine_chunks()
+        for modality, parts in self._rows.items():
+            for name, x in ranked({name: np.concatenate(x) for name, x in parts.items()}).items():
+                labels = labels.append_column(f"{name}_{modality}", pa.array(x))
+        return labels
 
 
 def with_refs(bank: FeatureBank, columns: dict[str, pa.Array]) -> pa.Table:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from seehear.config import Config
 from seehear.data.loader import Failures, worker_count
 from seehear.data.manifest import Manifest
+from seehear.data.scan_parts import check_scanned
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder, model_sha256, open_run
 from seehear.engines import Do, Engine, Task, Tell, Work, run
@@ -124,11 +125,7 @@ def _listed(run: str | Path, source: Source, every_seconds: float | None) -> Man
         return Manifest.load(RunFolder(Path(run)).manifest)
     if isinstance(source, Manifest):
         return source
-    if not Manifest.is_manifest(source):
-        raise UsageError(
-            f"{source} is no manifest, and every part would have to scan it",
-            "scan it first, also in parts: `seehear scan VIDEOS --out clips.parquet`, then give clips.parquet",
-        )
+    check_scanned(source)
     return Manifest.load(source)
 
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from seehear.data import prepared
 from seehear.data.manifest import Manifest
+from seehear.data.scan_parts import check_scanned
 from seehear.engines import Do, Engine, Task, Tell, Work, run
-from seehear.errors import UsageError
 from seehear.files import writing
 from seehear.media.pool import WorkerPool, available_cores
 from seehear.media.recoding import Original, Recoding, recode
@@ -70,11 +70,8 @@ def prepare_in_parts(
     """
     check_settings(recoding, shard_bytes, timeout_seconds)
     folder = Path(out).absolute()
-    if isinstance(source, Manifest) or not Manifest.is_manifest(source):
-        raise UsageError(
-            "parts are made of the file of a manifest: every part would have to scan anything else",
-            "scan first, also in parts: `seehear scan VIDEOS --out clips.parquet`, then give clips.parquet",
-        )
+    check_scanned(source)
+    assert not isinstance(source, Manifest)
     check_folder(folder, source)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

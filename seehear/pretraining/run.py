@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
@@ -20,7 +22,7 @@ from seehear import dist
 from seehear.config import Config
 from seehear.data.cache import media_cache, stream_as
 from seehear.data.clips import Video
-from seehear.data.columns import cut
+from seehear.data.columns import VideoTable, cut
 from seehear.data.loader import ClipLoader, Failures, workers_of
 from seehear.data.manifest import Manifest
 from seehear.data.scanning import scan
@@ -30,15 +32,15 @@ from seehear.data.views import SpectrogramView, Statistics
 from seehear.engine.device import choose_device, peak_memory_bytes, use_bfloat16
 from seehear.engine.runfolder import RunFolder, beginning
 from seehear.engine.runlog import RunLog
+from seehear.engine.sampling import spans_of
 from seehear.engine.schedule import stages
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
 from seehear.errors import DataError, RunError, UsageError
-from seehear.features.bank import gather_bank
-from seehear.features.labels import label_table
-from seehear.features.model import Model, bank_table, video_table
+from seehear.features.labels import LabelsOfBlocks
+from seehear.features.model import Model, bank_table, table_bank, usable_rows, video_table
 from seehear.features.viewloader import ViewLoader
-from seehear.files import write_atomic, write_table
+from seehear.files import in_row_groups, write_atomic, write_table, write_tables
 from seehear.hypotheses.language import parse
 from seehear.media.timeline import covers
 from seehear.methods import build_method, check_method
@@ -123,7 +125,7 @@ def pretrain(
                 progress.note(f"{folder.path} is finished already")
                 return folder.path
             try:
-                _run(folder, Manifest.load(folder.manifest), folder.load_config(), progress, stop, after_epoch)
+                _run(folder, folder.load_config(), progress, stop, after_epoch)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -225,7 +227,6 @@ def scan_with_progress(source: str | Path, config: Config, progress: Progress, s
 
 def _run(
     folder: RunFolder,
-    manifest: Manifest,
     config: Config,
     progress: Progress,
     stop: StopRequest,
@@ -233,25 +234,20 @@ def _run(
 ) -> None:
     classes_of = None
     if config.method == "supervised":
-        classes_of = manifest.by_id(config.data.label_column)
+        classes_of = Manifest.load(folder.manifest).by_id(config.data.label_column)
     backbones = read_backbones(folder.encoders, config)
     if backbones and config.model.tune_encoders:  # dropout in them draws from torch's own generator
         torch.manual_seed(config.seed * 1009 + dist.rank())
     method = build_method(config, classes_of, encoders_on(backbones, config))
     if config.final is not None and "video" not in method.modalities:
         raise UsageError(f"the final stage retrains the video encoder, and {config.method} has none")
-    videos = video_table(manifest, streams_of(tuple(method.modalities.values())))
-    if classes_of is not None:
-        videos = videos.take(np.flatnonzero([bool(classes_of.get(i)) for i in videos.iterate_ids()]))
-    shortest = shortest_usable_seconds(config)
-    kept = np.flatnonzero(np.fromiter((covers(s, shortest) for s in videos.seconds), bool, len(videos)))
-    if len(kept) < len(videos):
-        progress.note(f"{len(videos) - len(kept)} videos are shorter than a clip ({shortest:.2f} s): left out")
-        videos = videos.take(kept)
-    del manifest, classes_of  # of which training needs nothing more, and there may be millions
+    streams = streams_of(tuple(method.modalities.values()))
+    columns = dist.once_a_machine("the manifest", lambda: _videos(folder, streams, config, classes_of, progress))
+    videos = VideoTable.of_columns(columns, streams)
     if not videos:
         raise DataError(
-            f"no video is as long as a clip ({shortest:.2f} s)", "shorten clip.audio_seconds or clip.frames"
+            f"no video is as long as a clip ({shortest_usable_seconds(config):.2f} s)",
+            "shorten clip.audio_seconds or clip.frames",
         )
     if config.method == "selavi" and config.selavi.labels_from == "training" and not method.labels_from_training:
         progress.note("several processes: labels are made from a pass over all clips (selavi.labels_from)")
@@ -267,6 +263,26 @@ def _run(
         _finish(folder, trainer, whole_encoders(method, backbones), loader, log, progress)
     if dist.is_main():
         shutil.rmtree(folder.encoders, ignore_errors=True)  # they are in the model
+
+
+def _videos(
+    folder: RunFolder,
+    streams: Sequence[str],
+    config: Config,
+    classes_of: Mapping[str, str | None] | None,
+    progress: Progress,
+) -> pa.Table:
+    """The columns of a run's videos: those that can be used, have a class if that is learnt, and room for a clip."""
+    rows = usable_rows(Manifest.load(folder.manifest), streams, VideoTable.columns(streams))
+    if classes_of is not None:
+        rows = rows.filter(pa.array([bool(classes_of.get(i)) for i in rows["video_id"].to_pylist()], pa.bool_()))
+    shortest = shortest_usable_seconds(config)
+    seconds = VideoTable.from_rows(rows, streams).seconds
+    kept = np.fromiter((covers(s, shortest) for s in seconds), bool, len(rows))
+    if not kept.all():
+        progress.note(f"{len(kept) - kept.sum()} videos are shorter than a clip ({shortest:.2f} s): left out")
+        rows = rows.filter(pa.array(kept))
+    return VideoTable.columns_of(rows, streams, sort=True)
 
 
 @contextlib.contextmanager
@@ -384,7 +400,7 @@ def _finish(
 ) -> None:
     """Final features, clusters and labels; `labels.parquet` comes last and marks the run as finished."""
     config, method = loader.config, trainer.method
-    refs = cut(trainer.videos.table, config.cluster)
+    refs = spans_of(trainer.videos.table, config)
     share = trainer.features(loader, refs, "final features")
     names = [name for name in ("video", "audio") if name in method.encoders and method.cluster_heads is None]
     labellings = [*names, *(["+".join(names)] if len(names) == 2 else [])]
@@ -395,8 +411,9 @@ def _finish(
         )
         for name in labellings
     }
-    bank = gather_bank(share, everywhere=False)
+    features = in_row_groups(dist.tables_of_all(bank_table(share)))
     if not dist.is_main():
+        collections.deque(features, maxlen=0)
         return
     # Text is none of what looks at videos: it stands beside.
     seen = {n: m for n, m in method.modalities.items() if MODALITIES[m].stream}
@@ -407,11 +424,24 @@ def _finish(
     )  # fmt: skip
     model.set_clusters(made)
     model.save(folder.model)
-    write_table(bank_table(bank), folder.features)
+    labels = _write_features(features, folder.features, model)
     state = trainer.state
     log.record(
         "end", state.step, rounds=state.stage, clips_seen=state.clips_seen, steps=state.step,
         failed=len(loader.failures.counts), peak_memory_bytes=peak_memory_bytes(),
     )  # fmt: skip
-    write_table(label_table(model, bank), folder.labels)
+    write_table(labels, folder.labels)
     progress.note(f"finished: {folder.path}")
+
+
+def _write_features(features: Iterable[pa.Table], path: Path, model: Model) -> pa.Table:
+    """Write features of which only a table at a time is in memory; the labels of all."""
+    labels = LabelsOfBlocks(model)
+
+    def labelled() -> Iterator[pa.Table]:
+        for table in features:
+            labels.add(table_bank(table))
+            yield table
+
+    write_tables(labelled(), path)
+    return labels.table()

@@ -30,9 +30,9 @@ from seehear.engine.runlog import RunLog
 from seehear.engine.sampling import epoch_steps, split
 from seehear.engine.schedule import Stage, learning_rate, stages
 from seehear.engine.stop import StopRequest
-from seehear.engine.trainer import Trainer, gather_assignment
+from seehear.engine.trainer import Trainer
 from seehear.errors import DataError, UsageError
-from seehear.features.bank import FeatureBank, view_name
+from seehear.features.bank import FeatureBank, gather_assignment, view_name
 from seehear.features.model import usable_videos
 from seehear.media.pool import available_cores
 from seehear.media.timeline import covers
@@ -183,7 +183,7 @@ class _Bench:
             method, videos, lambda _: self.loader(videos, None), folder, RunLog(folder, write=False),
             Progress(quiet=True), StopRequest(), device=self.device, bfloat16=use_bfloat16(self.config, self.device),
         )  # fmt: skip
-        self.refs, _ = split(self.videos, self.config, frozenset())
+        self.refs, _, _ = split(self.videos, self.config, frozenset())
         self._label()
         self.trainer.prepare(self.stage)
         method.begin_epoch(0, self.config.optim.epochs)

@@ -10,10 +10,11 @@ from typing import Any
 
 from seehear.data.loader import ClipLoader, Failures, worker_count
 from seehear.data.manifest import Manifest
+from seehear.data.scan_parts import check_scanned
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import model_sha256
 from seehear.engines import Do, Engine, Task, Tell, Work, run
-from seehear.errors import DataError, UsageError
+from seehear.errors import DataError
 from seehear.features.model import Model
 from seehear.parts import Part, PartFolder, Plan, digest_of
 from seehear.search.embedding import (
@@ -91,13 +92,10 @@ def embed_in_parts(
 
     Raises `UsageError` for videos that would first have to be scanned.
     """
-    if isinstance(manifest, Manifest) or (manifest is not None and not Manifest.is_manifest(manifest)):
-        raise UsageError(
-            f"{manifest if not isinstance(manifest, Manifest) else 'that'} is no file of a manifest, and every part "
-            "would have to scan it",
-            "scan first, also in parts: `seehear scan VIDEOS --out clips.parquet`, then give clips.parquet",
-        )
-    name = str(Path(manifest or Path(run_folder) / "manifest.parquet").absolute())
+    source = Path(run_folder) / "manifest.parquet" if manifest is None else manifest
+    check_scanned(source)
+    assert not isinstance(source, Manifest)
+    name = str(Path(source).absolute())
     blocks = blocks_of(run_folder, model, videos, every_seconds)
     plan = plan_of(run_folder, name, blocks, every_seconds, exact_up_to)
     place = index_folder(run_folder)

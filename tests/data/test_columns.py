@@ -47,6 +47,12 @@ def test_videos_are_those_of_the_rows(streams):
     assert list(table) == [table[i] for i in range(-60, 0)] == expected
     assert np.array_equal(table.seconds, [v.seconds for v in expected])
     assert table.with_cues.tolist() == [bool(v.cues) for v in expected]
+    columns = VideoTable.columns_of(rows, streams, sort=True)
+    mapped = VideoTable.of_columns(columns, streams)
+    assert list(mapped) == expected and mapped.places(["Ä/59.mp4", "Ä/60.mp4"]).tolist() == [59, -1]
+    assert np.shares_memory(mapped.start_seconds, columns["start of all streams"].to_numpy())
+    assert np.shares_memory(mapped.with_cues, columns["with cues"].to_numpy())
+    assert mapped.ids.chunk(0).buffers()[2].address == columns["video_id"].chunk(0).buffers()[2].address
     some = table.take(np.array([7, 3, 59]))
     assert list(some) == [expected[i] for i in (7, 3, 59)]
     assert some.places(["Ä/59.mp4", "Ä/4.mp4"]).tolist() == [2, -1]
@@ -66,13 +72,10 @@ def test_spans_are_cut_as_numpy_divides_a_line(settings):
     assert found.clip_ids.to_pylist() == [r.clip_id for r in expected]
     assert [found[i] for i in (0, len(expected) // 2, -1)] == [expected[i] for i in (0, len(expected) // 2, -1)]
     chosen = RNG.random(len(expected)) < 0.3
-    part, rest = found.take(chosen), found.take(~chosen)
-    assert part + rest == [r for r, c in zip(expected, chosen, strict=True) if c] + [
-        r for r, c in zip(expected, chosen, strict=True) if not c
-    ]
-    assert found[5:11] == expected[5:11] and found[5:11] != expected[5:10] and part != rest
-    with pytest.raises(ValueError, match="two tables"):
-        part + cut(VideoTable.of(videos), cluster)
+    part = found.take(chosen)
+    assert part == [r for r, c in zip(expected, chosen, strict=True) if c]
+    assert ClipTable.of_columns(found.videos, part.columns()) == part
+    assert found[5:11] == expected[5:11] and found[5:11] != expected[5:10] and part != found
 
 
 def test_more_spans_than_are_made_at_once(monkeypatch):

@@ -22,7 +22,8 @@ def state(value):
 
 def test_what_is_saved_is_loaded(tmp_path):
     checkpoint.save(tmp_path, 7, state(1), ASSIGNMENT, keep=2)
-    loaded, assignment = checkpoint.load_newest(tmp_path)
+    loaded, labels = checkpoint.load_newest(tmp_path)
+    assignment = Assignment.load(labels)
     assert loaded["n"] == 1
     assert torch.equal(loaded["w"], state(1)["w"])
     assert assignment.of("video", ["b#t=0,1", "a#t=0,1"]).tolist() == [0, 1]

@@ -153,6 +153,7 @@ from seehear.engine.trainer import Trainer
 from seehear.features.model import usable_videos
 from seehear.methods import build_method
 from seehear.progress import Progress
+from seehear.types import Assignment
 
 
 def validate(folder, clips, clips_a_step, broken):
@@ -169,8 +170,9 @@ def validate(folder, clips, clips_a_step, broken):
             method, videos, lambda _: loader, folder, RunLog(folder, write=False), Progress(quiet=True), StopRequest(),
             device=torch.device("cpu"), bfloat16=False,
         )
-        state, trainer.assignment = checkpoint.load_newest(folder.checkpoints)
-        if trainer.assignment is not None:
+        state, labels = checkpoint.load_newest(folder.checkpoints)
+        if labels is not None:
+            trainer.assignment = Assignment.load(labels)
             trainer.prepare(stages(config)[0])
         method.load_state_dict(state["method"])
         found = trainer.validate(stages(config)[0], loader, cut(trainer.videos.table, config.cluster)[:clips])

@@ -17,6 +17,7 @@ import seehear
 from seehear.data.manifest import Manifest
 from seehear.data.scanning import scan
 from seehear.data.sources import find
+from seehear.engine.runlog import read_metrics
 from seehear.errors import DataError, UsageError
 from seehear.files import write_table
 from seehear.media import remote
@@ -120,18 +121,47 @@ def test_two_and_three_processes_learn_the_same_bits_from_a_bad_server(shards, t
                 for name, source in (("folder", shards), ("served", f"{server.url}/manifest.parquet"))
             ]
             groups.append({"size": size, "tasks": tasks, "out": str(tmp_path / f"group{size}")})
-        job = tmp_path / "job.json"
-        job.write_text(json.dumps(groups))
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.ranks", str(job)], env=os.environ, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-        for group in groups:
-            said = [json.loads(Path(f"{group['out']}.{rank}").read_text()) for rank in range(group["size"])]
-            assert [one["code"] for one in said] == [0] * group["size"], said
+        assert by_processes(groups, tmp_path) == [[0] * 2, [0] * 3]
         assert server.cuts > 2 and len(server.requests) > 60
     for size in (2, 3):
         assert results(tmp_path / f"served{size}") == results(tmp_path / f"folder{size}")
+
+
+def by_processes(groups: list[dict[str, Any]], tmp_path: Path) -> list[list[int | None]]:
+    """Run groups of processes; the exit code of each, None where it was killed."""
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(groups))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ranks", str(job)], env=os.environ, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    files = [[Path(f"{group['out']}.{rank}") for rank in range(group["size"])] for group in groups]
+    return [[json.loads(f.read_text())["code"] if f.exists() else None for f in of] for of in files]
+
+
+def test_three_processes_are_killed_and_two_go_on_from_a_bad_server_as_from_the_folder(shards, tmp_path):
+    """Two copies of the run that was killed: one goes on from the server, the other with the folder's manifest."""
+    with serving(shards) as server:
+        bad_day(server)
+        served, folder = tmp_path / "served", tmp_path / "folder"
+        few = ("optim.batch_size=2", "optim.clips_per_epoch=18", "checkpoint_minutes=0")
+        settings = [*streamed_settings(shards, tmp_path), *few]
+        task = {"source": f"{server.url}/manifest.parquet", "out": str(served), "settings": settings}
+        fault = {"what": "kill", "where": "step", "rank": 1, "count": 3}
+        group = {"size": 3, "tasks": [task | {"fault": fault}], "out": str(tmp_path / "three")}
+        (codes,) = by_processes([group], tmp_path)
+        assert codes == [5, None, 5]
+        begun = [r["step"] for r in read_metrics(served / "metrics.jsonl") if r["kind"] == "step"]
+        assert begun and not (served / "labels.parquet").exists()
+        shutil.copytree(served, folder)
+        shutil.copy(shards / "manifest.parquet", folder / "manifest.parquet")
+        resumed = [{"resume": True, "out": str(run), "settings": settings} for run in (served, folder)]
+        asked = len(server.requests)
+        assert by_processes([{"size": 2, "tasks": resumed, "out": str(tmp_path / "two")}], tmp_path) == [[0] * 2]
+        assert len(server.requests) > asked
+    assert results(served) == results(folder)
+    last = read_metrics(served / "metrics.jsonl")[-1]
+    assert last["kind"] == "end" and last["clips_seen"] > 2 * 3  # of both numbers of processes
 
 
 def test_a_manifest_beside_the_shards_spares_looking_at_every_copy(shards, tmp_path):
