@@ -3,9 +3,10 @@
     python benchmarks/shapes.py --list
     python benchmarks/shapes.py FOLDER [--shapes tail-sounds none-games] [--seeds 0 1 2] [--held-out]
 
-For each shape and seed FOLDER/SHAPE-SEED.csv names clips of the two sets in SEEHEAR_DATA (training splits alone, without
-the clips that are silent) with their label, which is for scoring only. Clips that must be made (another sound, no kind)
-lie in FOLDER/made, once for all shapes; everything else is a path. A kind's share goes to another class with each seed.
+For each shape and seed FOLDER/SHAPE-SEED.csv names clips of the two sets in SEEHEAR_DATA (training splits alone,
+without the clips that are silent) with their label, which is for scoring only. Clips that must be made (another sound,
+no kind) lie in FOLDER/made, once for all shapes; everything else is a path. A kind's share goes to another class with
+each seed.
 
 | family | sizes of the kinds |
 |---|---|
@@ -216,7 +217,7 @@ def _recorded(folder: Path, count: int, random: np.random.Generator) -> list[Cli
     """Clips of the nine weapons, as many of each, that are in no set; recorded as for the demo."""
     from record_gameplay import WEAPONS, record
 
-    each = count // len(WEAPONS)
+    each = -(-count // len(WEAPONS))
     record(folder, each, _SECONDS, 20_000, workers=1)
     with (folder / "truth.csv").open() as file:
         rows = list(csv.DictReader(file))

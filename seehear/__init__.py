@@ -114,6 +114,7 @@ _HOMES = {
         "finetune",
         "predict",
     ),
+    "seehear.comparing": ("compare",),
     "seehear.localization": (
         "detect",
         "localize",
@@ -156,6 +157,7 @@ __all__ = [
     "build_index",
     "choose_k",
     "cluster_features",
+    "compare",
     "detect",
     "embed",
     "evaluate",

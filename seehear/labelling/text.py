@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,14 @@ def of_labels(table: Any, given: Mapping[str, Any]) -> str:
             if modality in by:
                 count = by.count(modality)
                 lines.append(f"by {sense} alone, for want of the other: {count} segments (column labelled_by)")
-    clusters = len(set(table["cluster"].to_pylist()))
+    facts = json.loads((table.schema.metadata or {}).get(b"seehear.kinds", b"{}"))
+    if "text" in facts:
+        lines.append(facts["text"])
+    if facts.get("of_no_kind"):
+        lines.append(f"{facts['of_no_kind']} segments are of no kind (cluster -1; column doubt)")
+    if given["plot"] is not None:
+        lines.append(str(given["plot"]))
+    clusters = len(set(table["cluster"].to_pylist()) - {-1})
     return "\n".join([*lines, f"{table.num_rows} segments in {clusters} clusters: {given['out']}"])
 
 
