@@ -153,17 +153,17 @@ def _drawn(clips: Sequence[Clip], size: int, random: np.random.Generator) -> lis
 
 def _swapped(clips: list[Clip], made: Path, random: np.random.Generator) -> list[Clip]:
     """A tenth of the clips get each other's sound, never that of their own class."""
-    chosen = random.permutation(len(clips))[: round(_SWAPPED_SHARE * len(clips))]
-    for _ in range(10000):
-        others = random.permutation(chosen)
-        if all(clips[a].label != clips[b].label for a, b in zip(chosen, others, strict=True)):
-            break
-    else:
-        raise ValueError("the sounds of these clips cannot be swapped between classes")
-    found = list(clips)
-    for a, b in zip(chosen, others, strict=True):
-        found[a] = Clip(dubbed(clips[a].path, clips[b].path, made), clips[a].label, clips[a].of, True)
-    return found
+    for _ in range(100):
+        chosen = random.permutation(len(clips))[: round(_SWAPPED_SHARE * len(clips))]
+        for _ in range(10000):
+            others = random.permutation(chosen)
+            pairs = list(zip(chosen, others, strict=True))
+            if all(clips[a].label != clips[b].label for a, b in pairs):
+                found = list(clips)
+                for a, b in pairs:
+                    found[a] = Clip(dubbed(clips[a].path, clips[b].path, made), clips[a].label, clips[a].of, True)
+                return found
+    raise ValueError("the sounds of these clips cannot be swapped between classes")
 
 
 def _with_no_kind(
@@ -189,7 +189,7 @@ def _with_no_kind(
         return dubbed(a.path, b.path, made) if a.label != b.label else unlike()
 
     spoken = iter(random.permutation(len(spare)))
-    pauses = iter(_pauses(data / "vizdoom_untrimmed", random))
+    pauses = iter(_pauses(data / "vizdoom_untrimmed", random) if of == "games" else [])
     kinds: list[Callable[[], Path]] = [
         unlike,
         lambda: dubbed(spare[next(spoken)].path, foreign[int(random.integers(len(foreign)))].path, made),
