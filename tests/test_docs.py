@@ -42,7 +42,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 NAV = [
     "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "commands", "collection", "transfer",
-    "finetune", "localization", "cluster", "kinds", "search", "weights", "search-hypotheses", "studies", "data", "prepare",
+    "finetune", "localization", "cluster", "kinds", "search", "weights", "search-hypotheses", "studies", "data",
+    "prepare",
     "streaming", "formats", "settings", "python", "gpu", "multi-gpu", "many-machines", "scale",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-a-command",
     "adding-a-page-section",

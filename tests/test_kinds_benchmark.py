@@ -19,6 +19,7 @@ from tests.corpus import make_video
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 import shapes  # noqa: E402
+from kind_sizes import agreement_of_halves  # noqa: E402
 from support.rules_of_k import RULES  # noqa: E402
 
 
@@ -110,3 +111,10 @@ def test_what_is_held_out_is_not_made_by_the_way(data, tmp_path):
 def test_rules_of_others_count_what_is_plain(rule):
     sight, sound, _ = views([20, 20, 20, 20], spread=0.02)
     assert RULES[rule](sight.numpy(), sound.numpy()) == 4
+
+
+def test_agreement_of_halves_is_whole_for_labels_that_both_modalities_know():
+    sight, sound, kinds = views([20, 20, 20])
+    assert agreement_of_halves(sight.numpy(), sound.numpy(), kinds, 3) == pytest.approx(1.0)
+    torn = np.where(np.random.default_rng(0).random(60) < 0.5, kinds, kinds + 3)  # neither knows which half is which
+    assert agreement_of_halves(sight.numpy(), sound.numpy(), torn, 6) < 0.8

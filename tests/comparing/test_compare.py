@@ -16,7 +16,7 @@ from seehear.cli import main
 from seehear.comparing.criteria import criteria, held_out_prediction
 from seehear.errors import DataError, UsageError
 from tests.cluster.test_kinds import views
-from tests.labelling.test_kinds import with_features
+from tests.labelling.test_label_kinds import with_features
 
 
 @pytest.fixture(scope="module")
