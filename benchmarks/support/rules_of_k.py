@@ -30,7 +30,7 @@ MOST = 40
 
 def joined(sight: np.ndarray, sound: np.ndarray) -> np.ndarray:
     """Both side by side, of unit length."""
-    return np.concatenate([sight, sound], axis=1) / np.sqrt(2)
+    return np.concatenate([sight, sound], axis=1) / 2**0.5
 
 
 def labels_of(x: np.ndarray, k: int, seed: int = 0, restarts: int = 3) -> np.ndarray:

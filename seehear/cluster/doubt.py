@@ -1,4 +1,4 @@
-"""Clips of no kind: how strange a clip's sound is for what it looks like, and the other way round.
+"""Doubt: how strange a clip's sound is for what it looks like, and the other way round.
 
 Clips that look alike should sound alike. For each clip take those that look most like it, and ask how far their sound
 is from its own; then those that sound most like it, and how far they look from it. A clip whose neighbours by one
@@ -14,8 +14,8 @@ that were given the sound of any other clip is what a clip of no kind has. So
 
 0 for a usual clip, 1 for one whose sound has nothing to do with its sight. From 1/2 on it is nearer to the strangers.
 
-Encoders that learnt from a clip may have learnt it by heart; its doubt is then too small. The rule is ours; evidence is
-in docs/research/labels.md.
+Encoders that learnt from a clip may have learnt it by heart; its doubt is then too small, and the list of doubtful clips
+far from complete. The rule is ours; evidence, for and against, is in docs/research/labels.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor
 from seehear.errors import DataError
 
 THRESHOLD = 0.5
-"""From here on a clip is of no kind."""
+"""From here on a clip is doubtful."""
 _STRANGERS = 0.75
 """Quantile of the distances of clips with another's sound that stands for strangers: others are often of the same kind,
 and where one kind has most of the clips the median would be."""
@@ -52,7 +52,7 @@ class Doubt:
 
     @property
     def outliers(self) -> np.ndarray:
-        """(N,) bool: the clips of no kind."""
+        """(N,) bool: the doubtful clips."""
         return self.doubt >= THRESHOLD
 
 

@@ -1,4 +1,4 @@
-"""Labels of a run's own videos anew: so many clusters as are given or found, and clips of no kind left out."""
+"""Labels of a run's own videos anew: so many clusters as are given or found, and clips that are in doubt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from seehear.labelling.labels import embed_videos
 from seehear.progress import Progress
 
 NumberOf = int | Literal["auto"]
-OF_NO_KIND = -1
 METADATA = b"seehear.kinds"
 """Key of the schema's metadata under which a table of labels has `KindLabels.facts` as JSON."""
 
@@ -39,20 +38,20 @@ class KindLabels:
     """What was found of a bank of features."""
 
     clusters: np.ndarray
-    """(N,) int32; −1: of no kind."""
+    """(N,) int32."""
     confidence: np.ndarray
-    """(N,) float32, 0 where the clip is of no kind."""
+    """(N,) float32."""
     ranks: np.ndarray
-    """(N,) int32, 0 where the clip is of no kind."""
+    """(N,) int32."""
     doubt: Doubt
     kinds: Kinds | None
     """None: the number was given."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For JSON: clusters, of_no_kind, and of a number that was found k, low, high, agreement and a sentence."""
+        """For JSON: clusters, doubtful, and of a number that was found k, low, high, agreement and a sentence."""
         facts: dict[str, Any] = {
-            "clusters": int(self.clusters.max()) + 1, "of_no_kind": int((self.clusters == OF_NO_KIND).sum()),
+            "clusters": int(self.clusters.max()) + 1, "doubtful": int(self.doubt.outliers.sum()),
         }  # fmt: skip
         if self.kinds is not None:
             best = next(s for s in self.kinds.table if s.k == self.kinds.k)
@@ -77,9 +76,10 @@ def label_kinds(
 ) -> KindLabels:
     """Label a bank of features that has both modalities.
 
-    Clips of no kind are found first (`seehear.cluster.doubt`), as they would count as kinds and pull at centroids. Of
-    the others the number of kinds is estimated, unless it is given (`seehear.cluster.kinds`), and the features of
-    `modality` are clustered by k-means. The confidence is 1 − d₁/d₂ as `seehear label` has it.
+    Doubtful clips are found first (`seehear.cluster.doubt`), as they would count as kinds and pull at centroids. Of the
+    others the number of kinds is estimated, unless it is given (`seehear.cluster.kinds`), and the features of
+    `modality` are clustered by k-means. A doubtful clip gets the cluster of the nearest centroid like any other: doubt
+    is too uncertain yet to take it out. The confidence is 1 − d₁/d₂ as `seehear label` has it.
 
     Raises:
         UsageError: a modality is missing.
@@ -98,14 +98,13 @@ def label_kinds(
     x = torch.nn.functional.normalize(x, dim=1)
     if not 1 <= clusters <= len(sure):
         raise DataError(
-            f"{of}: {len(sure)} clips that are of a kind cannot make {clusters} clusters", "ask for fewer clusters"
+            f"{of}: {len(sure)} clips that are not doubtful cannot make {clusters} clusters", "ask for fewer clusters"
         )
     found = kmeans(x[sure], clusters, restarts=10, seed=seed)
     labels, distances, confidence = nearest_centroids(x, found.centroids)
-    labels = labels.astype(np.int32)
-    ranks = exemplar_ranks(np.where(doubt.outliers, clusters, labels), distances)
-    labels[doubt.outliers], confidence[doubt.outliers], ranks[doubt.outliers] = OF_NO_KIND, 0, 0
-    return KindLabels(labels, confidence, ranks, doubt, kinds)
+    # A doubtful clip is no example, however close to the centroid: those come last.
+    ranks = exemplar_ranks(labels, distances + np.where(doubt.outliers, distances.max(initial=0) + 1, 0))
+    return KindLabels(labels.astype(np.int32), confidence, ranks, doubt, kinds)
 
 
 def label_run_by_kinds(

@@ -31,11 +31,11 @@ def of_labels(table: Any, given: Mapping[str, Any]) -> str:
     facts = json.loads((table.schema.metadata or {}).get(b"seehear.kinds", b"{}"))
     if "text" in facts:
         lines.append(facts["text"])
-    if facts.get("of_no_kind"):
-        lines.append(f"{facts['of_no_kind']} segments are of no kind (cluster -1; column doubt)")
+    if facts.get("doubtful"):
+        lines.append(f"{facts['doubtful']} segments are doubtful: heard and seen, they are unlike (column doubt)")
     if given["plot"] is not None:
         lines.append(str(given["plot"]))
-    clusters = len(set(table["cluster"].to_pylist()) - {-1})
+    clusters = len(set(table["cluster"].to_pylist()))
     return "\n".join([*lines, f"{table.num_rows} segments in {clusters} clusters: {given['out']}"])
 
 

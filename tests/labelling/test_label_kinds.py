@@ -44,42 +44,41 @@ def run_of_three(finished_run, tmp_path_factory) -> Path:
     return with_features(finished_run, tmp_path_factory.mktemp("kinds") / "run", sight.numpy(), sound.numpy())
 
 
-def test_kinds_are_counted_and_a_clip_of_none_is_left_out(run_of_three, tmp_path, capsys):
+def test_kinds_are_counted_and_a_clip_of_none_is_doubted(run_of_three, tmp_path, capsys):
     table = seehear.label(run_of_three, clusters="auto", plot=tmp_path / "kinds.svg", out=tmp_path / "labels.csv")
     clusters = table["cluster"].to_pylist()
-    assert clusters[1] == -1
     of_kind = [{c for i, c in enumerate(clusters) if i % 3 == kind and i != 1} for kind in range(3)]
     assert [len(found) for found in of_kind] == [1, 1, 1]
-    assert len(set.union(*of_kind)) == 3
+    assert set.union(*of_kind) == {0, 1, 2} == set(clusters)
     rows = table.to_pylist()
-    assert (rows[1]["confidence"], rows[1]["exemplar_rank"]) == (0, 0)
     assert rows[1]["doubt"] > 0.5 > max(row["doubt"] for i, row in enumerate(rows) if i != 1)
-    for cluster in set(clusters) - {-1}:
+    for cluster in set(clusters):
         ranks = sorted(row["exemplar_rank"] for row in rows if row["cluster"] == cluster)
         assert ranks == list(range(1, len(ranks) + 1))
+    assert rows[1]["exemplar_rank"] == clusters.count(clusters[1])  # the last of its cluster
     facts = json.loads(table.schema.metadata[METADATA])
-    assert (facts["k"], facts["clusters"], facts["of_no_kind"]) == (3, 3, 1)
+    assert (facts["k"], facts["clusters"], facts["doubtful"]) == (3, 3, 1)
     assert (tmp_path / "kinds.svg").read_text().startswith("<svg")
     with (tmp_path / "labels.csv").open() as file:
         assert [int(row["cluster"]) for row in csv.DictReader(file)] == clusters
     main(["label", str(run_of_three), "--clusters", "auto", "--out", str(tmp_path / "again.csv")])
     said = capsys.readouterr().out
     assert "3 kinds" in said
-    assert "1 segments are of no kind" in said
+    assert "1 segments are doubtful" in said
     assert "24 segments in 3 clusters" in said
 
 
 def test_a_given_number_of_clusters_is_kept(run_of_three):
     for modality in ("video", "audio", "both"):
         table = seehear.label(run_of_three, clusters=4, modality=modality)
-        assert set(table["cluster"].to_pylist()) == {-1, 0, 1, 2, 3}
+        assert set(table["cluster"].to_pylist()) == {0, 1, 2, 3}
 
 
 def test_segments_are_labelled_as_whole_videos_are(finished_run):
     # Real features of a tiny network: there is nothing to find, but every segment is there.
     table = seehear.label(finished_run, clusters=2, every_seconds=1.0)
     assert table.num_rows > 24
-    assert set(table["cluster"].to_pylist()) <= {-1, 0, 1}
+    assert set(table["cluster"].to_pylist()) <= {0, 1}
 
 
 def test_a_run_in_which_sight_and_sound_share_nothing_gets_no_number(finished_run, tmp_path):
@@ -99,7 +98,7 @@ def test_doubts_are_null_where_they_cannot_be_told():
     found = label_kinds(bank, 3, "both")
     assert np.isnan(found.doubt.doubt).all()
     assert set(found.clusters) == {0, 1, 2}
-    assert found.facts == {"clusters": 3, "of_no_kind": 0}
+    assert found.facts == {"clusters": 3, "doubtful": 0}
 
 
 def test_what_does_not_go_together_is_refused(finished_run, run_of_three, collection, tmp_path):
