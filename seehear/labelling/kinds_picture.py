@@ -21,6 +21,7 @@ def kinds_svg(kinds: Kinds) -> str:
     best = max(s.score for s in table)
     # What lies far below the best, at hundreds of clusters, says no more than that it does.
     low, high = max(min(s.score - s.behind_by_chance for s in table), -abs(best)), best + 0.1 * abs(best)
+    high = max(high, low + 1e-3)  # of rows that are all alike every score is 0
     first, last = math.log(table[0].k), math.log(table[-1].k)
 
     def x(k: float) -> float:

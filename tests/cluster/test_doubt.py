@@ -57,6 +57,10 @@ def test_nothing_is_said_where_sight_and_sound_share_nothing():
     assert not found.outliers.any()
 
 
+def test_rows_that_are_all_alike_are_not_doubted():
+    assert np.isnan(doubts(torch.ones(20, 3), torch.ones(20, 4)).doubt).all()
+
+
 def test_neighbours_among_a_sample_tell_the_same():
     first, second, _ = views([60, 60, 60])
     second[[0, 70]] = second[[100, 10]]

@@ -63,6 +63,12 @@ def test_modalities_that_share_nothing_have_no_kinds(seed):
     ElementTree.fromstring(kinds_svg(found))
 
 
+def test_rows_that_are_all_alike_have_no_kinds():
+    found = estimate_kinds(torch.ones(40, 3), torch.ones(40, 4), subsets=2)
+    assert (found.k, found.p_value) == (None, 1.0)
+    ElementTree.fromstring(kinds_svg(found))
+
+
 def test_shared_information_of_labellings_by_hand_and_by_another_library():
     a = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     shared, everything = shared_information(a, 1 - a)
