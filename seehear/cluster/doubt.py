@@ -14,8 +14,8 @@ that were given the sound of any other clip is what a clip of no kind has. So
 
 0 for a usual clip, 1 for one whose sound has nothing to do with its sight. From 1/2 on it is nearer to the strangers.
 
-Encoders that learnt from a clip may have learnt it by heart; its doubt is then too small, and the list of doubtful clips
-far from complete. The rule is ours; evidence, for and against, is in docs/research/labels.md.
+Encoders that learnt from a clip may have learnt it by heart; its doubt is then too small, and the list of doubtful
+clips far from complete. The rule is ours; evidence, for and against, is in docs/research/labels.md.
 """
 
 from __future__ import annotations
