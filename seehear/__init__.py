@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         split_cluster,
         undo_edit,
     )
+    from seehear.comparing import compare
     from seehear.config import Config
     from seehear.data import scan
     from seehear.doctor import examine

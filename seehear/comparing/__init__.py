@@ -5,22 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from tyro.conf import Positional
+from typing import TYPE_CHECKING
 
 from seehear.commands import command
 from seehear.comparing import text
-from seehear.options import OutFile, option
+from seehear.options import OutFile, Runs
 
 if TYPE_CHECKING:
     from seehear.comparing.running import Comparison
-
-    Runs = Iterable[str | Path]
-else:
-    Runs = Annotated[Positional[tuple[str, ...]], option("Folders of finished runs.", metavar="RUN")]
 
 
 @command(

@@ -29,6 +29,7 @@ from seehear.options import (
     OutFile,
     Quiet,
     Run,
+    Runs,
     Seed,
     Settings,
     SplitColumn,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     Data = str | Path
     Start = str | Path | None
-    Runs = Sequence[str | Path]
 else:
     Data = Annotated[
         str,
@@ -61,7 +61,6 @@ else:
             "Folder of a run, or untrained:RECIPE or untrained:RUN: new encoders, to compare with.", metavar="[RUN]"
         ),
     ]
-    Runs = Annotated[Positional[tuple[str, ...]], option("Folders of finished runs.", metavar="RUN")]
 
 
 @command(
