@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         split_cluster,
         undo_edit,
     )
+    from seehear.comparing import compare
     from seehear.config import Config
     from seehear.data import scan
     from seehear.doctor import examine
@@ -115,6 +116,7 @@ _HOMES = {
         "finetune",
         "predict",
     ),
+    "seehear.comparing": ("compare",),
     "seehear.localization": (
         "detect",
         "localize",
@@ -162,6 +164,7 @@ __all__ = [
     "build_index",
     "choose_k",
     "cluster_features",
+    "compare",
     "detect",
     "embed",
     "evaluate",

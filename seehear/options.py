@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from seehear.data.manifest import Manifest
 
     Run = str | Path
+    Runs = Sequence[str | Path]
     Backbone = str | Path
     MediaSource = str | Path
     Videos = str | Path | Manifest
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     NumberList = Sequence[int]
 else:
     Run = Annotated[Positional[str], option("Folder of a finished run.", metavar="RUN")]
+    Runs = Annotated[Positional[tuple[str, ...]], option("Folders of finished runs.", metavar="RUN")]
     Backbone = Annotated[
         Positional[str],
         option("Folder of a finished run, or untrained:RECIPE, or features in a .parquet or .npz file.", metavar="RUN"),

@@ -39,15 +39,15 @@ from seehear.settings import setting_docs, setting_names, with_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 NAV = [
     "index", "quickstart", "app", "concepts", "methods", "gdt", "selavi", "frozen", "encoders", "commands",
-    "collection", "transfer", "finetune", "localization", "cluster", "search", "weights", "search-hypotheses",
+    "collection", "transfer", "finetune", "localization", "cluster", "kinds", "search", "weights", "search-hypotheses",
     "studies", "data", "prepare", "streaming", "formats", "settings", "python", "gpu", "multi-gpu", "many-machines",
     "scale",
     "adding-a-method", "adding-a-factor", "adding-a-protocol", "adding-a-data-set", "adding-an-encoder",
     "adding-a-command", "adding-a-page-section",
-    "troubleshooting", "architecture", "fidelity", "results",
+    "troubleshooting", "architecture", "fidelity", "results", "research/labels",
 ]  # fmt: skip
 
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
@@ -212,7 +212,7 @@ def test_navigation_lists_every_page():
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     listed = [next(iter(entry.values())) if isinstance(entry, dict) else entry for entry in nav]
     assert listed == [f"{name}.md" for name in NAV]
-    assert {p.name for p in DOCS.glob("*.md")} == set(listed)
+    assert {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")} == set(listed)
 
 
 def settings_rows() -> dict[str, str]:

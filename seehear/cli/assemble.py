@@ -25,6 +25,7 @@ ROOMS = (
     "seehear.joining",
     "seehear.collection",
     "seehear.transfer",
+    "seehear.comparing",
     "seehear.localization",
     "seehear.studies",
     "seehear.weights",

@@ -160,7 +160,7 @@ def estimate_k(
     for data_set in range(references + 1):
         rows = x if data_set == 0 else _reference(x, random)
         for column, k in enumerate(wanted):
-            found = _agreements(rows, k, cluster, subsamples, size, random)
+            found = agreements(rows, k, cluster, subsamples, size, random)
             means[data_set, column] = found.mean()
             if data_set == 0:
                 sds[column] = found.std()
@@ -210,7 +210,7 @@ def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
     return 1.0 if most == expected else (both - expected) / (most - expected)
 
 
-def _agreements(
+def agreements(
     x: Tensor, k: int, cluster: Clusterer, subsamples: int, size: int, random: np.random.Generator
 ) -> np.ndarray:
     """Adjusted Rand indices of all pairs of labellings of random subsets, on the rows that both have."""

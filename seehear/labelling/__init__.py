@@ -1,7 +1,8 @@
 """Labelling: clusters and features of videos by a finished run, and labels for the features of any encoder.
 
 `labels` reads or makes them (`heads` and `running` for the clustering heads of SeLaVi), `features` clusters what other
-encoders have made and estimates how many clusters there are (`stability_picture` draws that), `text` words results.
+encoders have made and estimates how many clusters there are (`stability_picture` draws that), `kinds` finds the number
+of kinds and doubtful clips in a run (`kinds_picture`), `text` words results.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def label(
     out: OutFile = None,
     modality: Modality = "both",
     every_seconds: Every = None,
+    clusters: Annotated[int | Literal["auto"] | None, arg(metavar="N|auto")] = None,
+    plot: Annotated[OutFile, arg(metavar="FILE.svg")] = None,
     head: Annotated[int | Literal["consensus"] | None, arg(metavar="N|consensus")] = None,
     running: Annotated[OutFile, arg(metavar="FILE.json")] = None,
     workers: Workers = None,
@@ -60,7 +63,9 @@ def label(
 
     Columns: video, start, end (seconds), cluster, confidence (0 on the border of two clusters, 1 on a centroid),
     exemplar_rank (1 for the segment closest to its centroid, among those of this table); of a run of selavi also
-    agreement among its heads and, for new videos, labelled_by.
+    agreement among its heads and, for new videos, labelled_by. With `clusters` the run's own videos are clustered anew:
+    then there is doubt: 0 for a usual clip, 1 for one whose sound has nothing to do with its sight; null where that
+    cannot be told.
 
     Over many machines, by parts or an engine: that needs a manifest of the videos, and the table is written, not
     returned.
@@ -68,6 +73,9 @@ def label(
     Args:
         out: A .csv or .parquet file: video, start, end, cluster, confidence, exemplar_rank.
         modality: What the labels are computed from.
+        clusters: Cluster the run's own videos anew: into so many, or auto: the number of kinds that sight and sound
+            agree on.
+        plot: clusters auto: draw how the number was found into this .svg file.
         head: The clustering head of a run of selavi that labels (default 0), or consensus: all of them.
         running: selavi: follow in this file how common the clusters are among new videos, from call to call.
         failures: Takes the reports of videos that fail.
@@ -75,13 +83,28 @@ def label(
     Raises:
         UsageError: a modality or head that there is not.
         RunError: the run is not finished.
-        DataError: nothing is left to label.
+        DataError: nothing is left to label, or `clusters` finds no kinds.
     """
     from seehear.data.loader import Failures
     from seehear.labelling.labels import label_videos
     from seehear.parts import part_asked
 
     asked = part_asked(part, engine, out)
+    if clusters is not None or plot is not None:
+        from seehear.errors import UsageError
+        from seehear.labelling.kinds import label_run_by_kinds
+
+        if clusters is None:
+            raise UsageError("--plot draws what --clusters auto found", "--clusters auto --plot FILE.svg")
+        if videos is not None or head is not None or running is not None or asked is not None or engine == "ray":
+            raise UsageError(
+                "--clusters labels the run's own videos by their features: no other videos, heads, parts or engines",
+                f"seehear label {run} --clusters {clusters} --out FILE.csv",
+            )
+        return label_run_by_kinds(
+            run, clusters, out=out, plot=plot, modality=modality, every_seconds=every_seconds, workers=workers,
+            device=device, failures=Failures() if failures is None else failures,
+        )  # fmt: skip
     if asked is not None or engine == "ray":
         from seehear.labelling.in_parts import label_in_parts
 

@@ -7,7 +7,7 @@ from html import escape
 
 from seehear.cluster.stability import Estimate
 
-_STYLE = """
+STYLE = """
  .ground{fill:#fff} text{font:13px system-ui,sans-serif;fill:#1c1d21} .title{font-size:15px;font-weight:600}
  .soft{fill:#5f636d} .middle{text-anchor:middle} .end{text-anchor:end} .grid{stroke:#e4e2da}
  .mark{stroke:#2456b8;stroke-dasharray:3 3} .curve{stroke-width:2} .band{opacity:.18}
@@ -65,6 +65,6 @@ def stability_svg(estimate: Estimate) -> str:
         parts.append(f'<path class="mark" d="M{x(estimate.k)} {top}V{top + _PLOT}"/>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
-        f'role="img" aria-label="{escape(estimate.as_text())}"><style>{_STYLE}</style>'
+        f'role="img" aria-label="{escape(estimate.as_text())}"><style>{STYLE}</style>'
         f'<rect class="ground" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,13 @@ def of_labels(table: Any, given: Mapping[str, Any]) -> str:
             if modality in by:
                 count = by.count(modality)
                 lines.append(f"by {sense} alone, for want of the other: {count} segments (column labelled_by)")
+    facts = json.loads((table.schema.metadata or {}).get(b"seehear.kinds", b"{}"))
+    if "text" in facts:
+        lines.append(facts["text"])
+    if facts.get("doubtful"):
+        lines.append(f"{facts['doubtful']} segments are doubtful: heard and seen, they are unlike (column doubt)")
+    if given["plot"] is not None:
+        lines.append(str(given["plot"]))
     clusters = len(set(table["cluster"].to_pylist()))
     return "\n".join([*lines, f"{table.num_rows} segments in {clusters} clusters: {given['out']}"])
 

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,6 +28,7 @@ from seehear.options import (
     OutFile,
     Quiet,
     Run,
+    Runs,
     Seed,
     Settings,
     SplitColumn,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     Data = str | Path
     Start = str | Path | None
-    Runs = Sequence[str | Path]
 else:
     Data = Annotated[
         str,
@@ -61,7 +60,6 @@ else:
             "Folder of a run, or untrained:RECIPE or untrained:RUN: new encoders, to compare with.", metavar="[RUN]"
         ),
     ]
-    Runs = Annotated[Positional[tuple[str, ...]], option("Folders of finished runs.", metavar="RUN")]
 
 
 @command(
