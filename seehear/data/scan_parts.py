@@ -83,14 +83,15 @@ def scan_in_parts(
     return Manifest(pa.concat_tables(tables) if tables else table_of([], [], extra), info)
 
 
-def check_scanned(source: str | os.PathLike[str] | Manifest) -> None:
-    """Raise `UsageError` if the videos of another work in parts are not given as the file of a manifest."""
+def manifest_file(source: str | Path | Manifest) -> str | Path:
+    """`source`, if it is the file of a manifest: that of which other work in parts is made. Else `UsageError`."""
     if isinstance(source, Manifest) or not Manifest.is_manifest(source):
         given = "what was given" if isinstance(source, Manifest) else os.fspath(source)
         raise UsageError(
             f"{given} is no file of a manifest, and every part would have to scan it",
             "scan first, also in parts: `seehear scan VIDEOS --out clips.parquet`, then give clips.parquet",
         )
+    return source
 
 
 def _tasks(blocks: Mapping[int, Sequence[Candidate]], known: Mapping[str, dict[str, Any]]) -> Iterator[Task]:

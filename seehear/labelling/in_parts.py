@@ -14,7 +14,7 @@ import pyarrow as pa
 from seehear.config import Config
 from seehear.data.loader import Failures, worker_count
 from seehear.data.manifest import Manifest
-from seehear.data.scan_parts import check_scanned
+from seehear.data.scan_parts import manifest_file
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder, model_sha256, open_run
 from seehear.engines import Do, Engine, Task, Tell, Work, run
@@ -125,8 +125,7 @@ def _listed(run: str | Path, source: Source, every_seconds: float | None) -> Man
         return Manifest.load(RunFolder(Path(run)).manifest)
     if isinstance(source, Manifest):
         return source
-    check_scanned(source)
-    return Manifest.load(source)
+    return Manifest.load(manifest_file(source))
 
 
 def _in_parts(how: How, model: Model, manifest: Manifest, out: Path, part: Part | None, engine: Engine) -> Written:

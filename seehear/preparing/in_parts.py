@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from seehear.data import prepared
 from seehear.data.manifest import Manifest
-from seehear.data.scan_parts import check_scanned
+from seehear.data.scan_parts import manifest_file
 from seehear.engines import Do, Engine, Task, Tell, Work, run
 from seehear.files import writing
 from seehear.media.pool import WorkerPool, available_cores
@@ -70,8 +70,7 @@ def prepare_in_parts(
     """
     check_settings(recoding, shard_bytes, timeout_seconds)
     folder = Path(out).absolute()
-    check_scanned(source)
-    assert not isinstance(source, Manifest)
+    source = manifest_file(source)
     check_folder(folder, source)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

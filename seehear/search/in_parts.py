@@ -10,7 +10,7 @@ from typing import Any
 
 from seehear.data.loader import ClipLoader, Failures, worker_count
 from seehear.data.manifest import Manifest
-from seehear.data.scan_parts import check_scanned
+from seehear.data.scan_parts import manifest_file
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import model_sha256
 from seehear.engines import Do, Engine, Task, Tell, Work, run
@@ -92,9 +92,7 @@ def embed_in_parts(
 
     Raises `UsageError` for videos that would first have to be scanned.
     """
-    source = Path(run_folder) / "manifest.parquet" if manifest is None else manifest
-    check_scanned(source)
-    assert not isinstance(source, Manifest)
+    source = manifest_file(Path(run_folder) / "manifest.parquet" if manifest is None else manifest)
     name = str(Path(source).absolute())
     blocks = blocks_of(run_folder, model, videos, every_seconds)
     plan = plan_of(run_folder, name, blocks, every_seconds, exact_up_to)
