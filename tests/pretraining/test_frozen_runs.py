@@ -191,8 +191,12 @@ def test_what_is_extracted_once_serves_all_and_new_videos_cost_themselves_alone(
     assert len(decoded) == 16  # backwards is a view that no method before it had asked for
 
 
-@pytest.mark.parametrize("method", ["xdc", "sdc", "mdc", "cdc", "selavi", "gdt", "avts", "supervised", "rotation"])
-@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize(
+    ("method", "tuned"),
+    # Tuned, the family of XDC is one code; frozen, every method has requests of its own to be answered.
+    [*((method, False) for method in ("xdc", "cdc", "selavi", "gdt", "avts", "supervised", "rotation")),
+     *((method, True) for method in ("xdc", "selavi", "gdt"))],
+)  # fmt: skip
 def test_every_method_trains_and_resumes_to_the_bit(
     method: str, tuned: bool, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,14 +347,11 @@ def test_an_onnx_export_of_a_run_taken_back_in_gives_the_labels_of_the_run(table
     own = pretrain(
         table, tmp_path / "own", make_config(method="xdc", settings=[*TINY_SETTINGS, "data.cache_gib=0"]), quiet=True
     )
-    specs = {}
-    for name in ("video", "audio"):
-        export_weights(own, tmp_path / f"{name}.onnx", format="onnx", modality=name)
-        specs[f"{name}_encoder"] = f"onnx:{tmp_path / f'{name}.onnx'}"
+    export_weights(own, tmp_path / "video.onnx", format="onnx", modality="video")
+    specs = {"video_encoder": f"onnx:{tmp_path / 'video.onnx'}", "audio_encoder": f"run:{own}"}
     settings = ("cluster.averaged_clips=1",)
     back = pretrain(table, tmp_path / "back", config_on("", "scratch", settings, **specs), quiet=True)
-    for name in ("video", "audio"):
-        (tmp_path / f"{name}.onnx").unlink()
+    (tmp_path / "video.onnx").unlink()
     # The clusters of the run itself, asked of what the export makes of the same videos.
     model, bank = Model.load(back), table_bank(pq.read_table(back / "features.parquet"))
     for name, x in bank.features.items():
