@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -20,15 +21,17 @@ from seehear.data.loader import ClipLoader
 from seehear.data.views import Statistics
 from seehear.encoders import open_encoder
 from seehear.engine.trainer import Trainer
-from seehear.errors import Interrupted, RunError, UsageError
+from seehear.errors import DestinationError, Interrupted, RunError, UsageError
 from seehear.features.bank import FeatureBank
+from seehear.features.frozen import Sampling, clip_features
 from seehear.features.model import Model, table_bank
+from seehear.features.viewbank import ViewBank
 from seehear.features.viewloader import ViewLoader
 from seehear.methods.deepcluster import cluster_features
 from seehear.models.adapter import OnBackbone
 from seehear.pretraining.plan import make_config
 from seehear.pretraining.run import pretrain
-from seehear.weights import export_weights
+from seehear.weights import export_weights, show_weights
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
 from tests.engine.test_distributed import launch
@@ -416,3 +419,24 @@ def test_two_processes_extract_a_share_each_and_learn_what_one_learns(
             zip(a[f"cluster_{modality}"].to_pylist(), b[f"cluster_{modality}"].take(order).to_pylist(), strict=True)
         )
         assert len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
+
+
+def test_what_a_run_on_encoders_of_others_cannot_do_is_said(
+    frozen: Path, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="last map"):
+        clip_features(Model.load(frozen), seehear.scan(table), Sampling(pooling="max"))
+    with pytest.raises(UsageError, match="safetensors or hub"):
+        export_weights(frozen, tmp_path / "a.onnx", format="onnx", modality="video")
+    with pytest.raises(UsageError, match="sees each clip once"):
+        seehear.profile(table, settings=[f"model.video_encoder=run:{encoders}"])
+    told = show_weights(frozen)
+    assert told["encoders"]["video"]["encoder"].startswith("run:") and told["preprocessing"]["audio"]["seconds"] == 1.0
+
+    def full(self: ViewBank, keys: np.ndarray, features: np.ndarray) -> None:
+        raise DestinationError(str(self.folder), errno.ENOSPC)
+
+    monkeypatch.setattr(ViewBank, "add", full)
+    config = config_on(encoders, settings=(f"data.cache_folder={tmp_path / 'cache'}",))
+    with pytest.raises(RunError, match="the disk is full"):
+        pretrain(table, tmp_path / "run", config, quiet=True)
