@@ -440,3 +440,22 @@ def test_what_a_run_on_encoders_of_others_cannot_do_is_said(
     config = config_on(encoders, settings=(f"data.cache_folder={tmp_path / 'cache'}",))
     with pytest.raises(RunError, match="the disk is full"):
         pretrain(table, tmp_path / "run", config, quiet=True)
+
+
+def test_a_run_on_the_encoders_of_a_run_on_encoders_of_others(frozen: Path, table: Path, tmp_path: Path) -> None:
+    """Its features are those that the run between gives, adapter and all, and no place of a machine is in it."""
+    shutil.copytree(frozen, tmp_path / "between")
+    settings = ("rounds=1", "cluster.averaged_clips=2")
+    run = pretrain(table, tmp_path / "run", config_on(tmp_path / "between", "scratch", settings), quiet=True)
+    shutil.rmtree(tmp_path / "between")
+    model = Model.load(run)
+    found, expected = table_bank(model.embed(table)), table_bank(pq.read_table(frozen / "features.parquet"))
+    order = [found.clip_ids.index(i) for i in expected.clip_ids]
+    for name, x in expected.features.items():
+        adapter = model.encoders[name].adapter
+        raw = found.features[name] * adapter.std.numpy() + adapter.mean.numpy()
+        np.testing.assert_allclose(raw[order], x, atol=1e-4)
+    given = model.save_pretrained(tmp_path / "given")
+    described = json.loads((given / "encoders" / "video" / "encoder.json").read_text())
+    assert "/" not in described["config"]["model"]["video_encoder"]
+    assert Model.load(given).encoders["video"].backbone.content() == model.encoders["video"].backbone.content()
