@@ -12,11 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-LONGEST_SECONDS = 4.0
-"""A clip spans no more by default: an encoder that was trained on longer ones is shown its frames closer together, or
-fewer of them, so that videos of a few seconds can be used."""
+LONGEST_SECONDS = 2.0
+"""By default a clip spans no more, like its sound: an encoder that was trained on longer ones is shown its frames
+closer together, or fewer of them, so that short videos can be used."""
 FRAMES_OF_IMAGES = 4
-"""Frames that an image model sees of a clip, and their rate: one second."""
+"""Frames that an image model sees of a clip, over one second."""
 RATE_OF_IMAGES_HZ = 4.0
 
 

@@ -51,7 +51,7 @@ class HuggingFaceEncoder(ForeignEncoder):
         self.family = FAMILIES.get(name, GENERIC)
         self.modality = self.family.modality
         self.network = network
-        for part in self.family.without:
+        for part in (*self.family.without, *self.origin.get("without", ())):
             setattr(network, part, None)
         self.feature_dim = self.family.dim(network.config)
         self.sound: Sound | None = None
@@ -98,23 +98,29 @@ class HuggingFaceEncoder(ForeignEncoder):
         processor = _processor_settings(folder, family.takes, place)
         _check_weights(folder, place)
         origin |= {"licence": licence_of(folder)}
-        encoder = cls(_loaded(folder, family, place), name, processor, origin)
+        network, without = _loaded(folder, family, place)
+        encoder = cls(network, name, processor, origin | {"without": without})
         if family is GENERIC:
             encoder._try_a_frame(place)
         return encoder
 
     def _try_a_frame(self, place: str) -> None:
-        """Raise `DataError` if a network that is not known here makes no feature of an image."""
+        """Raise `DataError` if a network that is not known here makes no feature of an image, or another each time."""
         side = self.wanted.crop_px or 224
         try:
             with torch.inference_mode():
-                made = self.eval()(torch.zeros(1, 3, 1, side, side))
+                made, again = (self.eval()(torch.linspace(0, 1, side).expand(1, 3, 1, side, side)) for _ in range(2))
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             first = str(error).strip().partition("\n")[0]
             raise DataError(
                 f"hf:{place} ({self.family_name}) makes no feature of an image: {first}",
                 "take a model of a known kind (`seehear encoders`), or an ONNX export of the part that sees",
             ) from error
+        if not torch.equal(made, again):
+            raise DataError(
+                f"hf:{place} ({self.family_name}) makes another feature of an image each time: it draws at random",
+                "take a model of a known kind (`seehear encoders`)",
+            )
         self.feature_dim = made.shape[-1]
 
     def prepared(self, x: Tensor) -> Tensor:
@@ -165,7 +171,7 @@ class HuggingFaceEncoder(ForeignEncoder):
                 network = transformers.AutoModel.from_config(kind.from_dict(config), dtype=torch.float32)
             else:
                 network = getattr(transformers, family.network)(kind.from_dict(config))
-        origin = {key: description[key] for key in ("from", "revision", "licence")}
+        origin = {key: description[key] for key in ("from", "revision", "licence", "without")}
         encoder = cls(_calm(network), description["family"], description["processor"], origin)
         try:
             encoder.network.load_state_dict(load_file(folder / _WEIGHTS))
@@ -247,8 +253,11 @@ def _check_weights(folder: Path, place: str) -> None:
     raise DataError(f"hf:{place} has no weights", "put model.safetensors into the folder")
 
 
-def _loaded(folder: Path, family: Family, place: str) -> nn.Module:
-    """The network with the weights of a folder. Raises `DataError` if some of them are missing."""
+def _loaded(folder: Path, family: Family, place: str) -> tuple[nn.Module, list[str]]:
+    """The network with the weights of a folder, and the parts that it has to do without.
+
+    Raises `DataError` if weights are missing that its features need.
+    """
     import transformers
 
     with _quiet():
@@ -258,18 +267,28 @@ def _loaded(folder: Path, family: Family, place: str) -> nn.Module:
                 output_loading_info=True,
             )  # fmt: skip
         except ImportError as error:
-            raise UsageError(f"hf:{place} needs a package that is missing: {_missing(error)}", _MISSING) from error
+            raise UsageError(
+                f"hf:{place} needs a package that is missing or does not load: {_missing(error)}", _MISSING
+            ) from error
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             first = str(error).strip().partition("\n")[0]
             raise DataError(f"hf:{place} cannot be read: {first}", "take the folder from its source again") from error
-    missing = sorted(str(key) for key in told["missing_keys"] if str(key).partition(".")[0] not in family.without)
+    missing = sorted(str(key) for key in told["missing_keys"] if not _is_idle(str(key), family))
+    without = []
+    if family is GENERIC and missing and all(key.startswith("pooler.") for key in missing):
+        missing, without = [], ["pooler"]  # of a finetuned classifier, which had none: the last hidden state is there
     if missing:
         raise DataError(
             f"hf:{place} lacks {len(missing)} weights of {family.network}, such as {missing[0]}: "
             "they would be random numbers",
             "take the whole model, not a part of it",
         )
-    return _calm(network)
+    return _calm(network), without
+
+
+def _is_idle(key: str, family: Family) -> bool:
+    """Whether features do not depend on a weight: what stands for masked input, or a part that is left out."""
+    return key.partition(".")[0] in family.without or key.rpartition(".")[2] in ("masked_spec_embed", "mask_token")
 
 
 _MISSING = "install it; where it is torchvision, one of the same build as torch, or none: it is not needed"

@@ -168,6 +168,8 @@ def _given(models: Any, model: str, path: Path, options: dict[str, str]) -> Give
     rate = stated_rate(options) or rate
     if not fixed:
         frames = int(options.get("frames", min(frames, round(rate * LONGEST_SECONDS))))
+    elif "rate" not in options:
+        rate = max(rate, frames / LONGEST_SECONDS)
     crop = min(pixels.crop_px or (0,))
     wanted = Wanted(frames, rate, 1, pixels.short_side_px or min(pixels.size_px or (crop,)), crop)
     return Given("video", wanted, pixels, "BCTHW" if model in _CLIPS else "BCHW", any_length=not fixed)

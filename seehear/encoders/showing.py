@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from seehear.encoders import open_encoder
+from seehear.encoders import open_encoder, pinned
 from seehear.encoders.base import ForeignEncoder, available_bytes
 from seehear.encoders.families import FAMILIES, GENERIC
 from seehear.encoders.huggingface import HuggingFaceEncoder
@@ -74,7 +74,7 @@ def show(spec: str, modality: str | None, timed: bool) -> list[dict[str, Any]]:
         except (DataError, UsageError) as error:
             refusals.append(error)
         else:
-            found.append(facts_of(encoder, spec) | _measured(encoder, timed))
+            found.append(facts_of(encoder, pinned(spec)) | _measured(encoder, timed))
     if not found:
         raise refusals[0]
     return found
@@ -166,7 +166,7 @@ def _why_torchvision_does_not_load() -> str | None:
     try:
         torchvision_models()
     except UsageError as error:
-        return error.remedy
+        return f"{error.message}; {error.remedy}"
     return None
 
 

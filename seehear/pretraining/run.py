@@ -235,6 +235,8 @@ def _run(
     if config.method == "supervised":
         classes_of = manifest.by_id(config.data.label_column)
     backbones = read_backbones(folder.encoders, config)
+    if backbones and config.model.tune_encoders:  # dropout in them draws from torch's own generator
+        torch.manual_seed(config.seed * 1009 + dist.rank())
     method = build_method(config, classes_of, encoders_on(backbones, config))
     if config.final is not None and "video" not in method.modalities:
         raise UsageError(f"the final stage retrains the video encoder, and {config.method} has none")

@@ -13,7 +13,7 @@ import torch
 from seehear.encoders import open_encoder, read_encoder
 from seehear.encoders.huggingface import HuggingFaceEncoder
 from seehear.errors import DataError, UsageError
-from tests.encoders.tiny import MODELS, modality_of, pe_audio_video, saved, transformers
+from tests.encoders.tiny import IMAGES, LAYERS, MODELS, modality_of, pe_audio_video, saved, transformers
 from tests.encoders.tiny_programs import clips
 from tests.encoders.with_torchvision import TORCHVISION
 
@@ -167,6 +167,43 @@ def test_weights_that_lack_a_part_are_refused(tmp_path: Path) -> None:
     save_file({k: v for k, v in tensors.items() if k != left_out}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(DataError, match="lacks 1 weights of VideoMAEModel"):
         open_encoder(f"hf:{folder}", "video")
+
+
+def test_finetuned_classifiers_lack_nothing_that_a_feature_needs(tmp_path: Path) -> None:
+    """Their own heads are left out, and what they lack is not used: wav2vec's mask, and the pooling of a plain ViT."""
+    for name, kind, inner in (
+        ("wav2vec2", "Wav2Vec2ForCTC", "wav2vec2"),
+        ("other", "ViTForImageClassification", "vit"),
+    ):
+        model, processor = MODELS[name]()
+        model = getattr(transformers, kind)(model.config).eval()
+        state = {k: v for k, v in model.state_dict().items() if "masked_spec_embed" not in k}
+        model.save_pretrained(tmp_path / name, state_dict=state)
+        processor.save_pretrained(tmp_path / name)
+        modality = modality_of(name)
+        encoder = open_encoder(f"hf:{tmp_path / name}", modality)
+        x = clips(modality, batch=1, frames=1)
+        with torch.inference_mode():
+            seen = encoder.prepared(x) if modality == "audio" else encoder.prepared(x)[:, 0]
+            expected = getattr(model, inner)(seen).last_hidden_state.mean(1)
+            torch.testing.assert_close(encoder(x), expected)
+        (tmp_path / f"kept_{name}").mkdir()
+        encoder.write(tmp_path / f"kept_{name}")
+        again = read_encoder(tmp_path / f"kept_{name}")
+        with torch.inference_mode():
+            assert torch.equal(again(x), encoder(x))
+
+
+def test_what_makes_no_feature_of_an_image_or_another_each_time_is_refused(tmp_path: Path) -> None:
+    _, processor = MODELS["other"]()
+    for model, said in (
+        (transformers.BertModel(transformers.BertConfig(**LAYERS, vocab_size=20)), "makes no feature of an image"),
+        (transformers.ViTMAEModel(transformers.ViTMAEConfig(**IMAGES)), "draws at random"),
+    ):
+        model.save_pretrained(tmp_path / said)
+        processor.save_pretrained(tmp_path / said)
+        with pytest.raises(DataError, match=said):
+            open_encoder(f"hf:{tmp_path / said}", "video")
 
 
 @pytest.mark.usefixtures("offline")

@@ -27,20 +27,19 @@ def write(program: nn.Module, shape: tuple[int, ...], path: Path, *, batch: int 
     return path
 
 
-@pytest.mark.parametrize("modality", ["video", "audio"])
-def test_an_export_taken_back_gives_the_features_of_the_run(tmp_path: Path, modality: str) -> None:
+def test_an_export_taken_back_gives_the_features_of_the_run(tmp_path: Path) -> None:
     tiny_run(tmp_path / "run" / "model")
-    export_weights(tmp_path / "run" / "model", tmp_path / "a.pt2", format="torch-export", modality=modality)  # type: ignore[arg-type]
-    own = open_encoder(f"run:{tmp_path / 'run'}", modality)
-    foreign = open_encoder(f"export:{tmp_path / 'a.pt2'}", modality)
-    given = clips(modality, batch=3, side=64, samples=48000)
+    export_weights(tmp_path / "run" / "model", tmp_path / "a.pt2", format="torch-export", modality="audio")
+    own = open_encoder(f"run:{tmp_path / 'run'}", "audio")
+    foreign = open_encoder(f"export:{tmp_path / 'a.pt2'}", "audio")
+    given = clips("audio", batch=3, samples=48000)
     with torch.inference_mode():
         torch.testing.assert_close(foreign(given), own(given), rtol=1e-5, atol=1e-5)
     assert foreign.wanted == own.wanted and foreign.feature_dim == own.feature_dim
     with pytest.raises(UsageError, match="says itself what it is given"):
-        open_encoder(f"export:{tmp_path / 'a.pt2'}?mean=0&std=1", modality)
-    with pytest.raises(DataError, match=f"is an encoder of {modality}"):
-        open_encoder(f"export:{tmp_path / 'a.pt2'}", "audio" if modality == "video" else "video")
+        open_encoder(f"export:{tmp_path / 'a.pt2'}?rate=16000", "audio")
+    with pytest.raises(DataError, match="is an encoder of audio"):
+        open_encoder(f"export:{tmp_path / 'a.pt2'}", "video")
 
 
 def test_programs_of_others_are_given_what_is_stated_and_can_be_tuned(tmp_path: Path) -> None:
