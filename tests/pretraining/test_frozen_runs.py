@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -20,15 +21,17 @@ from seehear.data.loader import ClipLoader
 from seehear.data.views import Statistics
 from seehear.encoders import open_encoder
 from seehear.engine.trainer import Trainer
-from seehear.errors import Interrupted, RunError, UsageError
+from seehear.errors import DestinationError, Interrupted, RunError, UsageError
 from seehear.features.bank import FeatureBank
+from seehear.features.frozen import Sampling, clip_features
 from seehear.features.model import Model, table_bank
+from seehear.features.viewbank import ViewBank
 from seehear.features.viewloader import ViewLoader
 from seehear.methods.deepcluster import cluster_features
 from seehear.models.adapter import OnBackbone
 from seehear.pretraining.plan import make_config
 from seehear.pretraining.run import pretrain
-from seehear.weights import export_weights
+from seehear.weights import export_weights, show_weights
 from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_collection
 from tests.engine.test_distributed import launch
@@ -191,8 +194,12 @@ def test_what_is_extracted_once_serves_all_and_new_videos_cost_themselves_alone(
     assert len(decoded) == 16  # backwards is a view that no method before it had asked for
 
 
-@pytest.mark.parametrize("method", ["xdc", "sdc", "mdc", "cdc", "selavi", "gdt", "avts", "supervised", "rotation"])
-@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize(
+    ("method", "tuned"),
+    # Tuned, the family of XDC is one code; frozen, every method has requests of its own to be answered.
+    [*((method, False) for method in ("xdc", "cdc", "selavi", "gdt", "avts", "supervised", "rotation")),
+     *((method, True) for method in ("xdc", "selavi", "gdt"))],
+)  # fmt: skip
 def test_every_method_trains_and_resumes_to_the_bit(
     method: str, tuned: bool, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,14 +350,11 @@ def test_an_onnx_export_of_a_run_taken_back_in_gives_the_labels_of_the_run(table
     own = pretrain(
         table, tmp_path / "own", make_config(method="xdc", settings=[*TINY_SETTINGS, "data.cache_gib=0"]), quiet=True
     )
-    specs = {}
-    for name in ("video", "audio"):
-        export_weights(own, tmp_path / f"{name}.onnx", format="onnx", modality=name)
-        specs[f"{name}_encoder"] = f"onnx:{tmp_path / f'{name}.onnx'}"
+    export_weights(own, tmp_path / "video.onnx", format="onnx", modality="video")
+    specs = {"video_encoder": f"onnx:{tmp_path / 'video.onnx'}", "audio_encoder": f"run:{own}"}
     settings = ("cluster.averaged_clips=1",)
     back = pretrain(table, tmp_path / "back", config_on("", "scratch", settings, **specs), quiet=True)
-    for name in ("video", "audio"):
-        (tmp_path / f"{name}.onnx").unlink()
+    (tmp_path / "video.onnx").unlink()
     # The clusters of the run itself, asked of what the export makes of the same videos.
     model, bank = Model.load(back), table_bank(pq.read_table(back / "features.parquet"))
     for name, x in bank.features.items():
@@ -415,3 +419,43 @@ def test_two_processes_extract_a_share_each_and_learn_what_one_learns(
             zip(a[f"cluster_{modality}"].to_pylist(), b[f"cluster_{modality}"].take(order).to_pylist(), strict=True)
         )
         assert len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
+
+
+def test_what_a_run_on_encoders_of_others_cannot_do_is_said(
+    frozen: Path, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="last map"):
+        clip_features(Model.load(frozen), seehear.scan(table), Sampling(pooling="max"))
+    with pytest.raises(UsageError, match="safetensors or hub"):
+        export_weights(frozen, tmp_path / "a.onnx", format="onnx", modality="video")
+    with pytest.raises(UsageError, match="sees each clip once"):
+        seehear.profile(table, settings=[f"model.video_encoder=run:{encoders}"])
+    told = show_weights(frozen)
+    assert told["encoders"]["video"]["encoder"].startswith("run:") and told["preprocessing"]["audio"]["seconds"] == 1.0
+
+    def full(self: ViewBank, keys: np.ndarray, features: np.ndarray) -> None:
+        raise DestinationError(str(self.folder), errno.ENOSPC)
+
+    monkeypatch.setattr(ViewBank, "add", full)
+    config = config_on(encoders, settings=(f"data.cache_folder={tmp_path / 'cache'}",))
+    with pytest.raises(RunError, match="the disk is full"):
+        pretrain(table, tmp_path / "run", config, quiet=True)
+
+
+def test_a_run_on_the_encoders_of_a_run_on_encoders_of_others(frozen: Path, table: Path, tmp_path: Path) -> None:
+    """Its features are those that the run between gives, adapter and all, and no place of a machine is in it."""
+    shutil.copytree(frozen, tmp_path / "between")
+    settings = ("rounds=1", "cluster.averaged_clips=2")
+    run = pretrain(table, tmp_path / "run", config_on(tmp_path / "between", "scratch", settings), quiet=True)
+    shutil.rmtree(tmp_path / "between")
+    model = Model.load(run)
+    found, expected = table_bank(model.embed(table)), table_bank(pq.read_table(frozen / "features.parquet"))
+    order = [found.clip_ids.index(i) for i in expected.clip_ids]
+    for name, x in expected.features.items():
+        adapter = model.encoders[name].adapter
+        raw = found.features[name] * adapter.std.numpy() + adapter.mean.numpy()
+        np.testing.assert_allclose(raw[order], x, atol=1e-4)
+    given = model.save_pretrained(tmp_path / "given")
+    described = json.loads((given / "encoders" / "video" / "encoder.json").read_text())
+    assert "/" not in described["config"]["model"]["video_encoder"]
+    assert Model.load(given).encoders["video"].backbone.content() == model.encoders["video"].backbone.content()
