@@ -459,3 +459,16 @@ def test_a_run_on_the_encoders_of_a_run_on_encoders_of_others(frozen: Path, tabl
     described = json.loads((given / "encoders" / "video" / "encoder.json").read_text())
     assert "/" not in described["config"]["model"]["video_encoder"]
     assert Model.load(given).encoders["video"].backbone.content() == model.encoders["video"].backbone.content()
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_finetuning_leaves_the_encoder_as_the_run_did_unless_it_is_asked_to(
+    tuned: bool, frozen: Path, table: Path, tmp_path: Path
+) -> None:
+    changes = ["threads=1", "optim.epochs=1", "optim.base_lr=0.1", "optim.warmup_epochs=0", "optim.batch_size=4",
+               "finetune.test_clips=1", "finetune.clips_per_video=1"]  # fmt: skip
+    changes += ["model.tune_encoders=true"] if tuned else []
+    seehear.finetune(frozen, data=table, out=tmp_path / "classes", settings=changes)
+    before, after = Model.load(frozen).encoders["video"], Model.load(tmp_path / "classes").encoders["video"]
+    assert (before.backbone.content() == after.backbone.content()) == (not tuned)
+    assert not torch.equal(before.adapter.outer.weight, after.adapter.outer.weight)
