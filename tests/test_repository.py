@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -50,6 +51,11 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
+def here() -> list[str]:
+    """Where this environment's packages lie, without the folder that Ray adds to the path for its own."""
+    return [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+
+
 class TestPins:
     def test_every_direct_dependency_has_an_exact_pin(self):
         assert required() <= pins().keys()
@@ -61,10 +67,10 @@ class TestPins:
             if name in seen:
                 continue
             seen.add(name)
-            try:
-                requires = importlib.metadata.requires(name) or []
-            except importlib.metadata.PackageNotFoundError:
+            found = next(iter(importlib.metadata.distributions(name=name, path=here())), None)
+            if found is None:
                 continue
+            requires = found.requires or []
             if name == "torch":  # its GPU builds pin NVIDIA's packages themselves
                 requires = [r for r in requires if not re.match(r"(nvidia|cuda|triton)", r)]
             if name not in pins():
@@ -75,7 +81,8 @@ class TestPins:
     def test_what_is_installed_here_is_what_is_pinned_where_the_set_up_made_the_environment(self):
         if not (Path(sys.prefix) / ".setup").exists():
             pytest.skip("this environment was not made by `make setup`")
-        installed = {normal(d.metadata["Name"]): d.version.split("+")[0] for d in importlib.metadata.distributions()}
+        found = importlib.metadata.distributions(path=here())
+        installed = {normal(d.metadata["Name"]): d.version.split("+")[0] for d in found}
         differing = {name: (installed[name], version) for name, version in pins().items() if name in installed}
         assert {name: both for name, both in differing.items() if both[0] != both[1]} == {}
 
