@@ -28,6 +28,7 @@ COMMANDS = (
     ("embed {run}", "--out", ".parquet"),
     ("label {run}", "--out", ".csv"),
     ("label {run} {videos} --out {folder}/labels.csv", "--running", ".json"),
+    ("label {run} --clusters 2 --out {folder}/labels.csv", "--plot", ".svg"),
     ("cluster --features {features} -k 2", "--out", ".csv"),
     ("cluster --features {features} --choose-k 2-3", "--plot", ".svg"),
     ("export {run} --format csv", "--out", ".csv"),
