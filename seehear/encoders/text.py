@@ -14,7 +14,7 @@ def listed(kinds: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"{kind['kind']}: {kind['what']} ({' and '.join(kind['modalities'])})")
         lines.append(f"    as in {kind['example']}")
         if kind["needs"]:
-            needs = [f"{name} {version or 'is missing'}" for name, version in kind["needs"].items()]
+            needs = [f"{n} {version}" if version else f"{n}, which is missing" for n, version in kind["needs"].items()]
             lines.append(f"    needs {', '.join(needs)}")
         if kind["remedy"]:
             lines.append(f"    -> {kind['remedy']}")
