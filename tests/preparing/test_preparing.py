@@ -163,12 +163,15 @@ def test_one_that_fails_costs_itself_alone(few, tmp_path):
     assert make(manifest, tmp_path / "out").made == 1
 
 
-def test_one_that_takes_too_long_is_stopped(few, tmp_path):
+def test_one_that_takes_too_long_is_stopped(tmp_path):
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "long.mp4", seconds=180)  # seconds of work, however late the clock is looked at
+    manifest = seehear.scan(tmp_path / "videos", workers=0)
     with pytest.raises(DataError, match="timeout: took longer than"):
-        make(seehear.scan(few, workers=0), tmp_path / "out", workers=2, timeout_seconds=0.01)
+        make(manifest, tmp_path / "out", workers=2, timeout_seconds=0.01)
     with pytest.raises(DataError, match="not finished"):
         seehear.scan(tmp_path / "out")
-    assert make(few, tmp_path / "out", workers=1).made == 8
+    assert make(tmp_path / "videos", tmp_path / "out", workers=1).made == 1
 
 
 # ---------------------------------------------------------------- shards
