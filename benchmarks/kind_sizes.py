@@ -11,14 +11,13 @@ results/kind_sizes.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from kinds import collection_of, features_of
+from kinds import collection_of, features_of, parser_of
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_mutual_info_score
 from support import machine
@@ -91,12 +90,7 @@ def summary(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shapes_folder", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--made", type=Path)
-    parser.add_argument("--methods", nargs="+", default=["xdc", "selavi", "gdt"])
-    parser.add_argument("--shapes", nargs="+", help="only collections of these shapes")
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", nargs="+", default=["0"], help="only collections of these seeds")
     asked = parser.parse_args()
     saved = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"collections": {}}

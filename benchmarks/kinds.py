@@ -143,13 +143,19 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """A parser of what says which collections are looked at, with features of which runs."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes_folder", type=Path)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--made", type=Path)
     parser.add_argument("--methods", nargs="+", default=["xdc", "selavi", "gdt"])
     parser.add_argument("--shapes", nargs="+", help="only collections of these shapes")
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", nargs="+", help="only collections of these seeds")
     parser.add_argument("--rules", nargs="+", default=list(RULES), choices=[*RULES, *SLOW_RULES])
     asked = parser.parse_args()

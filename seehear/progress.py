@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -22,6 +24,20 @@ def shown(show: bool = True) -> Iterator[None]:
         yield
     finally:
         _shown_by_default.reset(token)
+
+
+@contextlib.contextmanager
+def without_remarks(library: str) -> Iterator[None]:
+    """Without warnings, and without what a library logs below an error, such as remarks on itself."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 class Progress:

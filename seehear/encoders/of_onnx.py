@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from seehear.encoders import place_alone
-from seehear.encoders.base import ForeignEncoder
-from seehear.encoders.stated import Given, blank, by_facts, by_options, feature_of, split_options
+from seehear.encoders.stated import Given, StatedEncoder, blank, feature_of, given_by, in_turns, split_options
 from seehear.errors import DataError, UsageError
 from seehear.files import copy_file
 from seehear.hashes import sha256_of
@@ -21,7 +20,7 @@ from seehear.hashes import sha256_of
 _FILE = "encoder.onnx"
 
 
-class OnnxEncoder(ForeignEncoder):
+class OnnxEncoder(StatedEncoder):
     """A program of ONNX. It is run as it is: no gradient passes through it, and it cannot be tuned."""
 
     kind = "onnx"
@@ -34,10 +33,6 @@ class OnnxEncoder(ForeignEncoder):
         self.wanted = given.wanted
         self._session: Any = None
         self.feature_dim = self(blank(given, 1)).shape[-1]
-
-    @property
-    def fixed(self) -> frozenset[str]:
-        return self.given.fixed
 
     @classmethod
     def open(cls, place: str, modality: str) -> OnnxEncoder:
@@ -62,36 +57,19 @@ class OnnxEncoder(ForeignEncoder):
         if output not in names:
             raise UsageError(f"{source} has no output {output!r}", f"its outputs are {', '.join(names)}")
         facts = session.get_modelmeta().custom_metadata_map.get("seehear")
-        if facts is not None:
-            if options:
-                raise UsageError(f"{source} says itself what it is given", f"leave out ?{'&'.join(options)}")
-            given = by_facts(json.loads(facts), modality, source)
-        else:
-            shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
-            given = by_options(options, modality, shape, source)
+        shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
+        given = given_by(None if facts is None else json.loads(facts), options, modality, shape, source)
         return cls(path, given, output, options.get("pool"), place_alone("onnx", place))
 
-    def prepared(self, x: Tensor) -> Tensor:
-        return self.given(x)
-
-    def features(self, x: Tensor) -> Tensor:
-        if not self.given.by_frame:
-            return self._run(x)
-        return self._run(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
-
-    def _run(self, x: Tensor) -> Tensor:
-        """The program's features of prepared input. One that takes a fixed number of clips takes them in turns."""
+    def run(self, x: Tensor) -> Tensor:
         session = self._opened()
         name, fixed = session.get_inputs()[0].name, session.get_inputs()[0].shape[0]
-        size = fixed if isinstance(fixed, int) else max(len(x), 1)
-        made = []
-        for part in x.detach().float().cpu().split(size):
-            filled = (
-                part if len(part) == size else torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
-            )
-            (found,) = session.run([self.output], {name: filled.contiguous().numpy()})
-            made.append(feature_of(torch.from_numpy(found), self.pool, f"onnx:{self.origin}")[: len(part)])
-        return torch.cat(made).to(x.device)
+
+        def features_of(part: Tensor) -> Tensor:
+            (found,) = session.run([self.output], {name: part.contiguous().numpy()})
+            return feature_of(torch.from_numpy(found), self.pool, f"onnx:{self.origin}")
+
+        return in_turns(x.detach().float().cpu(), fixed if isinstance(fixed, int) else None, features_of).to(x.device)
 
     def _opened(self) -> Any:
         """The session, with as many threads as torch has now."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,16 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from seehear.encoders import place_alone
-from seehear.encoders.base import ForeignEncoder
-from seehear.encoders.stated import Given, blank, by_facts, by_options, feature_of, split_options
+from seehear.encoders.stated import Given, StatedEncoder, blank, feature_of, given_by, in_turns, split_options
 from seehear.errors import DataError, RunError, UsageError
 from seehear.files import copy_file, write_atomic
+from seehear.progress import without_remarks
 
 _FILE, _TUNED = "encoder.pt2", "tuned.safetensors"
 _RUNNING = ("custom_obj_", "opaque_obj_")  # what torch unpickles without any check, by the names of its files
 
 
-class ProgramEncoder(ForeignEncoder):
+class ProgramEncoder(StatedEncoder):
     """A program of `torch.export`. It can be tuned if gradients pass through it.
 
     It was traced once and for all, as a rule for inference: its dropout and batch norm stay as they were then, in
@@ -47,10 +45,6 @@ class ProgramEncoder(ForeignEncoder):
         self.requires_grad_(self.trainable)
         self._opened_with = self.weights_digest()
 
-    @property
-    def fixed(self) -> frozenset[str]:
-        return self.given.fixed
-
     @classmethod
     def open(cls, place: str, modality: str) -> ProgramEncoder:
         """The encoder of a modality in a file, with what its specification states.
@@ -67,12 +61,7 @@ class ProgramEncoder(ForeignEncoder):
         shape, outputs = _inputs(program)
         if outputs != 1:
             raise DataError(f"{source} has {outputs} outputs, not one", "export the part that makes the feature")
-        if facts is not None:
-            if options:
-                raise UsageError(f"{source} says itself what it is given", f"leave out ?{'&'.join(options)}")
-            given = by_facts(facts, modality, source)
-        else:
-            given = by_options(options, modality, shape, source)
+        given = given_by(facts, options, modality, shape, source)
         return cls(path, program, given, options.get("pool"), place_alone("export", place))
 
     def _passes_gradients(self) -> bool:
@@ -85,26 +74,13 @@ class ProgramEncoder(ForeignEncoder):
         found = torch.autograd.grad(made.square().sum(), parameters, allow_unused=True)
         return any(grad is not None for grad in found)
 
-    def prepared(self, x: Tensor) -> Tensor:
-        return self.given(x)
-
-    def features(self, x: Tensor) -> Tensor:
-        if not self.given.by_frame:
-            return self._run(x)
-        return self._run(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
-
-    def _run(self, x: Tensor) -> Tensor:
-        """The program's features of prepared input. One that takes a fixed number of clips takes them in turns."""
-        size = self.batch or max(len(x), 1)
-        made = []
-        for part in x.split(size):
-            filled = (
-                part if len(part) == size else torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
-            )
-            found = self.network(filled)
+    def run(self, x: Tensor) -> Tensor:
+        def features_of(part: Tensor) -> Tensor:
+            found = self.network(part)
             found = found[0] if isinstance(found, (tuple, list)) else found
-            made.append(feature_of(found, self.pool, f"export:{self.origin}")[: len(part)])
-        return torch.cat(made)
+            return feature_of(found, self.pool, f"export:{self.origin}")
+
+        return in_turns(x, self.batch, features_of)
 
     def preprocessing(self) -> dict[str, Any]:
         return {**self.given.to_dict(), "pool": self.pool}
@@ -141,15 +117,8 @@ def _loaded(path: Path) -> tuple[Any, dict[str, Any] | None]:
                 raise DataError(f"export:{path} is of an early kind", "export it again with torch 2.8 or newer")
             _check_harmless(archive, path)
             facts = next((archive.read(name) for name in names if name.endswith("/extra/seehear.json")), None)
-        remarks = logging.getLogger("torch.export")
-        level = remarks.level
-        remarks.setLevel(logging.ERROR)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                program = torch.export.load(path)
-        finally:
-            remarks.setLevel(level)
+        with without_remarks("torch.export"):
+            program = torch.export.load(path)
     except (OSError, zipfile.BadZipFile, RuntimeError, KeyError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise DataError(f"export:{path} is no program of torch.export that can be read: {first}") from error

@@ -11,10 +11,10 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from seehear.encoders import place_alone
-from seehear.encoders.base import ForeignEncoder, Wanted
+from seehear.encoders.base import Wanted
 from seehear.encoders.families import FRAMES_OF_IMAGES, LONGEST_SECONDS, RATE_OF_IMAGES_HZ
 from seehear.encoders.pixels import Pixels
-from seehear.encoders.stated import Given, split_options, stated_pixels, stated_rate
+from seehear.encoders.stated import Given, StatedEncoder, split_options, stated_pixels, stated_rate
 from seehear.errors import DataError, RunError, UsageError
 from seehear.files import write_atomic
 
@@ -37,7 +37,7 @@ _CLIPS: dict[str, tuple[int, float, bool]] = {
 }
 
 
-class TorchvisionEncoder(ForeignEncoder):
+class TorchvisionEncoder(StatedEncoder):
     """A model of torchvision without the last layer of its classifier; an image model sees frame by frame."""
 
     kind = "torchvision"
@@ -51,10 +51,6 @@ class TorchvisionEncoder(ForeignEncoder):
         self.head = name
         self.feature_dim = last.in_features if isinstance(last, nn.Linear) else last.in_channels
         self.network.set_submodule(name, nn.Identity())
-
-    @property
-    def fixed(self) -> frozenset[str]:
-        return self.given.fixed
 
     @classmethod
     def open(cls, place: str, modality: str) -> TorchvisionEncoder:
@@ -89,15 +85,9 @@ class TorchvisionEncoder(ForeignEncoder):
             lines = " ".join(" ".join(str(error).split("\n")[1:3]).split())
             raise DataError(f"torchvision:{place}: the file is not of {self.model}: {lines[:300]}") from error
 
-    def prepared(self, x: Tensor) -> Tensor:
-        return self.given(x)
-
-    def features(self, x: Tensor) -> Tensor:
-        if not self.given.by_frame:
-            made: Tensor = self.network(x)
-            return made.flatten(1)
-        made = self.network(x.flatten(0, 1)).flatten(1)
-        return made.unflatten(0, x.shape[:2]).mean(1)
+    def run(self, x: Tensor) -> Tensor:
+        made: Tensor = self.network(x)
+        return made.flatten(1)
 
     def preprocessing(self) -> dict[str, Any]:
         return {**self.given.to_dict(), "model": self.model}

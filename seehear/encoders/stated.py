@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from seehear.config import Config
 from seehear.data.views import SpectrogramView, Statistics
-from seehear.encoders.base import Wanted
+from seehear.encoders.base import ForeignEncoder, Wanted
 from seehear.encoders.families import FRAMES_OF_IMAGES
 from seehear.encoders.pixels import Pixels
 from seehear.encoders.sounds import Samples
@@ -265,6 +266,53 @@ def _sound(given: Mapping[str, str], shape: Shape, source: str) -> Given:
     samples = {"sampling_rate": rate, "do_normalize": normalise == "clip"}
     wanted = Wanted(audio_seconds=fixed or seconds, sample_rate_hz=rate)
     return Given("audio", wanted, samples=samples, channel=len(shape) == 3)
+
+
+class StatedEncoder(ForeignEncoder):
+    """An encoder that is given what `given` says, clip by clip or, where it sees single frames, frame by frame."""
+
+    given: Given
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        return self.given.fixed
+
+    def prepared(self, x: Tensor) -> Tensor:
+        return self.given(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        if not self.given.by_frame:
+            return self.run(x)
+        return self.run(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
+
+    @abstractmethod
+    def run(self, x: Tensor) -> Tensor:
+        """What the network makes of a batch of its inputs: (B, D)."""
+
+
+def given_by(
+    facts: Mapping[str, Any] | None, options: dict[str, str], modality: str, shape: Shape, source: str
+) -> Given:
+    """What a program is given: by `facts` that seehear wrote into its file, or else by `options` and its input's shape.
+
+    Raises `UsageError` if both are there, and what `by_facts` and `by_options` do.
+    """
+    if facts is None:
+        return by_options(options, modality, shape, source)
+    if options:
+        raise UsageError(f"{source} says itself what it is given", f"leave out ?{'&'.join(options)}")
+    return by_facts(facts, modality, source)
+
+
+def in_turns(x: Tensor, size: int | None, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `run` makes of inputs (B, ...), so many at a time where a `size` is fixed: the last fills up the rest."""
+    size = size or max(len(x), 1)
+    made = []
+    for part in x.split(size):
+        missing = size - len(part)
+        filled = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
+        made.append(run(filled)[: len(part)])
+    return torch.cat(made)
 
 
 def feature_of(made: Tensor, pool: str | None, source: str) -> Tensor:

@@ -9,11 +9,8 @@ from __future__ import annotations
 import copy
 import io
 import json
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from seehear.models import video_encoder_name
 from seehear.models.audio import AudioEncoder
 from seehear.models.pretrained import load_video_weights
 from seehear.models.video import VideoEncoder
+from seehear.progress import without_remarks
 
 Encoder = VideoEncoder | AudioEncoder
 TOLERANCE = 1e-4
@@ -127,7 +125,7 @@ def write_onnx(encoder: Encoder, path: Path, shape: tuple[int, ...], metadata: M
         raise UsageError(f"ONNX needs {', '.join(missing)}", "python -m pip install 'seehear[onnx]'")
     import onnxruntime
 
-    with _quiet():
+    with without_remarks("torch.onnx"):  # on itself, such as that torchvision is not installed
         exported = torch.onnx.export(
             _still(encoder), (example_inputs(shape, _TRACED_BATCH),), dynamo=True, verbose=False,
             input_names=["clips"], output_names=["features"], dynamic_shapes=({0: _any_batch()},),
@@ -195,17 +193,3 @@ def _write_checked(
         with writing(path):
             temporary.unlink(missing_ok=True)
     return difference
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on itself, such as that torchvision is not installed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

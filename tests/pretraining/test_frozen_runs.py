@@ -166,12 +166,7 @@ def test_what_is_extracted_once_serves_all_and_new_videos_cost_themselves_alone(
     frozen: Path, encoders: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[str] = []
-    original = ClipLoader.media
-    monkeypatch.setattr(
-        ClipLoader,
-        "media",
-        lambda self, r, s=None: (decoded.extend(x.ref.video_id for x in r), original(self, r, s))[1],
-    )
+    note_decoding(monkeypatch, decoded)
     for method in ("selavi", "gdt", "sdc"):
         more = {"hypotheses": "k"} if method == "gdt" else {}
         pretrain(table, tmp_path / method, config_on(encoders, method, **more), quiet=True)
@@ -333,12 +328,7 @@ def test_a_run_killed_while_it_extracts_goes_on_to_the_bit(
     )  # fmt: skip
     assert done.returncode == -9
     decoded: list[str] = []
-    original = ClipLoader.media
-    monkeypatch.setattr(
-        ClipLoader,
-        "media",
-        lambda self, r, s=None: (decoded.extend(x.ref.video_id for x in r), original(self, r, s))[1],
-    )
+    note_decoding(monkeypatch, decoded)
     pretrain(None, tmp_path / "run", make_config(), resume=True, quiet=True)
     assert 0 < len(decoded) < 16  # what was extracted before is kept
     assert_same_run(frozen, tmp_path / "run")
