@@ -172,7 +172,10 @@ class ClusterConfig:
     """k-means on the features of every clip, once a round."""
 
     k: int = 64
-    """Clusters."""
+    """Clusters; with `auto` those that training begins with."""
+    auto: bool = False
+    """Find the number of kinds from the data, without labels: counted when a round begins, and for the labels at the
+    end (`seehear.cluster.kinds`)."""
     k_video: int | None = None
     """Clusters of the video features, if not `k`."""
     k_audio: int | None = None

@@ -14,6 +14,7 @@ def check(config: Config) -> None:
     _finetuning(config)
     _encoders(config)
     _counts(config)
+    _kinds(config)
 
 
 def _clips(config: Config) -> None:
@@ -138,6 +139,24 @@ def _encoders(config: Config) -> None:
         raise UsageError(
             "the final stage shows the video encoder longer clips, and encoders of others have a length of their own",
             "leave out final",
+        )
+
+
+def _kinds(config: Config) -> None:
+    """Counting kinds, which takes sight and sound."""
+    cluster = config.cluster
+    if not cluster.auto:
+        return
+    one_modality = config.method == "selavi" and config.selavi.variant == "frames"
+    if one_modality or config.method not in ("xdc", "sdc", "mdc", "cdc", "gdt", "avts", "selavi"):
+        raise UsageError(
+            f"{config.method} does not learn from both sight and sound, and kinds are what these agree on",
+            "give a number: --clusters 12",
+        )
+    if cluster.k_video or cluster.k_audio or config.selavi.shares:
+        raise UsageError(
+            "cluster.auto finds the number of clusters and their shares",
+            "leave cluster.k_video, cluster.k_audio and selavi.shares out, or cluster.auto",
         )
 
 

@@ -20,7 +20,7 @@ clips far from complete. The rule is ours; evidence, for and against, is in docs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,17 +56,67 @@ class Doubt:
         return self.doubt >= THRESHOLD
 
 
-def doubts(first: Tensor, second: Tensor, *, neighbours: int = 3, most_rows: int = 5000, seed: int = 0) -> Doubt:
-    """Measure how far the modalities of each clip are from what goes with each other.
+@dataclass(frozen=True)
+class Companions:
+    """What goes with what: clips of a collection among which the neighbours of any clip are looked for."""
+
+    first: Tensor
+    """(M, D₁) float32 on the CPU, of length 1."""
+    second: Tensor
+    """(M, D₂), of the same clips."""
+    neighbours: int
+    scales: tuple[float, float]
+    """Root mean square distance of two of these clips by each modality."""
+    usual: float
+    strange: float
+    telling: bool
+    """Whether a clip with another's sound is farther from its neighbours than usual, so that something can be said."""
+
+    def doubt(self, first: Tensor, second: Tensor) -> Doubt:
+        """The doubt of rows (N, D₁) and (N, D₂), of the collection or of others, of length 1.
+
+        A row is no neighbour of its own: one of the collection is known by having the very same numbers.
+
+        Complexity:
+            O(N · M · (D₁ + D₂)) time.
+        """
+        if not self.telling:
+            return Doubt(np.full(len(first), np.nan, np.float32), self.usual, self.strange)
+        distance = self._apart(first, second, self._own(first, second))
+        doubt = (distance - self.usual) / (self.strange - self.usual)
+        return Doubt(doubt.astype(np.float32), self.usual, self.strange)
+
+    def _own(self, first: Tensor, second: Tensor) -> Tensor:
+        """Each row's place among the companions, (N,) int64; -1: it is none of them."""
+
+        def keys(one: Tensor, two: Tensor) -> list[bytes]:
+            return [a.tobytes() + b.tobytes() for a, b in zip(one.numpy(), two.numpy(), strict=True)]
+
+        places = {key: place for place, key in enumerate(keys(self.first, self.second))}
+        return torch.tensor([places.get(key, -1) for key in keys(first, second)], dtype=torch.int64)
+
+    def _apart(self, first: Tensor, second: Tensor, own: Tensor) -> np.ndarray:
+        """How far each row's sound is from that of what looks like it, and the other way round; (N,)."""
+        return self._far(second, 1, _nearest(first, self.first, own, self.neighbours)) / 2 + (
+            self._far(first, 0, _nearest(second, self.second, own, self.neighbours)) / 2
+        )
+
+    def _far(self, x: Tensor, modality: int, near: Tensor) -> np.ndarray:
+        """Mean distance (N,) of rows to the companions of these numbers (N, count), in units of the scale."""
+        to = (self.first, self.second)[modality]
+        parts = [
+            (rows[:, None] - to[of]).norm(dim=2).mean(1)
+            for rows, of in zip(x.split(4096), near.split(4096), strict=True)
+        ]
+        return (torch.cat(parts) / self.scales[modality]).numpy()
+
+
+def companions(first: Tensor, second: Tensor, *, neighbours: int = 3, seed: int = 0) -> Companions:
+    """Make ready to doubt clips, by rows (M, D₁) and (M, D₂) of the same clips, float32 on the CPU, of length 1.
 
     Args:
-        first, second: rows (N, D₁) and (N, D₂) of the same clips, float32 on the CPU, of length 1.
         neighbours: of each clip by each modality. A kind with fewer clips beside one is strange.
-        most_rows: neighbours are looked for among so many clips, drawn at random, if there are more.
-        seed: of every draw.
-
-    Complexity:
-        O(N · min(N, most_rows) · (D₁ + D₂)) time.
+        seed: of the draw of strangers.
 
     Raises:
         DataError: too few rows, or modalities that do not have as many.
@@ -76,27 +126,39 @@ def doubts(first: Tensor, second: Tensor, *, neighbours: int = 3, most_rows: int
             f"{len(first)} and {len(second)} rows: no {neighbours} neighbours of each clip in both modalities",
             f"give at least {neighbours + 2} clips that have both",
         )
-    random = np.random.default_rng(seed)
     rows = len(first)
-    among = np.sort(random.choice(rows, most_rows, replace=False)) if rows > most_rows else np.arange(rows)
-    chosen = torch.from_numpy(among)
-    near = [_nearest(x, chosen, neighbours) for x in (first, second)]
-    scale = [_rms_distance(x) for x in (first, second)]
-    own = torch.arange(rows)
-    # Every clip gets the sound of one that stands up to N − 1 places further: never its own.
-    other = (own + torch.from_numpy(random.integers(1, rows, rows))) % rows
-
-    def apart(sounds: Tensor) -> np.ndarray:
-        by_sight = _distances(second, sounds, near[0]) / scale[1]
-        by_sound = _distances(first, own, near[1][sounds]) / scale[0]
-        return ((by_sight + by_sound) / 2).numpy()
-
-    distance = apart(own)
-    strangers = apart(other)
+    scales = (_rms_distance(first), _rms_distance(second))
+    found = Companions(first, second, neighbours, scales, 0.0, 0.0, False)
+    near = [_nearest(x, x, torch.arange(rows), neighbours) for x in (first, second)]
+    # Every clip gets the sound of one that stands up to M − 1 places further: never its own.
+    other = (torch.arange(rows) + torch.from_numpy(np.random.default_rng(seed).integers(1, rows, rows))) % rows
+    distance = (found._far(second, 1, near[0]) + found._far(first, 0, near[1])) / 2
+    strangers = (found._far(second[other], 1, near[0]) + found._far(first, 0, near[1][other])) / 2
     usual, strange = float(np.median(distance)), float(np.quantile(strangers, _STRANGERS))
-    if strange <= usual or _below(distance, strangers) < _LEAST_CONTRAST:
-        return Doubt(np.full(rows, np.nan, np.float32), usual, strange)
-    return Doubt(((distance - usual) / (strange - usual)).astype(np.float32), usual, strange)
+    telling = strange > usual and _below(distance, strangers) >= _LEAST_CONTRAST
+    return replace(found, usual=usual, strange=strange, telling=telling)
+
+
+def doubts(first: Tensor, second: Tensor, *, neighbours: int = 3, most_rows: int = 5000, seed: int = 0) -> Doubt:
+    """Measure how far the modalities of each clip are from what goes with each other.
+
+    Args:
+        first, second: rows (N, D₁) and (N, D₂) of the same clips, float32 on the CPU, of length 1.
+        neighbours: see `companions`.
+        most_rows: neighbours are looked for among so many clips, drawn at random, if there are more.
+        seed: of every draw.
+
+    Complexity:
+        O(N · min(N, most_rows) · (D₁ + D₂)) time.
+
+    Raises:
+        DataError: too few rows, or modalities that do not have as many.
+    """
+    x, rows = (first, second), len(first)
+    if rows > most_rows and len(second) == rows:
+        among = torch.from_numpy(np.sort(np.random.default_rng(seed).choice(rows, most_rows, replace=False)))
+        x = (first[among], second[among])
+    return companions(*x, neighbours=neighbours, seed=seed).doubt(first, second)
 
 
 def _below(a: np.ndarray, b: np.ndarray) -> float:
@@ -106,30 +168,17 @@ def _below(a: np.ndarray, b: np.ndarray) -> float:
     return float((above + 0.5 * (np.searchsorted(ordered, a, "right") - np.searchsorted(ordered, a))).mean() / len(b))
 
 
-def _nearest(x: Tensor, among: Tensor, count: int) -> Tensor:
-    """The rows of `among` nearest to each row (N, D), without itself; (N, count) numbers of rows."""
-    others = x[among]
-    place = torch.full((len(x),), -1, dtype=torch.int64)
-    place[among] = torch.arange(len(among))
+def _nearest(x: Tensor, among: Tensor, own: Tensor, count: int) -> Tensor:
+    """The rows of `among` (M, D) nearest to each row (N, D), without the one that is its own; (N, count) int64."""
     found = torch.empty((len(x), count), dtype=torch.int64)
     step = max(1, _BLOCK_NUMBERS // len(among))
     for start in range(0, len(x), step):
         part = slice(start, start + step)
-        distances = torch.cdist(x[part], others)
-        itself = (place[part] >= 0).nonzero().flatten()
-        distances[itself, place[part][itself]] = torch.inf
-        found[part] = among[distances.topk(count, largest=False).indices]
+        distances = torch.cdist(x[part], among)
+        itself = (own[part] >= 0).nonzero().flatten()
+        distances[itself, own[part][itself]] = torch.inf
+        found[part] = distances.topk(count, largest=False).indices
     return found
-
-
-def _distances(x: Tensor, rows: Tensor, to: Tensor) -> Tensor:
-    """Mean distance (N,) of the rows numbered by (N,) to those numbered by (N, count)."""
-    return torch.cat(
-        [
-            (x[some][:, None] - x[near]).norm(dim=2).mean(1)
-            for some, near in zip(rows.split(4096), to.split(4096), strict=True)
-        ]
-    )
 
 
 def _rms_distance(x: Tensor) -> float:

@@ -91,6 +91,11 @@ class RunFolder:
         return self.path / "features.parquet"
 
     @property
+    def kinds(self) -> Path:
+        """How many kinds were found, where they were counted (`cluster.auto`)."""
+        return self.path / "kinds.json"
+
+    @property
     def labels(self) -> Path:
         return self.path / "labels.parquet"
 

@@ -147,7 +147,7 @@ class Trainer:
         else:
             bank = _bank_without_features(refs)
         extracted = time.monotonic()
-        labellings = self.method.assign(bank, seed=self.config.seed * 7919 + stage.index)
+        labellings = self.method.first_labels(bank, self.config.seed * 7919 + stage.index, self.rounds_left(stage))
         if labellings is None:
             return
         previous, self.assignment = self.assignment, gather_assignment(bank, labellings)
@@ -168,7 +168,11 @@ class Trainer:
 
     def relabel_times(self, stage: Stage) -> Sequence[float]:
         """When within a stage labels are made anew, in epochs."""
-        return self.method.relabel_epochs(stage.config.optim.epochs) if stage.relabels else ()
+        return self.method.relabel_epochs(stage.config.optim.epochs, self.rounds_left(stage)) if stage.relabels else ()
+
+    def rounds_left(self, stage: Stage) -> int:
+        """How many rounds with labels of their own follow a stage."""
+        return self.config.rounds - 1 - stage.index
 
     def relabel_within(self, stage: Stage, loader: Supply, refs: Sequence[ClipRef], now: float) -> None:
         """New labels in the midst of a stage, heads and optimiser staying: all times up to `now` at once."""

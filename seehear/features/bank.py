@@ -101,13 +101,16 @@ class FeatureBank:
                 counts[name] = bad
         return counts
 
+    def take(self, rows: np.ndarray) -> FeatureBank:
+        """The bank of these rows alone, given by their numbers."""
+        features = {name: x[rows] for name, x in self.features.items()}
+        return FeatureBank([self.refs[i] for i in rows], features, self.present[rows])
+
     def drop_absent(self) -> FeatureBank:
         """The bank without the clips that could not be decoded."""
         if self.present.all():
             return self
-        refs = [r for r, p in zip(self.refs, self.present, strict=True) if p]
-        features = {name: x[self.present] for name, x in self.features.items()}
-        return FeatureBank(refs, features, np.ones(len(refs), dtype=bool))
+        return self.take(np.flatnonzero(self.present))
 
 
 def gather_bank(share: FeatureBank) -> FeatureBank:

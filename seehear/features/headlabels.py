@@ -60,14 +60,19 @@ def head_rows(
     return rows | {"others": np.stack(others, axis=1).astype(np.int32)}
 
 
-def ranked(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def ranked(rows: Mapping[str, np.ndarray], outliers: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """What is said of labels among all rows: exemplar rank, and of a head the agreement, in the place of `others`.
+
+    Rows that `outliers` (N,) marks are no examples, however close: they come last in their clusters.
 
     The agreement is the share of the other heads that give the row to the cluster which most of that cluster's rows,
     among these, have by this head.
     """
     found = {name: x for name, x in rows.items() if name not in ("others", "agreement")}
-    found["rank"] = exemplar_ranks(rows["cluster"], rows["distance"])
+    distance = rows["distance"]
+    if outliers is not None:
+        distance = distance + np.where(outliers, distance.max(initial=0) + 1, 0)
+    found["rank"] = exemplar_ranks(rows["cluster"], distance)
     if "agreement" in rows:
         found["agreement"] = rows["agreement"]
     if "others" in rows:

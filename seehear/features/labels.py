@@ -6,9 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from seehear.cluster.doubt import Companions, Doubt
 from seehear.errors import UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.headlabels import ranked
+from seehear.features.kinds import both_modalities
 from seehear.features.model import LABELLING_OF, Model
 from seehear.metrics.clustering import prevailing_cluster
 
@@ -27,8 +29,10 @@ def label_table(model: Model, bank: FeatureBank, head: int = 0) -> pa.Table:
 class LabelsOfBlocks:
     """`label_table` of a bank whose rows are there a block at a time."""
 
-    def __init__(self, model: Model, head: int = 0) -> None:
-        self.model, self.head = model, head
+    def __init__(self, model: Model, head: int = 0, companions: Companions | None = None) -> None:
+        """With `companions` there is a column doubt too, and a doubtful row comes last among its cluster's examples."""
+        self.model, self.head, self.companions = model, head, companions
+        self._doubts: list[Doubt] = []
         self._keys: list[pa.Table] = []
         self._rows: dict[str, dict[str, list[np.ndarray]]] = {}
 
@@ -38,13 +42,19 @@ class LabelsOfBlocks:
         for modality, labelling in LABELLING_OF.items():
             for name, x in (self.model.label_rows(bank, labelling, self.head) or {}).items():
                 self._rows.setdefault(modality, {}).setdefault(name, []).append(x)
+        if self.companions is not None:
+            self._doubts.append(self.companions.doubt(*both_modalities(bank, "the run")))
 
     def table(self) -> pa.Table:
         """The labels of all rows, with what is said of a row among all."""
         labels = pa.concat_tables(self._keys).combine_chunks()
+        outliers = np.concatenate([d.outliers for d in self._doubts]) if self._doubts else None
         for modality, parts in self._rows.items():
-            for name, x in ranked({name: np.concatenate(x) for name, x in parts.items()}).items():
+            for name, x in ranked({name: np.concatenate(x) for name, x in parts.items()}, outliers).items():
                 labels = labels.append_column(f"{name}_{modality}", pa.array(x))
+        if self._doubts:
+            doubt = np.concatenate([d.doubt for d in self._doubts])
+            labels = labels.append_column("doubt", pa.array(doubt, from_pandas=True))
         return labels
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 from seehear.cluster.doubt import Doubt, doubts
 from seehear.cluster.kinds import Kinds, estimate_kinds
@@ -20,7 +19,8 @@ from seehear.data.loader import Failures
 from seehear.engine.runfolder import open_run
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
-from seehear.features.headlabels import exemplar_ranks
+from seehear.features.headlabels import ranked
+from seehear.features.kinds import both_modalities
 from seehear.features.labels import with_refs
 from seehear.features.model import LABELLING_OF, nearest_centroids, table_bank
 from seehear.files import check_ending, write_result, write_table
@@ -60,17 +60,6 @@ class KindLabels:
         return facts
 
 
-def both_modalities(bank: FeatureBank, of: str) -> tuple[Tensor, Tensor]:
-    """Sight and sound of a bank, rows of length 1. Raises `UsageError`, naming `of`, if there is but one of them."""
-    if not {"video", "audio"} <= bank.features.keys():
-        raise UsageError(
-            f"{of} has learnt {', '.join(bank.features)}, and kinds are what sight and sound agree on",
-            "take a run that has learnt from both, or estimate by one: `seehear cluster --choose-k 2-20`",
-        )
-    sight, sound = (torch.from_numpy(bank.joined(name).astype(np.float32)) for name in ("video", "audio"))
-    return torch.nn.functional.normalize(sight, dim=1), torch.nn.functional.normalize(sound, dim=1)
-
-
 def label_kinds(
     bank: FeatureBank, clusters: NumberOf, modality: str, *, seed: int = 0, of: str = "the bank", progress: Any = None
 ) -> KindLabels:
@@ -102,9 +91,8 @@ def label_kinds(
         )
     found = kmeans(x[sure], clusters, restarts=10, seed=seed)
     labels, distances, confidence = nearest_centroids(x, found.centroids)
-    # A doubtful clip is no example, however close to the centroid: those come last.
-    ranks = exemplar_ranks(labels, distances + np.where(doubt.outliers, distances.max(initial=0) + 1, 0))
-    return KindLabels(labels.astype(np.int32), confidence, ranks, doubt, kinds)
+    rank = ranked({"cluster": labels, "distance": distances}, doubt.outliers)["rank"]
+    return KindLabels(labels.astype(np.int32), confidence, rank, doubt, kinds)
 
 
 def label_run_by_kinds(

@@ -79,16 +79,21 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def first_labels(self, bank: FeatureBank, seed: int, left: int) -> dict[str, Labelling] | None:
+        """The pseudo-labels that a round begins with, after which `left` more follow; by default those of `assign`."""
+        return self.assign(bank, seed)
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Called when an epoch of a round, from 0, of so many begins, and again when a resumed run goes on within it.
 
         For a curriculum; what a method sets here is no part of its state.
         """
 
-    def relabel_epochs(self, epochs: int) -> Sequence[float]:
-        """When within a round of so many epochs `assign` is asked again, in fractional epochs, ascending.
+    def relabel_epochs(self, epochs: int, left: int = 0) -> Sequence[float]:
+        """When within a round of so many epochs, after which `left` more follow, `assign` is asked again.
 
-        Heads and optimiser carry over. A time equal to `epochs` is after the last step.
+        In fractional epochs, ascending. Heads and optimiser carry over. A time equal to `epochs` is after the last
+        step.
         """
         return ()
 

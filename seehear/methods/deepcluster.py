@@ -7,7 +7,7 @@ clusters. The members of the family differ in one thing only, whose clusters sup
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from seehear.cluster.kmeans import kmeans
 from seehear.cluster.preprocess import FeatureTransform
 from seehear.config import ClusterConfig, Config, OptimConfig
 from seehear.features.bank import FeatureBank
+from seehear.features.kinds import clusters_to_train
 from seehear.methods.base import MakeEncoders, Method
 from seehear.methods.several import ClassSets, multilabel_loss
 from seehear.models.heads import precise
@@ -178,6 +179,8 @@ class DeepClustering(SupervisedHeads):
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
         """Cluster what the variant's heads learn."""
         settings, device = self.config.cluster, next(self.parameters()).device
+        if settings.auto:
+            settings = replace(settings, k=clusters_to_train(bank, settings.k, seed))
         return {
             name: cluster_features(bank, name, clusters_of(name, self.modalities, settings), settings, seed, device)
             for name in self.labellings

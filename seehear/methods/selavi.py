@@ -8,6 +8,7 @@ transport plan of the averaged log-probabilities (Eqs. 3 and 6) to clusters of g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,19 +19,23 @@ from torch import Tensor, nn
 
 from seehear import dist
 from seehear.cluster.alignment import Alignment, align, alignment_cost
-from seehear.cluster.marginals import make_marginals, match_marginals
+from seehear.cluster.marginals import make_marginals, match_marginals, shrunk, uniform
 from seehear.cluster.sinkhorn import Transport, sinkhorn
 from seehear.config import Config, OptimConfig
 from seehear.errors import TrainingError, UsageError
 from seehear.features.bank import FeatureBank, view_name
+from seehear.features.kinds import clusters_to_train, count_kinds
 from seehear.hypotheses.factors import Augment, Factor, Modalities, Sample, TimeShift
 from seehear.hypotheses.language import Hypotheses
 from seehear.methods.base import MakeEncoders, Method
+from seehear.methods.deepcluster import cluster_features
 from seehear.models.heads import MLPHead, cluster_heads
 from seehear.models.together import side_by_side
 from seehear.types import Labelling, StepOutput
 
 BLOCK_ROWS = 4096
+_SETTLING = 0.1
+"""Of the last round, before the first transport where kinds are counted."""
 
 
 class SeLaVi(Method):
@@ -56,19 +61,23 @@ class SeLaVi(Method):
                 "need both encoders",
                 "leave final out, or take another variant",
             )
-        dims = {name: int(encoder.feature_dim) for name, encoder in self.encoders.items()}  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(config.seed * 1009 + 700)
-        self.heads = self.cluster_heads = cluster_heads(config, dims, generator)
+        self.heads = self.cluster_heads = cluster_heads(config, self._dims, generator)
         k = config.cluster.k
         shares = [make_marginals(settings.shares or settings.marginals, k, generator) for _ in range(settings.heads)]
         self.register_buffer("marginals", torch.stack(shares))
         self.register_buffer("clusterings", torch.zeros((), dtype=torch.int64))
+        self._shares: Tensor | None = None
         self._labelling = None
         if settings.labelling_views == 2:
             self._labelling = two_views(settings.encoders, config.augment.temporal_jitter)
         self.hypotheses = self._labelling if settings.views == 2 else None
         self.labels_from_training = settings.labels_from == "training" and dist.world_size() == 1
         self.label_smoothing = 0.0
+
+    @property
+    def _dims(self) -> dict[str, int]:
+        return {name: int(encoder.feature_dim) for name, encoder in self.encoders.items()}  # type: ignore[arg-type]
 
     @property
     def fewest_clips(self) -> int:
@@ -85,18 +94,30 @@ class SeLaVi(Method):
         """The labellings, one for each head."""
         return tuple(f"head{h}" for h in range(self.heads.count))
 
-    def relabel_epochs(self, epochs: int) -> Sequence[float]:
+    def relabel_epochs(self, epochs: int, left: int = 0) -> Sequence[float]:
         """t_j = E (j/M)^p for j = 1 to M (appendix A.2: inverse quadratic); the last one is after the last step.
 
-        With the one before the first step, t_0, there are M + 1.
+        With the one before the first step, t_0, there are M + 1. Where kinds are counted (`cluster.auto`) it is so in
+        the last round alone, after a tenth of it: new heads have to learn the labels that a round begins with first.
         """
         settings = self.config.selavi
         m = settings.clusterings
-        return [epochs * (j / m) ** settings.power for j in range(1, m + 1)]
+        times = [epochs * (j / m) ** settings.power for j in range(1, m + 1)]
+        if not self.config.cluster.auto:
+            return times
+        return [] if left else [epochs * _SETTLING + (1 - _SETTLING) * t for t in times]
 
     def start_round(self, classes: Mapping[str, int], optim: OptimConfig, generator: torch.Generator) -> None:
-        """Heads carry over: clusters of successive clusterings are the same ones."""
+        """Heads carry over: clusters of successive clusterings are the same ones.
+
+        Where kinds are counted they do not, as each round has its own clusters; then new heads begin.
+        """
         self.label_smoothing = optim.label_smoothing
+        if self.config.cluster.auto:
+            k, device = classes["head0"], self.marginals.device
+            self.heads = self.cluster_heads = cluster_heads(self.config, self._dims, generator, k).to(device)
+            shares = torch.full((k,), 1 / k, dtype=torch.float64) if self._shares is None else self._shares
+            self.marginals = shares.to(device).expand(self.heads.count, k).clone()
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -124,6 +145,31 @@ class SeLaVi(Method):
         return StepOutput(torch.stack(losses).mean(), parts, kept)
 
     # -- clustering -------------------------------------------------------------------------------------------------
+
+    def first_labels(self, bank: FeatureBank, seed: int, left: int) -> dict[str, Labelling]:
+        """By `assign`; where kinds are counted by k-means, for the heads begin anew (`start_round`).
+
+        Before the last round heads learn, in turns, the clusters of either modality, a third more than kinds are
+        counted. In the last one they learn those of both together, as many as kinds are counted; from the sizes of
+        these the marginals are estimated (`shrunk`).
+        """
+        if not self.config.cluster.auto:
+            return self.assign(bank, seed)
+        self.clusterings += 1
+        begin, device = min(self.config.cluster.k, self.heads.clusters), self.marginals.device
+        sources = list(self.encoders) if left else ["+".join(self.encoders)]
+        if left:
+            k = clusters_to_train(bank, self.config.cluster.k, seed)
+        else:
+            kinds = count_kinds(bank, seed)
+            k = begin if kinds is None or kinds.k is None else kinds.k
+        made = {}
+        for head, labelling in enumerate(self.labellings):
+            source = sources[head % len(sources)]
+            made[labelling] = cluster_features(bank, source, k, self.config.cluster, seed + head, device)
+        sizes = torch.bincount(torch.from_numpy(made["head0"].labels), minlength=k)
+        self._shares = uniform(k) if left else shrunk(dist.all_reduce_sum(sizes))
+        return {name: replace(labels, watched=name == "head0") for name, labels in made.items()}
 
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
         """Optimal transport of every head's log-probabilities; each process passes its own clips.

@@ -164,8 +164,14 @@ class ClusterHeads(nn.Module):
         return torch.stack(found).mean(0)
 
 
-def cluster_heads(config: Config, dims: Mapping[str, int], generator: torch.Generator | None = None) -> ClusterHeads:
-    """The heads that `config.selavi` asks for; `dims` are the lengths of the encoders' features by name."""
+def cluster_heads(
+    config: Config, dims: Mapping[str, int], generator: torch.Generator | None = None, clusters: int | None = None
+) -> ClusterHeads:
+    """The heads that `config.selavi` asks for, to `clusters` (by default `cluster.k`).
+
+    `dims` are the lengths of the encoders' features by name.
+    """
     sources = {s: sum(dims[name] for name in s.split("+")) for s in config.selavi.sources}
     settings = config.selavi
-    return ClusterHeads(sources, config.cluster.k, settings.heads, dropout=settings.dropout, generator=generator)
+    k = clusters or config.cluster.k
+    return ClusterHeads(sources, k, settings.heads, dropout=settings.dropout, generator=generator)

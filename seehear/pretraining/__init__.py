@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from seehear.commands import command
 from seehear.errors import UsageError
@@ -48,7 +48,7 @@ def pretrain(
         str | None, option("gdt: what to be distinctive or invariant to; see `seehear hypotheses`.", metavar="SPEC")
     ] = None,
     seed: Seed = None,
-    clusters: int | None = None,
+    clusters: Annotated[int | Literal["auto"] | None, arg(metavar="N|auto")] = None,
     heads: int | None = None,
     settings: Settings = (),
     where: Where = (),
@@ -70,7 +70,8 @@ def pretrain(
         out: Folder of the new run.
         method: What is learnt; see `seehear methods` (default xdc).
         recipe: A named configuration; see `seehear recipes` (default small, or frozen on encoders of others).
-        clusters: Number of clusters; short for --set cluster.k=N.
+        clusters: Number of clusters, short for --set cluster.k=N; or auto: the number of kinds that sight and sound
+            agree on, counted as training goes on.
         heads: Clustering heads of selavi; short for --set selavi.heads=N.
         video_weights: Start the video encoder from this file of published or own weights.
         audio_weights: Start the audio encoder from this file.

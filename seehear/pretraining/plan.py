@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from seehear.config import Config
 from seehear.errors import UsageError
@@ -22,7 +23,7 @@ def make_config(
     seed: int | None = None,
     settings: Iterable[str] = (),
     hypotheses: str | None = None,
-    clusters: int | None = None,
+    clusters: int | Literal["auto"] | None = None,
     heads: int | None = None,
     where: Sequence[str] = (),
     video_weights: str | Path | None = None,
@@ -46,7 +47,8 @@ def make_config(
         "model.video_encoder": video_encoder,
         "model.audio_encoder": audio_encoder,
         "model.tune_encoders": tune_encoders or None,
-        "cluster.k": clusters,
+        "cluster.k": None if clusters == "auto" else clusters,
+        "cluster.auto": True if clusters == "auto" else None,
         "selavi.heads": heads,
         "data.where": list(where) or None,
         "gdt.hypotheses": hypotheses,
@@ -54,7 +56,7 @@ def make_config(
     named = [f"{name}={value if name == 'method' else json.dumps(value)}" for name, value in short.items()
              if value is not None]  # fmt: skip
     first = [text for text in named if text.startswith(("method=", "seed="))]
-    config = _with_changes(recipe, method, [*first, *settings, *named[len(first) :]])
+    config = in_rounds(_with_changes(recipe, method, [*first, *settings, *named[len(first) :]]))
     check_method(config.method)
     if heads is not None and config.method != "selavi":
         raise UsageError(f"--heads is of selavi, and the method is {config.method}", "add --method selavi")
@@ -65,6 +67,20 @@ def make_config(
     config.check()
     check_text(config)
     return config
+
+
+def in_rounds(config: Config) -> Config:
+    """SeLaVi in rounds where kinds are counted, as counting takes encoders that have learnt something.
+
+    A recipe of one round gets four short ones, half of its epochs, and a long one. Anything else stays.
+    """
+    if not config.cluster.auto or config.method != "selavi" or config.rounds > 1 or config.optim.epochs < 8:
+        return config
+    optim = config.optim
+    short = optim.epochs // 8
+    warmup = min(optim.warmup_epochs, short / 3)
+    last = replace(optim, epochs=optim.epochs - 4 * short)
+    return replace(config, rounds=5, optim=replace(optim, epochs=short, warmup_epochs=warmup), last_round=last)
 
 
 def _with_changes(recipe: str | None, method: str | None, changes: Sequence[str]) -> Config:

@@ -9,6 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -37,6 +38,7 @@ from seehear.engine.schedule import stages
 from seehear.engine.stop import StopRequest
 from seehear.engine.trainer import Trainer
 from seehear.errors import DataError, RunError, UsageError
+from seehear.features.kinds import FinalKinds, clusters_to_begin, final_kinds
 from seehear.features.labels import LabelsOfBlocks
 from seehear.features.model import Model, bank_table, table_bank, usable_rows, video_table
 from seehear.features.viewloader import ViewLoader
@@ -155,6 +157,8 @@ def _begin(
     if not len(manifest.usable()):
         raise DataError("no usable video", "the reasons are above, file by file in a manifest: seehear scan --out")
     spans = len(cut(video_table(manifest, needed_streams(config)), config.cluster))
+    if config.cluster.auto:
+        config = replace(config, cluster=replace(config.cluster, k=clusters_to_begin(spans)))
     k = max(k for k in (config.cluster.k, config.cluster.k_video, config.cluster.k_audio) if k)
     if k > spans:
         raise UsageError(
@@ -402,12 +406,17 @@ def _finish(
     config, method = loader.config, trainer.method
     refs = spans_of(trainer.videos.table, config)
     share = trainer.features(loader, refs, "final features")
+    kinds = final_kinds(share, config) if config.cluster.auto else None
+    if kinds is not None:
+        # The number that labels have is from now on that of the model.
+        k = kinds.k if method.cluster_heads is None else method.cluster_heads.clusters
+        config = replace(config, cluster=replace(config.cluster, k=k or config.cluster.k))
+    cluster, clustered = config.cluster, share if kinds is None else kinds.sure(share)
     names = [name for name in ("video", "audio") if name in method.encoders and method.cluster_heads is None]
     labellings = [*names, *(["+".join(names)] if len(names) == 2 else [])]
-    cluster = config.cluster
     made = {
         name: cluster_features(
-            share, name, clusters_of(name, method.modalities, cluster), cluster, config.seed, trainer.device
+            clustered, name, clusters_of(name, method.modalities, cluster), cluster, config.seed, trainer.device
         )
         for name in labellings
     }
@@ -424,7 +433,10 @@ def _finish(
     )  # fmt: skip
     model.set_clusters(made)
     model.save(folder.model)
-    labels = _write_features(features, folder.features, model)
+    labels = _write_features(features, folder.features, model, kinds)
+    if kinds is not None:
+        write_atomic(folder.kinds, json.dumps(kinds.facts(config.cluster.k), indent=1))
+        progress.note(kinds.as_text(config.cluster.k))
     state = trainer.state
     log.record(
         "end", state.step, rounds=state.stage, clips_seen=state.clips_seen, steps=state.step,
@@ -434,9 +446,11 @@ def _finish(
     progress.note(f"finished: {folder.path}")
 
 
-def _write_features(features: Iterable[pa.Table], path: Path, model: Model) -> pa.Table:
+def _write_features(
+    features: Iterable[pa.Table], path: Path, model: Model, kinds: FinalKinds | None = None
+) -> pa.Table:
     """Write features of which only a table at a time is in memory; the labels of all."""
-    labels = LabelsOfBlocks(model)
+    labels = LabelsOfBlocks(model, companions=None if kinds is None else kinds.companions)
 
     def labelled() -> Iterator[pa.Table]:
         for table in features:
