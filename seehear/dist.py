@@ -38,9 +38,23 @@ ROWS_AT_ONCE = 1 << 14
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
+_alone = False
+
+
 def is_initialized() -> bool:
-    """Whether this process has joined a group (of any size)."""
-    return torch_dist.is_available() and torch_dist.is_initialized()
+    """Whether this process has joined a group (of any size), and is not `alone`."""
+    return torch_dist.is_available() and torch_dist.is_initialized() and not _alone
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Compute what is in the block by this process alone, from data that it has whole: there is no group in it."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def world_size() -> int:

@@ -5,7 +5,7 @@ What is chosen, and why:
 | what | value |
 |---|---|
 | method and recipe | XDC with the recipe `small`, which learns on a laptop |
-| clusters | the root of half the number of videos, from 4 to 64: a few too many, as merging is easier than splitting |
+| clusters | the kinds that sight and sound agree on, counted while it learns |
 | rounds, epochs | those of the recipe; fewer for so many hours that a core would see over `MOST_VISITS` clips |
 | segments | 2 s in the index |
 """
@@ -13,7 +13,6 @@ What is chosen, and why:
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -47,7 +46,6 @@ _SAME_SHARE = 0.5  # of a run's videos that must be among those given for the ru
 class Choice:
     """What a collection is learnt with."""
 
-    clusters: int
     rounds: int
     epochs: int
     spans: int
@@ -60,17 +58,16 @@ class Choice:
     @property
     def settings(self) -> tuple[str, ...]:
         """As `seehear pretrain --set` takes them."""
-        return f"cluster.k={self.clusters}", f"rounds={self.rounds}", f"optim.epochs={self.epochs}"
+        return "cluster.auto=true", f"rounds={self.rounds}", f"optim.epochs={self.epochs}"
 
 
-def choose(videos: int, spans: int, cores: int, *, rounds: int, epochs: int) -> Choice:
-    """How to learn from `videos` that are cut into `spans`, where a recipe has these rounds and epochs."""
-    clusters = min(64, max(4, round(math.sqrt(videos / 2))))
+def choose(spans: int, cores: int, *, rounds: int, epochs: int) -> Choice:
+    """How to learn from videos that are cut into `spans`, where a recipe has these rounds and epochs."""
     most = MOST_VISITS * cores
     # Rounds first, down to four: later rounds refine what the first ones found. Then epochs.
     rounds = max(min(4, rounds), min(rounds, most // max(1, spans * epochs)))
     epochs = max(min(2, epochs), min(epochs, most // max(1, spans * rounds)))
-    return Choice(clusters, rounds, epochs, spans)
+    return Choice(rounds, epochs, spans)
 
 
 def default_folder(videos: str | Path) -> Path:
@@ -181,13 +178,15 @@ def _learn(folder: RunFolder, manifest: Manifest, settings: Iterable[str], progr
         spans = len(clip_refs(usable_videos(manifest, needed_streams(recipe)), recipe.cluster))
         cores = available_cores() + (GPU_CORES if _has_gpu() else 0)
         usable = len(manifest.usable_rows())
-        chosen = choose(usable, spans, cores, rounds=recipe.rounds, epochs=recipe.optim.epochs)
+        chosen = choose(spans, cores, rounds=recipe.rounds, epochs=recipe.optim.epochs)
         minutes = chosen.visits / (_VISITS_PER_SECOND * cores) / 60
         progress.note(
-            f"2 of {_STEPS}: learning from {usable} videos, {chosen.clusters} clusters, {chosen.rounds} rounds of "
-            f"{chosen.epochs} epochs: about {max(1, round(minutes))} min of computing"
+            f"2 of {_STEPS}: learning from {usable} videos, {chosen.rounds} rounds of {chosen.epochs} epochs: about "
+            f"{max(1, round(minutes))} min of computing"
         )
-        config = make_config(settings=[*chosen.settings, *settings])
+        # Whoever gives a number of clusters wants that.
+        given = any(text.startswith("cluster.k=") for text in settings)
+        config = make_config(settings=[*chosen.settings, *(["cluster.auto=false"] if given else []), *settings])
         pretrain(manifest, folder.path, config, resume=folder.begun, quiet=progress.quiet)
     table = folder.path / "labels.csv"
     if not table.exists():

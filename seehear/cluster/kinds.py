@@ -123,6 +123,62 @@ def numbers_to_try(rows: int, most: int = 100) -> list[int]:
     return found
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What clusters by two modalities share at each of several numbers, in several subsets of the rows."""
+
+    ks: tuple[int, ...]
+    numbers: np.ndarray
+    """(ks, subsets, 2) float64: `shared` and `all`."""
+    p_value: float
+    rows: int
+
+
+def measure_kinds(
+    first: Tensor,
+    second: Tensor,
+    ks: Sequence[int] | None = None,
+    *,
+    weight: float = WEIGHT,
+    subsets: int = 8,
+    share: float = 0.8,
+    most_rows: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """Measure what `estimate_kinds` decides by; arguments, complexity and errors as there."""
+    if not 0 < weight < 1 or subsets < 2 or not 0.5 <= share < 1:
+        raise ValueError(
+            f"weight={weight}, subsets={subsets} and share={share} must be in (0, 1), from 2 and in [.5, 1)"
+        )
+    x = [first, second]
+    _check(x)
+    random = np.random.default_rng(seed)
+    if len(first) > most_rows:
+        chosen = torch.from_numpy(np.sort(random.choice(len(first), most_rows, replace=False)))
+        x = [each[chosen] for each in x]
+    rows = len(x[0])
+    size = int(share * rows)
+    wanted = sorted(set(ks)) if ks is not None else numbers_to_try(rows)
+    if not wanted or wanted[0] < 2 or wanted[-1] > size:
+        raise DataError(
+            f"{rows} rows cannot be asked about {wanted[-1] if wanted else 2} kinds", "compare fewer, or give more rows"
+        )
+    chosen_rows = [np.sort(random.choice(rows, size, replace=False)) for _ in range(subsets)]
+    numbers: list[np.ndarray] = []
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    for at, k in enumerate(wanted):
+        labels = [_labelled(x, chosen, k, random) for chosen in chosen_rows]
+        pairs.append(labels[0])
+        numbers.append(np.array([shared_information(*pair) for pair in labels]))
+        if progress:
+            progress(at + 1, len(wanted))
+        best = wanted[int(_scores(np.stack(numbers), weight).mean(1).argmax())]
+        if ks is None and k >= max(40, 2 * best):
+            break
+    return Measured(tuple(wanted[: len(numbers)]), np.stack(numbers), _p_value(pairs, random), rows)
+
+
 def estimate_kinds(
     first: Tensor,
     second: Tensor,
@@ -155,36 +211,39 @@ def estimate_kinds(
         DataError: too few rows, rows that are not finite, or modalities that do not have as many.
         ValueError: settings out of range.
     """
-    if not 0 < weight < 1 or subsets < 2 or not 0.5 <= share < 1:
-        raise ValueError(
-            f"weight={weight}, subsets={subsets} and share={share} must be in (0, 1), from 2 and in [.5, 1)"
-        )
-    x = [first, second]
-    _check(x)
-    random = np.random.default_rng(seed)
-    if len(first) > most_rows:
-        chosen = torch.from_numpy(np.sort(random.choice(len(first), most_rows, replace=False)))
-        x = [each[chosen] for each in x]
-    rows = len(x[0])
-    size = int(share * rows)
-    wanted = sorted(set(ks)) if ks is not None else numbers_to_try(rows)
-    if not wanted or wanted[0] < 2 or wanted[-1] > size:
-        raise DataError(
-            f"{rows} rows cannot be asked about {wanted[-1] if wanted else 2} kinds", "compare fewer, or give more rows"
-        )
-    chosen_rows = [np.sort(random.choice(rows, size, replace=False)) for _ in range(subsets)]
-    numbers: list[np.ndarray] = []
-    pairs: list[tuple[np.ndarray, np.ndarray]] = []
-    for at, k in enumerate(wanted):
-        labels = [_labelled(x, chosen, k, random) for chosen in chosen_rows]
-        pairs.append(labels[0])
-        numbers.append(np.array([shared_information(*pair) for pair in labels]))
-        if progress:
-            progress(at + 1, len(wanted))
-        best = wanted[int(_scores(np.stack(numbers), weight).mean(1).argmax())]
-        if ks is None and k >= max(40, 2 * best):
-            break
-    return _verdict(wanted[: len(numbers)], np.stack(numbers), weight, pairs, rows, random)
+    measured = measure_kinds(
+        first, second, ks, weight=weight, subsets=subsets, share=share, most_rows=most_rows, seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    return verdict([measured], weight)
+
+
+def verdict(measured: Sequence[Measured], weight: float = WEIGHT) -> Kinds:
+    """The number of kinds that several measurements of one collection point to together.
+
+    Each stands for as much as any other, subset for subset, at the numbers that all of them have tried first; those in
+    which nothing is shared stand for nothing, unless all are such. Rows and p-value are those of the last one.
+    """
+    telling = [m for m in measured if m.p_value <= LEVEL + 1e-9] or list(measured)
+    count = min(len(m.ks) for m in telling)
+    ks = telling[-1].ks[:count]
+    numbers = np.concatenate([m.numbers[:count] for m in telling], axis=1)
+    scores = _scores(numbers, weight)
+    means, subsets = scores.mean(1), scores.shape[1]
+    best = int(means.argmax())
+    behind = scores[best] - scores
+    errors = _ERRORS * behind.std(1, ddof=1)
+    like = [k for k, gap, error in zip(ks, behind.mean(1), errors, strict=True) if gap <= error]
+    shared, everything = numbers.mean(1).T
+    agreement = _agreement(shared, everything)
+    table = tuple(
+        Shared(k, *(float(v[i]) for v in (shared, everything, agreement, means, behind.mean(1), errors)))
+        for i, k in enumerate(ks)
+    )
+    last = telling[-1]
+    if last.p_value > LEVEL + 1e-9:
+        return Kinds(None, None, None, last.p_value, table, last.rows, subsets)
+    return Kinds(ks[best], min(like), max(like), last.p_value, table, last.rows, subsets)
 
 
 def _check(x: Sequence[Tensor]) -> None:
@@ -214,32 +273,6 @@ def _scores(numbers: np.ndarray, weight: float) -> np.ndarray:
 
 def _agreement(shared: np.ndarray, everything: np.ndarray) -> np.ndarray:
     return shared / np.maximum(everything, 1e-12)
-
-
-def _verdict(
-    ks: Sequence[int],
-    numbers: np.ndarray,
-    weight: float,
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-    rows: int,
-    random: np.random.Generator,
-) -> Kinds:
-    scores = _scores(numbers, weight)
-    means, subsets = scores.mean(1), scores.shape[1]
-    best = int(means.argmax())
-    behind = scores[best] - scores
-    errors = _ERRORS * behind.std(1, ddof=1)
-    like = [k for k, gap, error in zip(ks, behind.mean(1), errors, strict=True) if gap <= error]
-    p_value = _p_value(pairs, random)
-    shared, everything = numbers.mean(1).T
-    agreement = _agreement(shared, everything)
-    table = tuple(
-        Shared(k, *(float(v[i]) for v in (shared, everything, agreement, means, behind.mean(1), errors)))
-        for i, k in enumerate(ks)
-    )
-    if p_value > LEVEL + 1e-9:
-        return Kinds(None, None, None, p_value, table, rows, subsets)
-    return Kinds(ks[best], min(like), max(like), p_value, table, rows, subsets)
 
 
 def _p_value(pairs: Sequence[tuple[np.ndarray, np.ndarray]], random: np.random.Generator) -> float:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seehear import dist
 from seehear.cluster.doubt import Companions, companions
-from seehear.cluster.kinds import Kinds, estimate_kinds
+from seehear.cluster.kinds import Kinds, Measured, measure_kinds, numbers_to_try, verdict
 from seehear.config import Config
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
@@ -22,9 +22,8 @@ MOST_ROWS = 1000
 """Clips that are counted; more would say little more."""
 MOST_COMPANIONS = 5000
 """Clips among which neighbours are looked for."""
-SPARE = 4 / 3
-"""Clusters that a round is trained with for each kind counted: a kind that is overlooked once is found again by the
-next round only where clusters are left for it."""
+_SUBSETS = 4
+"""Of a round; their measurements are put together with those of other rounds."""
 
 
 def both_modalities(bank: FeatureBank, of: str) -> tuple[Tensor, Tensor]:
@@ -48,36 +47,68 @@ def sampled(bank: FeatureBank, most: int) -> tuple[Tensor, Tensor]:
     return dist.all_gather_rows(sight), dist.all_gather_rows(sound)
 
 
-def count_kinds(bank: FeatureBank, seed: int, *, subsets: int = 8) -> Kinds | None:
-    """The number of kinds of the clips of all processes, doubtful ones apart; every process passes its own share.
+class Count(nn.Module):
+    """The number of kinds as rounds of training measure it, each on features of its own.
 
-    None: there are too few clips to say.
+    Encoders that are trained with more clusters than there are kinds learn some of these by heart, and the more rounds
+    pass the more kinds they seem to know; those of early rounds know few. So what all rounds but the first ones have
+    measured is put together (`seehear.cluster.kinds.verdict`). What was measured is part of a method's state.
+
+    Attributes:
+        numbers: (rounds, numbers, subsets, 2) float64, see `Measured`; NaN where nothing was measured.
+        p_values: (rounds,) float64.
+    """
+
+    numbers: Tensor
+    p_values: Tensor
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        shape = (rounds, len(numbers_to_try(MOST_ROWS)), _SUBSETS, 2)
+        self.register_buffer("numbers", torch.full(shape, torch.nan, dtype=torch.float64))
+        self.register_buffer("p_values", torch.full((rounds,), torch.nan, dtype=torch.float64))
+
+    def measure(self, bank: FeatureBank, seed: int, left: int) -> None:
+        """Measure features of the clips of all processes, doubtful ones apart; each process passes its own share.
+
+        `left` rounds follow this one. Nothing is measured where clips are too few.
+        """
+        found = measured(bank, seed, _SUBSETS)
+        if found is not None:
+            row = len(self.numbers) - 1 - left
+            self.numbers[row, : len(found.ks)] = torch.from_numpy(found.numbers).to(self.numbers)
+            self.p_values[row] = found.p_value
+
+    def told(self, more: Measured | None = None) -> Kinds | None:
+        """What all rounds but the first third say, together with `more`; None: nothing was measured."""
+        ks = tuple(numbers_to_try(MOST_ROWS))
+        rounds = []
+        for numbers, p_value in zip(self.numbers.cpu().numpy(), self.p_values.tolist(), strict=True):
+            tried = int(np.isfinite(numbers[:, 0, 0]).sum())
+            if tried:
+                rounds.append(Measured(ks[:tried], numbers[:tried], p_value, more.rows if more else 0))
+        later = [*rounds[len(rounds) // 3 :], *([more] if more else [])]
+        return verdict(later) if later else None
+
+
+def measured(bank: FeatureBank, seed: int, subsets: int = 8) -> Measured | None:
+    """What the clips of all processes share, doubtful ones apart; every process passes its own share.
+
+    None: there are too few clips.
     """
     sight, sound = sampled(bank, MOST_ROWS)
-    found: Kinds | None = None
-    if dist.is_main():
-        try:
-            sure = torch.from_numpy(np.flatnonzero(~companions(sight, sound, seed=seed).doubt(sight, sound).outliers))
-            found = estimate_kinds(sight[sure], sound[sure], subsets=subsets, seed=seed)
-        except DataError:
-            found = None
-    counted: Kinds | None = dist.broadcast(found)
-    return counted
-
-
-def clusters_to_train(bank: FeatureBank, begin: int, seed: int) -> int:
-    """How many clusters a round is trained with: a third more than kinds are counted, or what they might be at most.
-
-    `begin` where nothing can be counted, as with encoders that have not learnt yet.
-    """
-    kinds = count_kinds(bank, seed, subsets=4)
-    if kinds is None or kinds.k is None or kinds.high is None:
-        return begin
-    return max(kinds.high, math.ceil(SPARE * kinds.k))
+    with dist.alone(), contextlib.suppress(DataError):
+        sure = torch.from_numpy(np.flatnonzero(~companions(sight, sound, seed=seed).doubt(sight, sound).outliers))
+        return measure_kinds(sight[sure], sound[sure], subsets=subsets, seed=seed)
+    return None
 
 
 def clusters_to_begin(clips: int) -> int:
-    """Clusters of a first round, in which encoders have learnt nothing that could be counted: more than enough."""
+    """Clusters that rounds are trained with where kinds are counted: more than enough.
+
+    Encoders that learn more clusters than there are kinds learn the kinds too; a kind for which there is no cluster is
+    lost.
+    """
     return min(128, max(4, round(1.3 * math.sqrt(clips))), max(2, clips // 2))
 
 
@@ -114,10 +145,16 @@ class FinalKinds:
         return self.kinds.as_text() + more
 
 
-def final_kinds(bank: FeatureBank, config: Config) -> FinalKinds:
-    """Count the kinds of the clips of all processes, and what goes with what; every process passes its own share."""
+def final_kinds(bank: FeatureBank, config: Config, count: Count | None) -> FinalKinds:
+    """Count the kinds of the clips of all processes, and what goes with what; every process passes its own share.
+
+    `count` is what the rounds of the training have measured, if its method has any.
+    """
     sight, sound = sampled(bank, MOST_COMPANIONS)
     found = None
     with contextlib.suppress(DataError):
         found = companions(sight, sound, seed=config.seed)
-    return FinalKinds(count_kinds(bank, config.seed), found)
+    last = measured(bank, config.seed)
+    if count is not None:
+        return FinalKinds(count.told(last), found)
+    return FinalKinds(None if last is None else verdict([last]), found)

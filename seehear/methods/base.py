@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seehear.config import Config, OptimConfig
 from seehear.features.bank import FeatureBank
+from seehear.features.kinds import Count
 from seehear.hypotheses.language import Hypotheses
 from seehear.models import build_encoders
 from seehear.models.adapter import OnBackbone
@@ -60,6 +61,8 @@ class Method(nn.Module, ABC):
         self.encoders = nn.ModuleDict(made)
         self.projections = nn.ModuleDict()
         """Heads into a space that modalities share, if the method has one; kept in the trained model."""
+        self.count: Count | None = None
+        """What rounds measure of the number of kinds, if the method has rounds and `cluster.auto` is set."""
         self.cluster_heads: ClusterHeads | None = None
         """Heads that label clips themselves, if the method has them; kept in the trained model."""
 

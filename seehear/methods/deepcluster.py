@@ -7,7 +7,7 @@ clusters. The members of the family differ in one thing only, whose clusters sup
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from seehear.cluster.kmeans import kmeans
 from seehear.cluster.preprocess import FeatureTransform
 from seehear.config import ClusterConfig, Config, OptimConfig
 from seehear.features.bank import FeatureBank
-from seehear.features.kinds import clusters_to_train
+from seehear.features.kinds import Count
 from seehear.methods.base import MakeEncoders, Method
 from seehear.methods.several import ClassSets, multilabel_loss
 from seehear.models.heads import precise
@@ -170,17 +170,23 @@ class DeepClustering(SupervisedHeads):
     def __init__(self, config: Config, encoders: MakeEncoders | None = None) -> None:
         self.variant = VARIANTS[config.method]
         super().__init__(config, self.variant.modalities, self.variant.supervision, encoders)
+        if config.cluster.auto:
+            self.count = Count(config.rounds)
 
     @property
     def labellings(self) -> tuple[str, ...]:
         """The labellings that training needs, each once."""
         return tuple(dict.fromkeys(name for names in self.supervision.values() for name in names))
 
+    def first_labels(self, bank: FeatureBank, seed: int, left: int) -> dict[str, Labelling]:
+        """Those of `assign`; where kinds are counted, what a round's features tell of their number is kept too."""
+        if self.count is not None:
+            self.count.measure(bank, seed, left)
+        return self.assign(bank, seed)
+
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:
         """Cluster what the variant's heads learn."""
         settings, device = self.config.cluster, next(self.parameters()).device
-        if settings.auto:
-            settings = replace(settings, k=clusters_to_train(bank, settings.k, seed))
         return {
             name: cluster_features(bank, name, clusters_of(name, self.modalities, settings), settings, seed, device)
             for name in self.labellings

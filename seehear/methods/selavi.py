@@ -24,7 +24,7 @@ from seehear.cluster.sinkhorn import Transport, sinkhorn
 from seehear.config import Config, OptimConfig
 from seehear.errors import TrainingError, UsageError
 from seehear.features.bank import FeatureBank, view_name
-from seehear.features.kinds import clusters_to_train, count_kinds
+from seehear.features.kinds import Count
 from seehear.hypotheses.factors import Augment, Factor, Modalities, Sample, TimeShift
 from seehear.hypotheses.language import Hypotheses
 from seehear.methods.base import MakeEncoders, Method
@@ -47,10 +47,12 @@ class SeLaVi(Method):
         marginals: the share of clips that each cluster of each head may take, (H, K) float64, in the order that
             the last clustering gave it (R*, Eqs. 4 and 5).
         clusterings: how many clusterings there have been, a scalar int64.
+        crossed: whether each source learns the other's clusters alone, a scalar bool; only where kinds are counted.
     """
 
     marginals: Tensor
     clusterings: Tensor
+    crossed: Tensor
 
     def __init__(self, config: Config, encoders: MakeEncoders | None = None) -> None:
         settings = config.selavi
@@ -68,6 +70,9 @@ class SeLaVi(Method):
         self.register_buffer("marginals", torch.stack(shares))
         self.register_buffer("clusterings", torch.zeros((), dtype=torch.int64))
         self._shares: Tensor | None = None
+        if config.cluster.auto:
+            self.count = Count(config.rounds)
+            self.register_buffer("crossed", torch.zeros((), dtype=torch.bool))
         self._labelling = None
         if settings.labelling_views == 2:
             self._labelling = two_views(settings.encoders, config.augment.temporal_jitter)
@@ -133,8 +138,9 @@ class SeLaVi(Method):
         losses = []
         for source, x in self.heads.inputs(features).items():
             labels = torch.stack([targets[labelling] for labelling in self.labellings])
-            labels = labels.repeat_interleave(len(x) // labels.shape[1], dim=1).flatten()
-            logits = self.heads.all_logits(source, x).flatten(0, 1)
+            mine = self._heads_of(source)
+            labels = labels[mine].repeat_interleave(len(x) // labels.shape[1], dim=1).flatten()
+            logits = self.heads.all_logits(source, x)[mine].flatten(0, 1)
             losses.append(F.cross_entropy(logits, labels, label_smoothing=smoothing))
             parts[f"loss/{source}"] = losses[-1].detach()
             parts[f"accuracy/{source}"] = (logits.argmax(1) == labels).float().mean()
@@ -144,29 +150,36 @@ class SeLaVi(Method):
             kept = {view_name(n, v): x[v::views].detach() for n, x in features.items() for v in range(views)}
         return StepOutput(torch.stack(losses).mean(), parts, kept)
 
+    def _heads_of(self, source: str) -> slice:
+        """The heads by which a source learns: all, or those that hold the other modality's clusters."""
+        if self.count is None or not bool(self.crossed):
+            return slice(None)
+        return slice(0 if source == "video" else 1, None, 2)
+
     # -- clustering -------------------------------------------------------------------------------------------------
 
     def first_labels(self, bank: FeatureBank, seed: int, left: int) -> dict[str, Labelling]:
         """By `assign`; where kinds are counted by k-means, for the heads begin anew (`start_round`).
 
-        Before the last round heads learn, in turns, the clusters of either modality, a third more than kinds are
-        counted. In the last one they learn those of both together, as many as kinds are counted; from the sizes of
-        these the marginals are estimated (`shrunk`).
+        Before the last round sight learns what sounds alike and sound what looks alike, as in XDC: even heads hold the
+        clusters of the sound, odd ones those of the sight. In the last one all heads learn clusters of both together,
+        as many as kinds are counted; from the sizes of these the marginals are estimated (`shrunk`).
         """
-        if not self.config.cluster.auto:
+        if self.count is None:
             return self.assign(bank, seed)
+        self.count.measure(bank, seed, left)
         self.clusterings += 1
-        begin, device = min(self.config.cluster.k, self.heads.clusters), self.marginals.device
-        sources = list(self.encoders) if left else ["+".join(self.encoders)]
-        if left:
-            k = clusters_to_train(bank, self.config.cluster.k, seed)
-        else:
-            kinds = count_kinds(bank, seed)
-            k = begin if kinds is None or kinds.k is None else kinds.k
+        k, sources = self.config.cluster.k, ["+".join(self.encoders)]
+        if left and self.heads.count > 1 and self.config.selavi.variant == "multimodal":
+            sources = ["audio", "video"]
+        elif not left:
+            kinds = self.count.told()
+            k = k if kinds is None or kinds.k is None else kinds.k
+        self.crossed.fill_(len(sources) > 1)
         made = {}
         for head, labelling in enumerate(self.labellings):
             source = sources[head % len(sources)]
-            made[labelling] = cluster_features(bank, source, k, self.config.cluster, seed + head, device)
+            made[labelling] = cluster_features(bank, source, k, self.config.cluster, seed + head, self.marginals.device)
         sizes = torch.bincount(torch.from_numpy(made["head0"].labels), minlength=k)
         self._shares = uniform(k) if left else shrunk(dist.all_reduce_sum(sizes))
         return {name: replace(labels, watched=name == "head0") for name, labels in made.items()}

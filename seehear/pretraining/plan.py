@@ -72,15 +72,15 @@ def make_config(
 def in_rounds(config: Config) -> Config:
     """SeLaVi in rounds where kinds are counted, as counting takes encoders that have learnt something.
 
-    A recipe of one round gets four short ones, half of its epochs, and a long one. Anything else stays.
+    A recipe of one round gets six short ones, half of its epochs, and a long one. Anything else stays.
     """
-    if not config.cluster.auto or config.method != "selavi" or config.rounds > 1 or config.optim.epochs < 8:
+    if not config.cluster.auto or config.method != "selavi" or config.rounds > 1 or config.optim.epochs < 12:
         return config
     optim = config.optim
-    short = optim.epochs // 8
+    short = optim.epochs // 12
     warmup = min(optim.warmup_epochs, short / 3)
-    last = replace(optim, epochs=optim.epochs - 4 * short)
-    return replace(config, rounds=5, optim=replace(optim, epochs=short, warmup_epochs=warmup), last_round=last)
+    last = replace(optim, epochs=optim.epochs - 6 * short)
+    return replace(config, rounds=7, optim=replace(optim, epochs=short, warmup_epochs=warmup), last_round=last)
 
 
 def _with_changes(recipe: str | None, method: str | None, changes: Sequence[str]) -> Config:

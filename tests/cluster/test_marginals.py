@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seehear.cluster.marginals import gaussian, given, make_marginals, match_marginals, uniform, zipf
+from seehear.cluster.marginals import gaussian, given, make_marginals, match_marginals, shrunk, uniform, zipf
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -105,3 +105,21 @@ def test_the_largest_share_goes_to_the_largest_cluster() -> None:
 def test_what_cannot_be_matched(r: list[float], q: list[float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         match_marginals(torch.tensor(r), torch.tensor(q))
+
+
+def test_shares_of_sizes_are_shrunk_by_what_chance_would_make_of_equal_ones() -> None:
+    # 90 rows, three kinds: chance has the variance 30 · 2/3 = 20; (20² + 0² + 20²)/3 = 266.7 is there.
+    believed = 1 - 20 / (800 / 3)
+    expected = torch.tensor([30 + believed * 20, 30.0, 30 - believed * 20], dtype=torch.float64) / 90
+    assert torch.allclose(shrunk([50, 30, 10]), expected)
+    # 33, 30 and 27 differ by less than chance makes: equal.
+    assert torch.allclose(shrunk([33, 30, 27]), uniform(3))
+    assert torch.allclose(shrunk(torch.tensor([7, 7])), uniform(2))
+    assert float(shrunk([100, 100, 0])[2]) > 0
+
+
+def test_of_many_deals_of_equal_kinds_shrunk_shares_are_nearer_to_equal_than_the_sizes() -> None:
+    random = np.random.default_rng(0)
+    deals = random.multinomial(120, np.full(6, 1 / 6), size=200)
+    far = [np.abs(shrunk(sizes).numpy() - 1 / 6).sum() for sizes in deals]
+    assert np.mean(far) < 0.35 * np.mean(np.abs(deals / 120 - 1 / 6).sum(1))
