@@ -1,21 +1,20 @@
-"""Doubt: how strange a clip's sound is for what it looks like, and the other way round.
+"""Doubt: how far a clip is from all that it could be of a kind with.
 
-Clips that look alike should sound alike. For each clip take those that look most like it, and ask how far their sound
-is from its own; then those that sound most like it, and how far they look from it. A clip whose neighbours by one
-modality are strangers by the other belongs to no kind: a voice-over, a menu among battles, one of its own. Clusters do
-not come in, so this needs no number of them, and a kind may be small: a few clips that agree in both modalities are
-enough.
+A clip of a kind has others that look and sound like it, both at once. So each clip's distance s is the mean of its
+distances to the clips nearest to it by both modalities together, sight and sound each in units of the root mean square
+distance of any two clips by it. A clip whose sound goes with other sights than its own is far from all, and so is one
+of its own. Clusters do not come in, so this needs no number of them. Neighbours are a twentieth of the clips, from 3 to
+20: encoders that were trained on a few odd clips make these resemble each other, but seldom twenty.
 
-The mean of both distances, each in units of the root mean square distance of any two clips by that modality, is the
-clip's distance s. Two numbers give it a scale: the median of s is what is usual here, and the upper quartile over clips
-that were given the sound of any other clip is what a clip of no kind has. So
+Two numbers give s a scale: its median is what is usual here, and the upper quartile over clips that were given the
+sound of any other clip is what a clip of no kind has. So
 
     doubt = (s − usual) / (strange − usual),
 
 0 for a usual clip, 1 for one whose sound has nothing to do with its sight. From 1/2 on it is nearer to the strangers.
+A kind of fewer clips than there are neighbours is strange as well: doubt says that a clip may belong to none.
 
-Encoders that learnt from a clip may have learnt it by heart; its doubt is then too small, and the list of doubtful
-clips far from complete. The rule is ours; evidence, for and against, is in docs/research/labels.md.
+The rule is ours; evidence, for and against, is in docs/research/labels.md.
 """
 
 from __future__ import annotations
@@ -30,6 +29,8 @@ from seehear.errors import DataError
 
 THRESHOLD = 0.5
 """From here on a clip is doubtful."""
+FEWEST_NEIGHBOURS = 3
+"""So that a kind of four clips is a kind: with so many, clips are left out where kinds are counted."""
 _STRANGERS = 0.75
 """Quantile of the distances of clips with another's sound that stands for strangers: others are often of the same kind,
 and where one kind has most of the clips the median would be."""
@@ -82,7 +83,7 @@ class Companions:
         """
         if not self.telling:
             return Doubt(np.full(len(first), np.nan, np.float32), self.usual, self.strange)
-        distance = self._apart(first, second, self._own(first, second))
+        distance = self.distances(first, second, self._own(first, second)[:, None])
         doubt = (distance - self.usual) / (self.strange - self.usual)
         return Doubt(doubt.astype(np.float32), self.usual, self.strange)
 
@@ -95,52 +96,61 @@ class Companions:
         places = {key: place for place, key in enumerate(keys(self.first, self.second))}
         return torch.tensor([places.get(key, -1) for key in keys(first, second)], dtype=torch.int64)
 
-    def _apart(self, first: Tensor, second: Tensor, own: Tensor) -> np.ndarray:
-        """How far each row's sound is from that of what looks like it, and the other way round; (N,)."""
-        return self._far(second, 1, _nearest(first, self.first, own, self.neighbours)) / 2 + (
-            self._far(first, 0, _nearest(second, self.second, own, self.neighbours)) / 2
-        )
+    def distances(self, first: Tensor, second: Tensor, without: Tensor) -> np.ndarray:
+        """Mean distance (N,) of rows to their nearest companions, of which those numbered in (N, ...) are left out."""
+        x, among = self._joint(first, second), self._joint(self.first, self.second)
+        found = torch.empty(len(x))
+        step = max(1, _BLOCK_NUMBERS // len(among))
+        for start in range(0, len(x), step):
+            part = slice(start, start + step)
+            distances = torch.cdist(x[part], among)
+            for own in without[part].T:
+                itself = (own >= 0).nonzero().flatten()
+                distances[itself, own[itself]] = torch.inf
+            found[part] = distances.topk(self.neighbours, largest=False).values.mean(1)
+        return found.numpy()
 
-    def _far(self, x: Tensor, modality: int, near: Tensor) -> np.ndarray:
-        """Mean distance (N,) of rows to the companions of these numbers (N, count), in units of the scale."""
-        to = (self.first, self.second)[modality]
-        parts = [
-            (rows[:, None] - to[of]).norm(dim=2).mean(1)
-            for rows, of in zip(x.split(4096), near.split(4096), strict=True)
-        ]
-        return (torch.cat(parts) / self.scales[modality]).numpy()
+    def _joint(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat([first / self.scales[0], second / self.scales[1]], dim=1)
 
 
-def companions(first: Tensor, second: Tensor, *, neighbours: int = 3, seed: int = 0) -> Companions:
+def neighbours_of(rows: int) -> int:
+    """How many neighbours each of so many clips has."""
+    return min(20, max(FEWEST_NEIGHBOURS, rows // 20))
+
+
+def companions(first: Tensor, second: Tensor, *, neighbours: int | None = None, seed: int = 0) -> Companions:
     """Make ready to doubt clips, by rows (M, D₁) and (M, D₂) of the same clips, float32 on the CPU, of length 1.
 
     Args:
-        neighbours: of each clip by each modality. A kind with fewer clips beside one is strange.
+        neighbours: of each clip; by default those of `neighbours_of`.
         seed: of the draw of strangers.
 
     Raises:
         DataError: too few rows, or modalities that do not have as many.
     """
-    if len(first) != len(second) or len(first) <= neighbours + 1:
-        raise DataError(
-            f"{len(first)} and {len(second)} rows: no {neighbours} neighbours of each clip in both modalities",
-            f"give at least {neighbours + 2} clips that have both",
-        )
     rows = len(first)
-    scales = (_rms_distance(first), _rms_distance(second))
-    found = Companions(first, second, neighbours, scales, 0.0, 0.0, False)
-    near = [_nearest(x, x, torch.arange(rows), neighbours) for x in (first, second)]
+    count = neighbours_of(rows) if neighbours is None else neighbours
+    if rows != len(second) or rows <= count + 2:
+        raise DataError(
+            f"{rows} and {len(second)} rows: no {count} neighbours of each clip in both modalities",
+            f"give at least {count + 3} clips that have both",
+        )
+    found = Companions(first, second, count, (_rms_distance(first), _rms_distance(second)), 0.0, 0.0, False)
     # Every clip gets the sound of one that stands up to M − 1 places further: never its own.
-    other = (torch.arange(rows) + torch.from_numpy(np.random.default_rng(seed).integers(1, rows, rows))) % rows
-    distance = (found._far(second, 1, near[0]) + found._far(first, 0, near[1])) / 2
-    strangers = (found._far(second[other], 1, near[0]) + found._far(first, 0, near[1][other])) / 2
+    own = torch.arange(rows)
+    other = (own + torch.from_numpy(np.random.default_rng(seed).integers(1, rows, rows))) % rows
+    distance = found.distances(first, second, own[:, None])
+    strangers = found.distances(first, second[other], torch.stack([own, other], dim=1))
     usual, strange = float(np.median(distance)), float(np.quantile(strangers, _STRANGERS))
     telling = strange > usual and _below(distance, strangers) >= _LEAST_CONTRAST
     return replace(found, usual=usual, strange=strange, telling=telling)
 
 
-def doubts(first: Tensor, second: Tensor, *, neighbours: int = 3, most_rows: int = 5000, seed: int = 0) -> Doubt:
-    """Measure how far the modalities of each clip are from what goes with each other.
+def doubts(
+    first: Tensor, second: Tensor, *, neighbours: int | None = None, most_rows: int = 5000, seed: int = 0
+) -> Doubt:
+    """Measure how far each clip is from all that it could be of a kind with.
 
     Args:
         first, second: rows (N, D₁) and (N, D₂) of the same clips, float32 on the CPU, of length 1.
@@ -166,19 +176,6 @@ def _below(a: np.ndarray, b: np.ndarray) -> float:
     ordered = np.sort(b)
     above = len(b) - np.searchsorted(ordered, a, "right")
     return float((above + 0.5 * (np.searchsorted(ordered, a, "right") - np.searchsorted(ordered, a))).mean() / len(b))
-
-
-def _nearest(x: Tensor, among: Tensor, own: Tensor, count: int) -> Tensor:
-    """The rows of `among` (M, D) nearest to each row (N, D), without the one that is its own; (N, count) int64."""
-    found = torch.empty((len(x), count), dtype=torch.int64)
-    step = max(1, _BLOCK_NUMBERS // len(among))
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        distances = torch.cdist(x[part], among)
-        itself = (own[part] >= 0).nonzero().flatten()
-        distances[itself, own[part][itself]] = torch.inf
-        found[part] = distances.topk(count, largest=False).indices
-    return found
 
 
 def _rms_distance(x: Tensor) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seehear import dist
-from seehear.cluster.doubt import Companions, companions
+from seehear.cluster.doubt import FEWEST_NEIGHBOURS, Companions, companions, doubts
 from seehear.cluster.kinds import Kinds, Measured, measure_kinds, numbers_to_try, verdict
 from seehear.config import Config
 from seehear.errors import DataError, UsageError
@@ -98,7 +98,8 @@ def measured(bank: FeatureBank, seed: int, subsets: int = 8) -> Measured | None:
     """
     sight, sound = sampled(bank, MOST_ROWS)
     with dist.alone(), contextlib.suppress(DataError):
-        sure = torch.from_numpy(np.flatnonzero(~companions(sight, sound, seed=seed).doubt(sight, sound).outliers))
+        doubt = doubts(sight, sound, neighbours=FEWEST_NEIGHBOURS, seed=seed)
+        sure = torch.from_numpy(np.flatnonzero(~doubt.outliers))
         return measure_kinds(sight[sure], sound[sure], subsets=subsets, seed=seed)
     return None
 

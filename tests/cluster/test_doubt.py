@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seehear.cluster.doubt import doubts
+from seehear.cluster.doubt import doubts, neighbours_of
 from seehear.errors import DataError
 from tests.cluster.test_kinds import views
 
@@ -22,25 +22,29 @@ def test_distances_are_those_of_a_literal_loop():
     rows = range(len(x))
     pairs = [(i, j) for i in rows for j in rows if i != j]
     scale = [np.sqrt(np.mean([far(z, i, j) ** 2 for i, j in pairs])) for z in (x, y)]
-    distances = []
-    for i in rows:
-        by_sight = sorted((j for j in rows if j != i), key=lambda j: far(x, i, j))[:2]
-        by_sound = sorted((j for j in rows if j != i), key=lambda j: far(y, i, j))[:2]
-        sounds = np.mean([far(y, i, j) for j in by_sight]) / scale[1]
-        looks = np.mean([far(x, i, j) for j in by_sound]) / scale[0]
-        distances.append((sounds + looks) / 2)
+    distances = [
+        np.mean(sorted(np.hypot(far(x, i, j) / scale[0], far(y, i, j) / scale[1]) for j in rows if j != i)[:2])
+        for i in rows
+    ]
     assert found.usual == pytest.approx(np.median(distances), rel=1e-5)
     wanted = (np.array(distances) - found.usual) / (found.strange - found.usual)
     np.testing.assert_allclose(found.doubt, wanted, atol=1e-4)
 
 
+def test_neighbours_are_a_twentieth_of_the_clips_within_limits():
+    assert [neighbours_of(n) for n in (10, 60, 100, 372, 10**6)] == [3, 3, 5, 18, 20]
+
+
 def test_clips_with_the_sound_of_others_are_found_and_small_kinds_are_not_taken_for_them():
-    first, second, kinds = views([40, 40, 40, 5])
+    first, second, kinds = views([40, 40, 40, 5], seed=1)
     swapped = second.clone()
     swapped[[0, 1, 50, 90]] = second[[100, 60, 5, 45]]  # sounds of another kind each
-    found = doubts(first, swapped)
+    found = doubts(first, swapped, neighbours=3)
     assert set(np.flatnonzero(found.outliers)) == {0, 1, 50, 90}
     assert found.doubt[[0, 1, 50, 90]].min() > 0.65
+    # A kind of no more clips than there are neighbours (6) is stranger than others are.
+    rare = (kinds == 3) & (np.arange(125) != 90)
+    assert doubts(first, swapped).doubt[rare].min() > found.doubt[rare].max() + 0.2
     assert np.median(found.doubt) == pytest.approx(0, abs=1e-6)
     assert found.doubt[(kinds == 3) & (np.arange(125) != 90)].max() < 0.3
 
