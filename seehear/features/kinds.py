@@ -120,7 +120,9 @@ class FinalKinds:
     kinds: Kinds | None
     """None: there were too few clips to count."""
     companions: Companions | None
-    """None: too few to doubt one."""
+    """By which clips are doubted; None: too few to doubt one."""
+    closest: Companions | None
+    """The same with fewest neighbours: what these leave out is no part of a kind, however rare."""
 
     @property
     def k(self) -> int | None:
@@ -128,10 +130,10 @@ class FinalKinds:
         return None if self.kinds is None else self.kinds.k
 
     def sure(self, bank: FeatureBank) -> FeatureBank:
-        """The clips of a bank that are not in doubt."""
-        if self.companions is None:
+        """The clips of a bank from which clusters are made."""
+        if self.closest is None:
             return bank
-        return bank.take(np.flatnonzero(~self.companions.doubt(*both_modalities(bank, "the run")).outliers))
+        return bank.take(np.flatnonzero(~self.closest.doubt(*both_modalities(bank, "the run")).outliers))
 
     def facts(self, clusters: int) -> dict[str, Any]:
         """For JSON: clusters, k, low, high and the table of every number that was compared."""
@@ -152,10 +154,11 @@ def final_kinds(bank: FeatureBank, config: Config, count: Count | None) -> Final
     `count` is what the rounds of the training have measured, if its method has any.
     """
     sight, sound = sampled(bank, MOST_COMPANIONS)
-    found = None
+    known, closest = None, None
     with contextlib.suppress(DataError):
-        found = companions(sight, sound, seed=config.seed)
+        closest = companions(sight, sound, neighbours=FEWEST_NEIGHBOURS, seed=config.seed)
+        known = companions(sight, sound, seed=config.seed)
     last = measured(bank, config.seed)
     if count is not None:
-        return FinalKinds(count.told(last), found)
-    return FinalKinds(None if last is None else verdict([last]), found)
+        return FinalKinds(count.told(last), known, closest)
+    return FinalKinds(None if last is None else verdict([last]), known, closest)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from seehear.cluster.doubt import Doubt, doubts
+from seehear.cluster.doubt import FEWEST_NEIGHBOURS, Doubt, doubts
 from seehear.cluster.kinds import Kinds, estimate_kinds
 from seehear.cluster.kmeans import kmeans
 from seehear.data.loader import Failures
@@ -65,10 +65,10 @@ def label_kinds(
 ) -> KindLabels:
     """Label a bank of features that has both modalities.
 
-    Doubtful clips are found first (`seehear.cluster.doubt`), as they would count as kinds and pull at centroids. Of the
-    others the number of kinds is estimated, unless it is given (`seehear.cluster.kinds`), and the features of
-    `modality` are clustered by k-means. A doubtful clip gets the cluster of the nearest centroid like any other: doubt
-    is too uncertain yet to take it out. The confidence is 1 − d₁/d₂ as `seehear label` has it.
+    Clips that have not even a few others like them are left out first (`seehear.cluster.doubt`), as they would count as
+    kinds and pull at centroids. Of the others the number of kinds is estimated, unless it is given
+    (`seehear.cluster.kinds`), and the features of `modality` are clustered by k-means. Every clip gets the cluster of
+    the nearest centroid, and its doubt beside it. The confidence is 1 − d₁/d₂ as `seehear label` has it.
 
     Raises:
         UsageError: a modality is missing.
@@ -76,7 +76,8 @@ def label_kinds(
     """
     sight, sound = both_modalities(bank, of)
     doubt = doubts(sight, sound, seed=seed)
-    sure = torch.from_numpy(np.flatnonzero(~doubt.outliers))
+    closest = doubts(sight, sound, neighbours=FEWEST_NEIGHBOURS, seed=seed)
+    sure = torch.from_numpy(np.flatnonzero(~closest.outliers))
     kinds = None
     if clusters == "auto":
         kinds = estimate_kinds(sight[sure], sound[sure], seed=seed, progress=progress)

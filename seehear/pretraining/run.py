@@ -118,6 +118,8 @@ def pretrain(
         stop.listening(),
     ):
         if resume_if_there and dist.broadcast(folder.begun and not folder.imported):
+            if config.cluster.auto:  # the clusters to begin with are those that its videos asked for
+                config = replace(config, cluster=replace(config.cluster, k=folder.load_config().cluster.k))
             folder.check_config(config)
         elif source is not None and not resume and dist.is_main():
             _begin(folder, source, config, progress, stop)
