@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from seehear import dist
 from seehear.cluster.doubt import Companions, companions
-from seehear.cluster.kinds import Kinds, estimate_kinds
+from seehear.cluster.kinds import Kinds, Shared, estimate_kinds
 from seehear.config import Config
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
@@ -116,8 +117,23 @@ class FinalKinds:
 
 def final_kinds(bank: FeatureBank, config: Config) -> FinalKinds:
     """Count the kinds of the clips of all processes, and what goes with what; every process passes its own share."""
+    return FinalKinds(count_kinds(bank, config.seed), bank_companions(bank, config.seed))
+
+
+def bank_companions(bank: FeatureBank, seed: int) -> Companions | None:
+    """What goes with what among the clips of all processes; None: there are too few of them to say."""
     sight, sound = sampled(bank, MOST_COMPANIONS)
-    found = None
     with contextlib.suppress(DataError):
-        found = companions(sight, sound, seed=config.seed)
-    return FinalKinds(count_kinds(bank, config.seed), found)
+        return companions(sight, sound, seed=seed)
+    return None
+
+
+def kinds_of_facts(facts: Mapping[str, Any]) -> Kinds | None:
+    """The estimate in what `FinalKinds.facts` has written; None: there were too few clips to count.
+
+    Raises `KeyError` or `TypeError` for other facts.
+    """
+    if "table" not in facts:
+        return None
+    names = ("k", "low", "high", "p_value", "rows", "subsets")
+    return Kinds(table=tuple(Shared(**row) for row in facts["table"]), **{name: facts[name] for name in names})

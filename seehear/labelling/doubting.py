@@ -1,0 +1,63 @@
+"""The doubt of any clips by what goes with what among a run's own (`seehear.cluster.doubt`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from seehear.cluster.doubt import THRESHOLD, Companions
+from seehear.engine.runfolder import RunFolder
+from seehear.features.bank import FeatureBank
+from seehear.features.headlabels import ranked
+from seehear.features.kinds import bank_companions, both_modalities
+from seehear.features.model import table_bank
+
+_SAME = 0.01
+"""A row that lies so near to a companion by both modalities together, in units of their scales, is that clip itself,
+decoded anew: features of a clip differ by a tenth of that with the cache and with the batch that it came in."""
+_ROWS_AT_ONCE = 2048
+
+
+def run_companions(folder: RunFolder) -> Companions | None:
+    """The clips of a run by which others are doubted, from its features.
+
+    None: the run has not counted kinds, its features are gone, or it has too few clips.
+    """
+    if not folder.kinds.exists() or not folder.features.exists():
+        return None
+    return bank_companions(table_bank(pq.read_table(folder.features)), folder.load_config().seed)
+
+
+def doubt_of(companions: Companions, bank: FeatureBank) -> np.ndarray:
+    """The doubt of every row of a bank, (N,) float32; NaN where a row lacks sight or sound."""
+    doubt = np.full(len(bank), np.nan, dtype=np.float32)
+    if {"video", "audio"} <= bank.features.keys():
+        whole = np.all([np.isfinite(x).all(axis=1) for x in bank.features.values()], axis=0)
+        rows = np.flatnonzero(whole)
+        doubt[rows] = companions.doubt(*_known(companions, *both_modalities(bank.take(rows), "the run"))).doubt
+    return doubt
+
+
+def _known(companions: Companions, sight: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows, in the place of those of a companion decoded anew the companion: it is no neighbour of its own."""
+    places, apart = [], []
+    for x, y in zip(sight.split(_ROWS_AT_ONCE), sound.split(_ROWS_AT_ONCE), strict=True):
+        to_sight, to_sound = torch.cdist(x, companions.first), torch.cdist(y, companions.second)
+        nearest = (to_sight / companions.scales[0] + to_sound / companions.scales[1]).min(dim=1)
+        places.append(nearest.indices)
+        apart.append(nearest.values)
+    place, same = torch.cat(places), (torch.cat(apart) < _SAME)[:, None]
+    return torch.where(same, companions.first[place], sight), torch.where(same, companions.second[place], sound)
+
+
+def ranks_with_doubt(cluster: np.ndarray, distance: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+    """Exemplar ranks (N,) int32 of rows, the doubtful ones of a cluster last."""
+    return ranked({"cluster": cluster, "distance": distance}, doubt >= THRESHOLD)["rank"]
+
+
+def doubt_column(doubt: np.ndarray) -> pa.Array:
+    """The column doubt of a table of labels: float32, null where nothing can be said."""
+    return pa.array(doubt.astype(np.float32), from_pandas=True)
