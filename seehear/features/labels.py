@@ -71,8 +71,8 @@ def with_refs(bank: FeatureBank, columns: dict[str, pa.Array]) -> pa.Table:
 def one_modality(table: pa.Table, modality: str) -> pa.Table:
     """The labels of one modality under plain names: video, start, end, cluster, confidence, exemplar_rank.
 
-    Labels of a head have the column agreement too, and those of a run that has counted kinds doubt (null: nothing can be
-    said).
+    Labels of a head have the column agreement too, and those of a run that has counted kinds doubt, null where nothing
+    can be said.
     """
     if f"cluster_{modality}" not in table.column_names:
         there = [n.removeprefix("cluster_") for n in table.column_names if n.startswith("cluster_")]

@@ -6,6 +6,8 @@ import math
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+
 from seehear.report.content import Content
 from seehear.report.gather import Clip, Labelling
 
@@ -36,6 +38,7 @@ def page_data(content: Content) -> dict[str, Any]:
         "keys": keys,
         "classes": classes,
         "truth": [numbers.get(by_video.get(v, ""), -1) for v in table.videos],
+        "doubtful": _doubtful(run.doubtful, keys),
         "labellings": {name: _columns(labelling, keys, len(run.clips)) for name, labelling in run.labellings.items()},
         "maps": maps,
     }
@@ -93,6 +96,13 @@ def _columns(labelling: Labelling, keys: list[int], count: int) -> dict[str, lis
             for i in keys
         ],
     }
+
+
+def _doubtful(doubtful: np.ndarray | None, keys: list[int]) -> list[int] | None:
+    """1 for each clip with these keys that may belong to no kind; None where the run says nothing of that."""
+    if doubtful is None:
+        return None
+    return [int(key < len(doubtful) and doubtful[key]) for key in keys]
 
 
 def _finite(value: float) -> float | int:

@@ -25,6 +25,7 @@ MEANS_OF_HEADS = {
 """For a method whose labels are its heads'."""
 SORTS = (("size", "size"), ("tight", "tightness"), ("confidence", "confidence"), ("id", "number"))
 SHOWS = (("all", "all clusters"), ("sure", "confidence ≥ 0.5"), ("unsure", "confidence < 0.5"))
+SHOWS_OF_DOUBTS = (("doubtful", "with doubtful clips"),)
 SHOWS_OF_CLASSES = (("pure", "purity ≥ 0.5"), ("mixed", "purity < 0.5"))
 CONCEPTS = 3
 """Classes that a card names; the table below has more."""
@@ -37,13 +38,15 @@ def gather(content: Content) -> dict[str, Any] | None:
     labellings = content.run.labellings
     if not labellings:
         return None
-    known = bool(content.scores)
+    known, doubts = bool(content.scores), content.run.doubtful is not None
+    shows = [*SHOWS, *(SHOWS_OF_DOUBTS if doubts else ()), *(SHOWS_OF_CLASSES if known else ())]
     return {
         "by_heads": labelled_by_heads(content.run),
         "thumbnail_note": _thumbnail_note(content),
         "known_classes": known,
         "sorts": [("purity", "purity"), *SORTS] if known else SORTS,
-        "shows": [*SHOWS, *SHOWS_OF_CLASSES] if known else SHOWS,
+        "shows": shows,
+        "doubts": doubts,
         "panels": [_panel(content, labelling) for labelling in labellings.values()],
         "side_px": content.thumbnails.quality.side_px,
     }
@@ -102,6 +105,7 @@ def _card(content: Content, labelling: Labelling, cluster: int, rows: np.ndarray
         "words": " ".join(name for name, _ in row.concepts).lower() if row is not None else "",
         "confidence": f"{confidence:.4f}" if confidence is not None else "",
         "distance": f"{distance:.6g}" if distance is not None else "",
+        "doubtful": 0 if content.run.doubtful is None else int(content.run.doubtful[rows].sum()),
         "thumbs": thumbs,
         "left_out": bool(best) and not thumbs,
         "numbers": " · ".join(text for text in numbers if text),
@@ -113,9 +117,12 @@ def _thumb(content: Content, labelling: Labelling, index: int) -> dict[str, Any]
     clip = run.clips[index]
     sure = labelling.confidence[index]
     text = f"{display_name(run, clip.video_id)}, {_span(clip)}"
+    text += f", confidence {sure:.2f}" if math.isfinite(sure) else ""
+    doubtful = run.doubtful is not None and bool(run.doubtful[index])
     return {
         "index": index,
-        "text": text + (f", confidence {sure:.2f}" if math.isfinite(sure) else ""),
+        "text": text + (", may belong to no kind" if doubtful else ""),
+        "doubtful": doubtful,
         "problem": "" if item.base64 else item.problem,
         "has_sound": item.has_sound,
     }
