@@ -6,8 +6,6 @@ import math
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
 from seehear.report.content import Content
 from seehear.report.gather import Clip, Labelling
 
@@ -38,7 +36,7 @@ def page_data(content: Content) -> dict[str, Any]:
         "keys": keys,
         "classes": classes,
         "truth": [numbers.get(by_video.get(v, ""), -1) for v in table.videos],
-        "doubtful": _doubtful(run.doubtful, keys),
+        "doubtful": [int(key < len(run.clips) and run.doubtful[key]) for key in keys],
         "labellings": {name: _columns(labelling, keys, len(run.clips)) for name, labelling in run.labellings.items()},
         "maps": maps,
     }
@@ -72,7 +70,7 @@ def _place(clip: Clip) -> tuple[str, float]:
 
 
 def _listed(content: Content) -> list[int]:
-    """Indices of the clips that cards list by name."""
+    """Indices of the clips that cards list by name, and of the most doubtful ones."""
     run, limit = content.run, content.list_limit
     if limit is None:
         return list(range(len(run.clips)))
@@ -83,6 +81,7 @@ def _listed(content: Content) -> list[int]:
             for cluster in labelling.clusters()
             for i in labelling.members(cluster)[:limit]
         }
+        | set(content.doubted())
     )
 
 
@@ -96,13 +95,6 @@ def _columns(labelling: Labelling, keys: list[int], count: int) -> dict[str, lis
             for i in keys
         ],
     }
-
-
-def _doubtful(doubtful: np.ndarray | None, keys: list[int]) -> list[int] | None:
-    """1 for each clip with these keys that may belong to no kind; None where the run says nothing of that."""
-    if doubtful is None:
-        return None
-    return [int(key < len(doubtful) and doubtful[key]) for key in keys]
 
 
 def _finite(value: float) -> float | int:

@@ -74,7 +74,7 @@ def _kinds(run: Run) -> list[str]:
     k, low, high = (run.kinds.get(name) for name in ("k", "low", "high"))
     could = "" if low == high else f" (it may be {low} to {high})"
     told = ["It could not tell how many kinds there are." if k is None else f"It counted {k} kinds{could}."]
-    doubtful = 0 if run.doubtful is None else int(run.doubtful.sum())
+    doubtful = int(run.doubtful.sum())
     if doubtful:
         told.append(f"{doubtful:,} clip{'' if doubtful == 1 else 's'} may belong to no kind.")
     return told

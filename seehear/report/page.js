@@ -14,7 +14,7 @@
   const at = new Map(data.keys.map((key, i) => [key, i]));
   const fileOf = (i) => data.files[data.clips[i][0]];
   const classOf = (i) => { const c = data.truth[data.clips[i][0]]; return c >= 0 ? data.classes[c] : ""; };
-  const doubtful = (i) => Boolean(data.doubtful && data.doubtful[i]);
+  const doubtful = (i) => data.doubtful[i] === 1;
   const spanOf = (i) => `${data.clips[i][1].toFixed(1)}–${data.clips[i][2].toFixed(1)} s`;
 
   // ---- thumbnails: a Blob each, made when it comes into view and dropped when it has left
@@ -202,11 +202,11 @@
   for (const id of ["members-filter", "members-doubtful"]) $(id).addEventListener("input", list);
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  for (const panel of all(".panel")) {
+  for (const panel of all(".panel, .doubted")) {
     panel.addEventListener("click", (event) => {
       const thumb = event.target.closest(".thumb[data-clip]");
       if (thumb) return listen(thumb);
-      const card = event.target.closest(".card");
+      const card = event.target.closest(".card[data-cluster]");
       if (card && !event.target.closest(".gone") && !getSelection().toString()) open(card);
     });
   }

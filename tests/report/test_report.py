@@ -225,7 +225,7 @@ def with_kinds(run: Path, k: int | None = 3, table: bool = True) -> Path:
     (run / "kinds.json").write_text(json.dumps(facts))
     assert kinds_of_facts(json.loads((run / "kinds.json").read_text())) == (kinds if table else None)
     labels = pq.read_table(run / "labels.parquet")
-    doubt = [0.9 if i in (4, 10) else None if i == 1 else 0.1 for i in range(len(labels))]
+    doubt = [i / 8 if i in (4, 10) else None if i == 1 else 0.1 for i in range(len(labels))]
     pq.write_table(labels.append_column("doubt", pa.array(doubt, pa.float32())), run / "labels.parquet")
     return run
 
@@ -239,12 +239,14 @@ def test_kinds_and_doubtful_clips_are_told_marked_and_listed(make_run: Callable[
     svg = ElementTree.fromstring(base64.b64decode(picture["src"].partition(",")[2]))
     assert len(svg.findall(".//{*}circle")) == 3 and picture["alt"].startswith("3 kinds")
     assert ("option", {"value": "doubtful"}) in page.elements
-    cards = page.all("article", class_="card")
+    *cards, doubted = page.all("article", class_="card")
+    assert doubted["aria-label"] == "The most doubtful clips" and "2 clips may belong to no kind: what" in page.text
     assert [a["data-doubtful"] for a in cards if a["data-cluster"] == "1"] == ["2"] * 3  # clips 4 and 10
     assert {a["data-doubtful"] for a in cards if a["data-cluster"] != "1"} == {"0"}
     assert text.count("2 doubtful</span>") == 3
     marked = page.all("button", class_="doubtful")
     assert {a["data-clip"] for a in marked} == {"4", "10"}
+    assert [a["data-clip"] for a in marked][-2:] == ["10", "4"]  # the most doubtful first
     assert all("may belong to no kind" in a["title"] for a in marked)
     data = page.json("data")
     assert [key for key, one in zip(data["keys"], data["doubtful"], strict=True) if one] == [4, 10]
@@ -265,7 +267,7 @@ def test_a_run_that_could_not_count_kinds_says_so(
 
 def test_a_run_that_has_not_counted_kinds_says_nothing_of_them(make_run: Callable[..., Path]) -> None:
     page, text = report(make_run())
-    assert not page.all("section", id="kinds") and page.json("data")["doubtful"] is None
+    assert not page.all("section", id="kinds") and not any(page.json("data")["doubtful"])
     assert "no kind" not in page.text and "with doubtful clips" not in text
 
 

@@ -9,10 +9,14 @@ from seehear.features.kinds import kinds_of_facts
 from seehear.labelling.kinds_picture import kinds_svg
 from seehear.report.content import Content
 from seehear.report.section import Section
+from seehear.report.sections.clusters import thumb
 
 
 def gather(content: Content) -> dict[str, Any] | None:
-    """The numbers that were compared; None for a run that has not counted kinds, or had too few clips to."""
+    """The numbers that were compared, and the most doubtful clips.
+
+    None for a run that has not counted kinds, or had too few clips to.
+    """
     try:
         kinds = kinds_of_facts(content.run.kinds)
     except (KeyError, TypeError):  # of another version of seehear
@@ -30,6 +34,9 @@ def gather(content: Content) -> dict[str, Any] | None:
         "text": kinds.as_text(),
         "table": kinds.table,
         "picture": picture,
+        "doubtful": int(content.run.doubtful.sum()),
+        "thumbs": [thumb(content, i) for i in content.doubted() if i in content.thumbnails.items],
+        "side_px": content.thumbnails.quality.side_px,
     }
 
 
