@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from seehear.cluster.doubt import THRESHOLD, Companions
 from seehear.engine.runfolder import RunFolder
+from seehear.features import kinds
 from seehear.features.bank import FeatureBank
 from seehear.features.headlabels import ranked
 from seehear.features.kinds import bank_companions, both_modalities
@@ -28,7 +31,20 @@ def run_companions(folder: RunFolder) -> Companions | None:
     """
     if not folder.kinds.exists() or not folder.features.exists():
         return None
-    return bank_companions(table_bank(pq.read_table(folder.features)), folder.load_config().seed)
+    return bank_companions(table_bank(_thinned(folder.features, kinds.MOST_COMPANIONS)), folder.load_config().seed)
+
+
+def _thinned(path: Path, most: int) -> pa.Table:
+    """At most so many rows of a table, evenly over all, read a part at a time: the features of many clips are large."""
+    file = pq.ParquetFile(path)
+    rows = file.metadata.num_rows
+    chosen = np.linspace(0, rows - 1, min(most, rows)).round().astype(int)
+    parts, first = [file.schema_arrow.empty_table()], 0
+    for batch in file.iter_batches(_ROWS_AT_ONCE):
+        inside = chosen[(chosen >= first) & (chosen < first + len(batch))] - first
+        parts.append(pa.Table.from_batches([batch]).take(pa.array(inside)))
+        first += len(batch)
+    return pa.concat_tables(parts)
 
 
 def doubt_of(companions: Companions, bank: FeatureBank) -> np.ndarray:

@@ -16,8 +16,10 @@ from seehear.cli import main
 from seehear.cluster.doubt import companions, doubts
 from seehear.data.clips import make_ref
 from seehear.engine.runfolder import RunFolder
+from seehear.features import kinds
 from seehear.features.bank import FeatureBank
 from seehear.features.model import table_bank
+from seehear.labelling import doubting
 from seehear.labelling.doubting import doubt_of, run_companions
 from tests.cluster.test_kinds import views
 from tests.labelling.test_label_kinds import with_features
@@ -90,6 +92,16 @@ def test_new_clips_are_doubted_by_the_runs_own(counted, collection, tmp_path, ca
 def unit(x: np.ndarray) -> np.ndarray:
     x = x.astype(np.float64)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_of_many_clips_those_are_read_that_training_took(counted, monkeypatch):
+    monkeypatch.setattr(kinds, "MOST_COMPANIONS", 13)
+    monkeypatch.setattr(doubting, "_ROWS_AT_ONCE", 5)
+    read = run_companions(RunFolder(counted))
+    taken = kinds.bank_companions(table_bank(pq.read_table(counted / "features.parquet")), 0)
+    assert len(read.first) == 13
+    assert torch.equal(read.first, taken.first) and torch.equal(read.second, taken.second)
+    assert (read.usual, read.strange) == (taken.usual, taken.strange)
 
 
 def test_parts_say_the_same_of_doubt_as_one_process(counted, tmp_path):
