@@ -58,6 +58,10 @@ class View:
     """(N,) bool"""
     confidence: np.ndarray
     """(N,) float32 in 0..1"""
+    doubt: np.ndarray | None
+    """(N,) float32, NaN where nothing is said of a segment; None: of none."""
+    doubtful: np.ndarray
+    """(N,) bool"""
 
     @classmethod
     def of(cls, collection: Collection) -> View:
@@ -71,7 +75,10 @@ class View:
         rejected[collection.rejected] = True
         confidence = np.nan_to_num(collection.confidence, nan=0.0)
         confirmed = np.asarray(collection.confirmed, bool)
-        return cls(collection, collection.revision, clusters, place, order, rejected, confirmed, confidence)
+        return cls(
+            collection, collection.revision, clusters, place, order, rejected, confirmed, confidence, collection.doubt,
+            collection.doubtful,
+        )  # fmt: skip
 
     def cluster_at(self, row: int) -> Any | None:
         """The cluster of a segment."""

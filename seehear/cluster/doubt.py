@@ -36,6 +36,7 @@ _STRANGERS = 0.75
 and where one kind has most of the clips the median would be."""
 _LEAST_CONTRAST = 0.65
 """How often a clip's distance must be below that of one with another's sound, or nothing can be said; 1/2 is chance."""
+_SAME = 0.01
 _BLOCK_NUMBERS = 2**22
 
 
@@ -76,37 +77,34 @@ class Companions:
     def doubt(self, first: Tensor, second: Tensor) -> Doubt:
         """The doubt of rows (N, D₁) and (N, D₂), of the collection or of others, of length 1.
 
-        A row is no neighbour of its own: one of the collection is known by having the very same numbers.
+        A row is no neighbour of its own: a companion that lies within a hundredth of the scale is the same clip.
+        Decoded anew, or in another batch, a clip's features differ by a tenth of that.
 
         Complexity:
             O(N · M · (D₁ + D₂)) time.
         """
         if not self.telling:
             return Doubt(np.full(len(first), np.nan, np.float32), self.usual, self.strange)
-        distance = self.distances(first, second, self._own(first, second)[:, None])
+        distance = self.distances(first, second)
         doubt = (distance - self.usual) / (self.strange - self.usual)
         return Doubt(doubt.astype(np.float32), self.usual, self.strange)
 
-    def _own(self, first: Tensor, second: Tensor) -> Tensor:
-        """Each row's place among the companions, (N,) int64; -1: it is none of them."""
+    def distances(self, first: Tensor, second: Tensor, without: Tensor | None = None) -> np.ndarray:
+        """Mean distance (N,) of rows to their nearest companions.
 
-        def keys(one: Tensor, two: Tensor) -> list[bytes]:
-            return [a.tobytes() + b.tobytes() for a, b in zip(one.numpy(), two.numpy(), strict=True)]
-
-        places = {key: place for place, key in enumerate(keys(self.first, self.second))}
-        return torch.tensor([places.get(key, -1) for key in keys(first, second)], dtype=torch.int64)
-
-    def distances(self, first: Tensor, second: Tensor, without: Tensor) -> np.ndarray:
-        """Mean distance (N,) of rows to their nearest companions, of which those numbered in (N, ...) are left out."""
+        Those numbered in `without` (N, ...) are left out, by default the one that is the same clip.
+        """
         x, among = self._joint(first, second), self._joint(self.first, self.second)
         found = torch.empty(len(x))
         step = max(1, _BLOCK_NUMBERS // len(among))
         for start in range(0, len(x), step):
             part = slice(start, start + step)
             distances = torch.cdist(x[part], among)
-            for own in without[part].T:
-                itself = (own >= 0).nonzero().flatten()
-                distances[itself, own[itself]] = torch.inf
+            if without is None:
+                nearest, place = distances.min(dim=1)
+                distances[torch.arange(len(place)), place] = nearest.where(nearest > _SAME, torch.inf)
+            else:
+                distances.scatter_(1, without[part], torch.inf)
             found[part] = distances.topk(self.neighbours, largest=False).values.mean(1)
         return found.numpy()
 

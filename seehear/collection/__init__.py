@@ -66,7 +66,8 @@ def __getattr__(name: str) -> Any:
 def list_clusters(run: Run, *, by: By = "both") -> dict[str, Any]:
     """List the clusters of a run as people have named and changed them.
 
-    Returns `revision`, `clusters` (id, name, segments, seconds, confidence, confirmed), `rejected` and `conflicts`.
+    Returns `revision`, `clusters` (id, name, segments, seconds, confidence, confirmed; doubtful where the run says it),
+    `rejected` and `conflicts`.
 
     Raises:
         RunError: the run has no labels, or its edits cannot be read.
@@ -81,6 +82,7 @@ def list_clusters(run: Run, *, by: By = "both") -> dict[str, Any]:
                 "id": c.id, "name": c.name, "segments": c.size, "seconds": round(c.seconds, 3),
                 "confidence": round(c.confidence, 4), "confirmed": c.confirmed,
             }
+            | ({} if collection.doubt is None else {"doubtful": c.doubtful})
             for c in collection.clusters
         ],
         "rejected": len(collection.rejected),

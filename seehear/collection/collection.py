@@ -93,7 +93,8 @@ class Collection:
     def clusters(self) -> list[Cluster]:
         """The clusters, in the order of their ids."""
         found: list[Cluster] = self._once(
-            "clusters", lambda: clusters_of(self._state, self.confidence, self._seconds, self._ordering)
+            "clusters",
+            lambda: clusters_of(self._state, self.confidence, self.doubtful, self._seconds, self._ordering),
         )
         return found
 
@@ -146,6 +147,31 @@ class Collection:
 
         found: np.ndarray = self._once("confidence", make)
         return found
+
+    @property
+    def doubt(self) -> np.ndarray | None:
+        """(N,) float32: how much each segment is in doubt of belonging to any kind; 0 where a person decided.
+
+        From `index.doubtful_from` on it is doubtful. NaN where nothing is said of a segment; None where of none.
+        """
+        if self.index.doubt is None:
+            return None
+        given = np.asarray(self.index.doubt)
+
+        def make() -> np.ndarray:
+            return np.where(self._state.confirmed, np.float32(0), given)
+
+        found: np.ndarray = self._once("doubt", make)
+        return found
+
+    @property
+    def doubtful(self) -> np.ndarray:
+        """(N,) bool: segments that may belong to no kind, that are in a cluster and that no person placed there."""
+        with self._lock:
+            doubt = self.doubt
+            if doubt is None:
+                return np.zeros(len(self._state.timeline), dtype=bool)
+            return (doubt >= self.index.doubtful_from) & ~self._state.rejected
 
     @property
     def conflicts(self) -> list[Conflict]:
@@ -398,7 +424,8 @@ class Collection:
     def export(self, format: Format, out: str | Path, *, named: bool = False) -> int:
         """Write the segments to a file; how many. With `named` only those of clusters that have names.
 
-        Tables (csv, parquet, jsonl) have rejected segments too, with a column that says so; other formats do not.
+        Tables (csv, parquet, jsonl) have rejected segments too, with a column that says so; other formats do not. Where
+        the run says which segments are doubtful there is a column doubt.
 
         Raises:
             UsageError: there is no such format, or it cannot hold so much.
@@ -426,7 +453,7 @@ class Collection:
             state = self._state
             return rows_of(
                 self.index.segments, rows, state.cluster, state.ids, state.names, self.confidence, self.confirmed,
-                state.rejected,
+                state.rejected, self.doubt,
             )  # fmt: skip
 
     def sample(self, n: int, balanced: bool = False, *, seed: int = 0, videos: bool = False) -> np.ndarray:

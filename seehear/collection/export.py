@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from seehear.search.segments import IndexedVideo, Segments
 
 Format = Literal["csv", "parquet", "jsonl", "m3u", "edl", "label-studio", "fiftyone"]
 COLUMNS = ("video", "path", "start", "end", "cluster", "name", "confidence", "confirmed", "rejected", "clip")
+"""Of a run that says which segments are doubtful there is `DOUBT` too, after the others."""
+DOUBT = "doubt"
 USUAL_RATE_HZ = 25.0
 """The frame rate of an edit list where no video's is known."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -44,6 +47,8 @@ class Row:
     confidence: float
     confirmed: bool
     rejected: bool
+    doubt: float | None = None
+    """NaN: nothing is said of this segment; None: of no segment of the run."""
 
     @property
     def title(self) -> str:
@@ -51,13 +56,18 @@ class Row:
         return f"cluster {self.cluster}" if self.name is None else self.name
 
     def cells(self) -> dict[str, Any]:
-        """Its values by `COLUMNS`."""
+        """Its values by `COLUMNS`, and its doubt, None where that is NaN, if the run says something of doubts."""
         clip = f"{self.video.video_id}#t={_seconds(self.start)},{_seconds(self.end)}"
         values = (
             self.video.video_id, str(self.video.path), round(self.start, 3), round(self.end, 3), self.cluster,
             self.name, round(self.confidence, 4), self.confirmed, self.rejected, clip,
         )  # fmt: skip
-        return dict(zip(COLUMNS, values, strict=True))
+        doubt = {} if self.doubt is None else {DOUBT: _known(self.doubt)}
+        return dict(zip(COLUMNS, values, strict=True)) | doubt
+
+
+def _known(doubt: float) -> float | None:
+    return None if math.isnan(doubt) else round(doubt, 4)
 
 
 def _seconds(value: float) -> str:
@@ -73,12 +83,14 @@ def rows_of(
     confidence: np.ndarray,
     confirmed: np.ndarray,
     rejected: np.ndarray,
+    doubt: np.ndarray | None,
 ) -> list[Row]:
     """The segments of these rows as they are exported."""
     return [
         Row(
             segments.video_of(row), float(segments.start_seconds[row]), float(segments.end_seconds[row]),
             ids[cluster[row]], names[cluster[row]], float(confidence[row]), bool(confirmed[row]), bool(rejected[row]),
+            None if doubt is None else float(doubt[row]),
         )
         for row in rows.tolist()
     ]  # fmt: skip
@@ -91,10 +103,14 @@ def as_csv(rows: Sequence[Row], rates: Mapping[str, float]) -> bytes:
     """Comma separated, UTF-8. Text that a spreadsheet would run as a formula has a ' before it."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(_columns(rows))
     for row in rows:
         writer.writerow([_cell(value) for value in row.cells().values()])
     return sink.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    return (*COLUMNS, DOUBT) if rows and rows[0].doubt is not None else COLUMNS
 
 
 def _cell(value: Any) -> Any:
@@ -108,12 +124,12 @@ def _cell(value: Any) -> Any:
 
 
 def as_parquet(rows: Sequence[Row], rates: Mapping[str, float]) -> bytes:
-    """A table with the types of `COLUMNS`."""
+    """A table whose columns have types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = dict.fromkeys(COLUMNS, pa.string())
-    kinds |= {"start": pa.float64(), "end": pa.float64(), "confidence": pa.float64()}
+    kinds = dict.fromkeys(_columns(rows), pa.string())
+    kinds |= {n: pa.float64() for n in ("start", "end", "confidence", DOUBT) if n in kinds}
     kinds |= {"confirmed": pa.bool_(), "rejected": pa.bool_()}
     cells = [row.cells() for row in rows]
     columns = {n: pa.array([_text(c[n]) for c in cells], kind) for n, kind in kinds.items()}
@@ -265,11 +281,17 @@ def as_fiftyone(rows: Sequence[Row], rates: Mapping[str, float]) -> bytes:
                 "label": r.title,
                 "timestamps": [round(r.start, 3), round(r.end, 3)],
                 "confidence": round(r.confidence, 4),
-                "attributes": {"cluster": r.cluster, "confirmed": r.confirmed, "video_id": _text(r.video.video_id)},
+                "attributes": _attributes(r),
             }
             for r in own
         ]
     return (json.dumps({"labels": labels, "data": data}, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _attributes(row: Row) -> dict[str, Any]:
+    found = {"cluster": row.cluster, "confirmed": row.confirmed, "video_id": _text(row.video.video_id)}
+    known = None if row.doubt is None else _known(row.doubt)
+    return found if known is None else found | {DOUBT: known}
 
 
 FORMATS: dict[str, Callable[[Sequence[Row], Mapping[str, float]], bytes]] = {

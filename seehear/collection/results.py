@@ -27,6 +27,8 @@ class Cluster:
     """Their mean confidence, 0 to 1."""
     confirmed: int
     """How many of them people placed here."""
+    doubtful: int = 0
+    """How many of them may belong to no kind."""
 
     @property
     def size(self) -> int:
@@ -94,7 +96,9 @@ class Ordering:
         return ordered
 
 
-def clusters_of(state: State, confidence: np.ndarray, seconds: np.ndarray, ordering: Ordering) -> list[Cluster]:
+def clusters_of(
+    state: State, confidence: np.ndarray, doubtful: np.ndarray, seconds: np.ndarray, ordering: Ordering
+) -> list[Cluster]:
     """The clusters that people see, in the order of their ids."""
     kept = np.flatnonzero(~state.rejected)
     grouped = kept[np.argsort(state.cluster[kept], kind="stable")]
@@ -110,6 +114,7 @@ def clusters_of(state: State, confidence: np.ndarray, seconds: np.ndarray, order
                 float(seconds[rows].sum()),
                 float(confidence[rows].mean()) if len(rows) else 0.0,
                 int(state.confirmed[rows].sum()),
+                int(doubtful[rows].sum()),
             )
         )
     return found

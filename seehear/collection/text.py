@@ -51,6 +51,8 @@ def of_clusters(found: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         minutes, confidence = c["seconds"] / 60, f"{c['confidence']:.2f}"
         cells = f"{c['id']:<{width}}{c['segments']:>10}{minutes:>9.1f}{confidence:>12}{c['confirmed']:>11}"
         lines.append(f"{cells}  {c['name'] or ''}".rstrip())
+    if doubtful := sum(c.get("doubtful", 0) for c in clusters):
+        lines.append(f"{counted(doubtful, 'segment')} may belong to no kind (column doubt of an export)")
     if found["rejected"]:
         lines.append(f"{counted(found['rejected'], 'segment')} rejected")
     lines += [f"in conflict: {text}" for text in found["conflicts"]]

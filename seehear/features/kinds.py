@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from seehear import dist
 from seehear.cluster.doubt import FEWEST_NEIGHBOURS, Companions, companions, doubts
-from seehear.cluster.kinds import Kinds, Measured, measure_kinds, numbers_to_try, verdict
+from seehear.cluster.kinds import Kinds, Measured, Shared, measure_kinds, numbers_to_try, verdict
 from seehear.config import Config
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
@@ -153,12 +154,28 @@ def final_kinds(bank: FeatureBank, config: Config, count: Count | None) -> Final
 
     `count` is what the rounds of the training have measured, if its method has any.
     """
-    sight, sound = sampled(bank, MOST_COMPANIONS)
-    known, closest = None, None
-    with contextlib.suppress(DataError):
-        closest = companions(sight, sound, neighbours=FEWEST_NEIGHBOURS, seed=config.seed)
-        known = companions(sight, sound, seed=config.seed)
+    known = bank_companions(bank, config.seed)
+    closest = bank_companions(bank, config.seed, FEWEST_NEIGHBOURS)
     last = measured(bank, config.seed)
     if count is not None:
         return FinalKinds(count.told(last), known, closest)
     return FinalKinds(None if last is None else verdict([last]), known, closest)
+
+
+def bank_companions(bank: FeatureBank, seed: int, neighbours: int | None = None) -> Companions | None:
+    """What goes with what among the clips of all processes; None: there are too few of them to say."""
+    sight, sound = sampled(bank, MOST_COMPANIONS)
+    with contextlib.suppress(DataError):
+        return companions(sight, sound, neighbours=neighbours, seed=seed)
+    return None
+
+
+def kinds_of_facts(facts: Mapping[str, Any]) -> Kinds | None:
+    """The estimate in what `FinalKinds.facts` has written; None: there were too few clips to count.
+
+    Raises `KeyError` or `TypeError` for other facts.
+    """
+    if "table" not in facts:
+        return None
+    names = ("k", "low", "high", "p_value", "rows", "subsets")
+    return Kinds(table=tuple(Shared(**row) for row in facts["table"]), **{name: facts[name] for name in names})

@@ -71,15 +71,18 @@ def with_refs(bank: FeatureBank, columns: dict[str, pa.Array]) -> pa.Table:
 def one_modality(table: pa.Table, modality: str) -> pa.Table:
     """The labels of one modality under plain names: video, start, end, cluster, confidence, exemplar_rank.
 
-    Labels of a head have the column agreement too.
+    Labels of a head have the column agreement too, and those of a run that has counted kinds doubt, null where nothing
+    can be said.
     """
     if f"cluster_{modality}" not in table.column_names:
         there = [n.removeprefix("cluster_") for n in table.column_names if n.startswith("cluster_")]
         remedy = f"add --modality {there[0]}" if there else "this run labels by both together: leave --modality out"
         raise UsageError(f"there are no labels by {modality!r}", remedy)
-    agreement = {}
+    more = {}
     if f"agreement_{modality}" in table.column_names:
-        agreement["agreement"] = np.round(table[f"agreement_{modality}"].to_numpy(), 4)
+        more["agreement"] = np.round(table[f"agreement_{modality}"].to_numpy(), 4)
+    if "doubt" in table.column_names:
+        more["doubt"] = pa.array(np.round(table["doubt"].to_numpy(), 4), from_pandas=True)
     return pa.table(
         {
             "video": table["video_id"],
@@ -88,7 +91,7 @@ def one_modality(table: pa.Table, modality: str) -> pa.Table:
             "cluster": table[f"cluster_{modality}"],
             "confidence": np.round(table[f"confidence_{modality}"].to_numpy(), 4),
             "exemplar_rank": table[f"rank_{modality}"],
-            **agreement,
+            **more,
         }
     )
 

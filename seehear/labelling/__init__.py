@@ -2,7 +2,7 @@
 
 `labels` reads or makes them (`heads` and `running` for the clustering heads of SeLaVi), `features` clusters what other
 encoders have made and estimates how many clusters there are (`stability_picture` draws that), `kinds` finds the number
-of kinds and doubtful clips in a run (`kinds_picture`), `text` words results.
+of kinds and doubtful clips in a run (`kinds_picture`), `doubting` doubts new videos, `text` words results.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ def label(
 
     Columns: video, start, end (seconds), cluster, confidence (0 on the border of two clusters, 1 on a centroid),
     exemplar_rank (1 for the segment closest to its centroid, among those of this table); of a run of selavi also
-    agreement among its heads and, for new videos, labelled_by. With `clusters` the run's own videos are clustered anew:
-    then there is doubt: 0 for a usual clip, 1 for one whose sound has nothing to do with its sight; null where that
-    cannot be told.
+    agreement among its heads and, for new videos, labelled_by. Of a run that has counted kinds, and with `clusters`, by
+    which the run's own videos are clustered anew, also doubt: 0 for a usual clip, 1 for one whose sound has nothing to
+    do with its sight, from 0.5 on doubtful; null where that cannot be told.
 
     Over many machines, by parts or an engine: that needs a manifest of the videos, and the table is written, not
     returned.
 
     Args:
-        out: A .csv or .parquet file: video, start, end, cluster, confidence, exemplar_rank.
+        out: A .csv or .parquet file: video, start, end, cluster, confidence, exemplar_rank, where there is one doubt.
         modality: What the labels are computed from.
         clusters: Cluster the run's own videos anew: into so many, or auto: the number of kinds that sight and sound
             agree on.

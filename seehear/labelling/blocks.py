@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seehear.cluster.doubt import Companions
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError
 from seehear.features.headlabels import ranked
 from seehear.features.labels import one_modality
 from seehear.features.model import LABELLING_OF, Model, table_bank
+from seehear.labelling.doubting import doubt_column, doubt_of, ranks_with_doubt, run_companions
 from seehear.labelling.heads import Head, no_labels
 
 _KEYS = ("video_id", "start_seconds", "end_seconds")
@@ -27,6 +29,8 @@ class BlockLabels:
     model: Model
     modality: str
     how: dict[str, Any]
+    companions: Companions | None
+    """By which rows are doubted; None: the run has no doubts."""
 
     @classmethod
     def of(cls, folder: RunFolder, model: Model, modality: str, head: Head | None) -> BlockLabels:
@@ -34,7 +38,7 @@ class BlockLabels:
         how: dict[str, Any] = {"head": 0 if head is None or head == "consensus" else head}
         if head == "consensus":
             how["names"] = model.consensus_names(table_bank(pq.read_table(folder.features)))
-        return cls(model, modality, how)
+        return cls(model, modality, how, run_companions(folder))
 
     def rows(self, features: pa.Table) -> pa.Table:
         """What each row of features (see `seehear.features.model.bank_table`) has by itself: see `labels_of_blocks`.
@@ -52,6 +56,8 @@ class BlockLabels:
         for name, x in found.items():
             column = pa.array(x) if x.ndim == 1 else pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])
             table = table.append_column(name, column)
+        if self.companions is not None:
+            table = table.append_column("doubt", pa.array(doubt_of(self.companions, bank)))
         return table
 
 
@@ -59,7 +65,8 @@ def labels_of_blocks(tables: Iterable[pa.Table], modality: str) -> pa.Table:
     """The labels of all rows, as `seehear.label` gives them, of what `BlockLabels.rows` made of their blocks.
 
     Columns of these: video_id, start_seconds, end_seconds, cluster, distance, confidence and, of heads, agreement or
-    the labels of the others (a list a row), from which the agreement follows once all rows are there.
+    the labels of the others (a list a row), from which the agreement follows once all rows are there; of a run that
+    has counted kinds doubt.
 
     Raises `DataError` if there are no rows.
     """
@@ -75,6 +82,12 @@ def labels_of_blocks(tables: Iterable[pa.Table], modality: str) -> pa.Table:
         else:
             rows[name] = column.to_numpy()
     labels = table.select(list(_KEYS))
-    for name, x in ranked(rows).items():
+    doubt = rows.pop("doubt", None)
+    found = ranked(rows)
+    if doubt is not None:
+        found["rank"] = ranks_with_doubt(rows["cluster"], rows["distance"], doubt)
+    for name, x in found.items():
         labels = labels.append_column(f"{name}_{modality}", pa.array(x))
+    if doubt is not None:
+        labels = labels.append_column("doubt", doubt_column(doubt))
     return one_modality(labels, modality)

@@ -14,10 +14,11 @@ from seehear.data.manifest import Manifest
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder, open_run
 from seehear.errors import UsageError
-from seehear.features.labels import label_table, one_modality, with_refs
+from seehear.features.labels import LabelsOfBlocks, one_modality, with_refs
 from seehear.features.model import LABELLING_OF, Model, table_bank
 from seehear.files import check_destination, check_ending, write_table, write_tables
 from seehear.labelling.blocks import BlockLabels, labels_of_blocks
+from seehear.labelling.doubting import doubt_column, doubt_of, ranks_with_doubt, run_companions
 from seehear.labelling.heads import Head, embed_what_there_is, head_labels
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
@@ -187,13 +188,20 @@ def _labels(
     head: Head | None,
     running: str | Path | None,
 ) -> pa.Table:
-    bank = table_bank(features)
+    bank, companions = table_bank(features), run_companions(folder)
     if not by_heads(model):
-        return one_modality(label_table(model, bank), modality)
+        labels = LabelsOfBlocks(model, companions=companions)
+        labels.add(bank)
+        return one_modality(labels.table(), modality)
     own = table_bank(pq.read_table(folder.features)) if head == "consensus" or running is not None else bank
     followed = None if running is None else Path(running)
     rows = head_labels(model, own, bank, modality, 0 if head is None else head, followed)
-    return one_modality(with_refs(bank, {f"{name}_{modality}": pa.array(x) for name, x in rows.items()}), modality)
+    columns = {f"{name}_{modality}": pa.array(x) for name, x in rows.items()}
+    if companions is not None:
+        doubt = doubt_of(companions, bank)
+        columns[f"rank_{modality}"] = pa.array(ranks_with_doubt(rows["cluster"], rows["distance"], doubt))
+        columns["doubt"] = doubt_column(doubt)
+    return one_modality(with_refs(bank, columns), modality)
 
 
 def new_manifest(

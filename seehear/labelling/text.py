@@ -31,12 +31,19 @@ def of_labels(table: Any, given: Mapping[str, Any]) -> str:
     facts = json.loads((table.schema.metadata or {}).get(b"seehear.kinds", b"{}"))
     if "text" in facts:
         lines.append(facts["text"])
-    if facts.get("doubtful"):
-        lines.append(f"{facts['doubtful']} segments are doubtful: heard and seen, they are unlike (column doubt)")
+    if "doubt" in table.column_names and (count := _doubtful(table["doubt"].to_pylist())):
+        lines.append(f"{count} segments are doubtful: heard and seen, they are unlike (column doubt)")
     if given["plot"] is not None:
         lines.append(str(given["plot"]))
     clusters = len(set(table["cluster"].to_pylist()))
     return "\n".join([*lines, f"{table.num_rows} segments in {clusters} clusters: {given['out']}"])
+
+
+def _doubtful(doubt: Sequence[float | None]) -> int:
+    """How many segments belong to no kind, as it seems."""
+    from seehear.cluster.doubt import THRESHOLD
+
+    return sum(value is not None and value >= THRESHOLD for value in doubt)
 
 
 def of_segments(table: pa.Table | Written, given: Mapping[str, Any]) -> str:

@@ -92,9 +92,9 @@ def _fit_lists(content: Content) -> None:
 
 
 def _wanted(content: Content) -> list[tuple[int, Source]]:
-    """Clips to show, the closest of every cluster first: what is cut for room is cut evenly."""
+    """Clips to show, the closest of every cluster and the most doubtful first: what is cut is cut evenly."""
     run = content.run
-    columns = [
+    columns = [content.doubted()] + [
         content.best(labelling, cluster) for labelling in run.labellings.values() for cluster in labelling.clusters()
     ]
     order: dict[int, None] = {}
@@ -118,4 +118,4 @@ def _wanted(content: Content) -> list[tuple[int, Source]]:
 
 def _places(content: Content) -> int:
     clusters = sum(len(labelling.clusters()) for labelling in content.run.labellings.values())
-    return clusters * content.exemplars
+    return clusters * content.exemplars + len(content.doubted())

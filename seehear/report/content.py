@@ -50,6 +50,16 @@ class Content:
                 break
         return list(seen.values())
 
+    def doubted(self) -> list[int]:
+        """The most doubtful clips, each video once, for a look at what may belong to no kind."""
+        if self.run.doubt is None:
+            return []
+        rows = np.flatnonzero(self.run.doubtful)
+        seen: dict[str, int] = {}
+        for index in rows[np.argsort(-self.run.doubt[rows], kind="stable")].tolist():
+            seen.setdefault(self.run.clips[index].video_id, index)
+        return list(seen.values())[: self.exemplars]
+
 
 def labelled_by_heads(run: Run) -> bool:
     """Whether the labels are those of clustering heads: there are no centres then."""

@@ -36,6 +36,7 @@ def page_data(content: Content) -> dict[str, Any]:
         "keys": keys,
         "classes": classes,
         "truth": [numbers.get(by_video.get(v, ""), -1) for v in table.videos],
+        "doubtful": [int(key < len(run.clips) and run.doubtful[key]) for key in keys],
         "labellings": {name: _columns(labelling, keys, len(run.clips)) for name, labelling in run.labellings.items()},
         "maps": maps,
     }
@@ -69,7 +70,7 @@ def _place(clip: Clip) -> tuple[str, float]:
 
 
 def _listed(content: Content) -> list[int]:
-    """Indices of the clips that cards list by name."""
+    """Indices of the clips that cards list by name, and of the most doubtful ones."""
     run, limit = content.run, content.list_limit
     if limit is None:
         return list(range(len(run.clips)))
@@ -80,6 +81,7 @@ def _listed(content: Content) -> list[int]:
             for cluster in labelling.clusters()
             for i in labelling.members(cluster)[:limit]
         }
+        | set(content.doubted())
     )
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from seehear.cluster.doubt import THRESHOLD
 from seehear.data.manifest import Manifest
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import RunError
@@ -122,9 +123,18 @@ class Run:
     metrics: Metrics = field(default_factory=Metrics)
     clips: list[Clip] = field(default_factory=list)
     labellings: dict[str, Labelling] = field(default_factory=dict)
+    doubt: np.ndarray | None = None
+    """Along `clips`, not a number where nothing can be said; None: nothing is said of any (`seehear.cluster.doubt`)."""
+    kinds: dict[str, Any] = field(default_factory=dict)
+    """How many kinds were counted: what `kinds.json` holds."""
     weights: dict[str, np.ndarray] = field(default_factory=dict)
     evaluations: list[Evaluation] = field(default_factory=list)
     """What `seehear evaluate` and `finetune` kept; files that hold none are passed over."""
+
+    @cached_property
+    def doubtful(self) -> np.ndarray:
+        """Along `clips`: those that may belong to no kind, as far as the run says so."""
+        return np.zeros(len(self.clips), dtype=bool) if self.doubt is None else self.doubt >= THRESHOLD
 
     @cached_property
     def paths(self) -> dict[str, str]:
@@ -176,7 +186,8 @@ def gather(folder: str | Path) -> Run:
     run.videos = _read_manifest(root / "manifest.parquet")
     run.sample = Manifest.info_of(root / "manifest.parquet").get("sample", {})
     run.failures = _read_failures(root / "failures.jsonl")
-    run.clips, run.labellings = _read_labels(root / "labels.parquet")
+    run.clips, run.labellings, run.doubt = _read_labels(root / "labels.parquet")
+    run.kinds = _read_json(RunFolder(root).kinds)
     run.weights = _read_stems(root / "model" / "model.safetensors")
     run.evaluations, _ = load_all(root)
     if not run.metrics and not run.labellings:
@@ -349,9 +360,9 @@ def _read_failures(path: Path) -> list[Failure]:
     return list(found.values())
 
 
-def _read_labels(path: Path) -> tuple[list[Clip], dict[str, Labelling]]:
+def _read_labels(path: Path) -> tuple[list[Clip], dict[str, Labelling], np.ndarray | None]:
     if not path.exists():
-        return [], {}
+        return [], {}, None
     table = _table(path)
     clips = _clips(table)
     labellings = {}
@@ -366,7 +377,8 @@ def _read_labels(path: Path) -> tuple[list[Clip], dict[str, Labelling]]:
         if (cluster >= 0).any():
             agreement = _array(table, f"agreement_{name}", np.nan).astype(np.float64)
             labellings[name] = Labelling(name, cluster, confidence, distance, order, agreement)
-    return clips, labellings
+    doubt = _array(table, "doubt", np.nan)
+    return clips, labellings, doubt if np.isfinite(doubt).any() else None
 
 
 def _array(table: pa.Table, name: str, missing: float) -> np.ndarray:

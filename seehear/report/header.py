@@ -50,7 +50,7 @@ def _sentences(content: Content) -> list[str]:
     """What was found, for a reader who knows nothing of clustering."""
     labellings = content.run.labellings
     kinds = {name: len(labelling.clusters()) for name, labelling in labellings.items()}
-    told = []
+    told = _kinds(content.run)
     if "video" in kinds and "audio" in kinds:
         told.append(f"It grouped them into {kinds['video']} clusters by picture and {kinds['audio']} by sound.")
         shared = agreement(labellings["video"], labellings["audio"])
@@ -64,6 +64,19 @@ def _sentences(content: Content) -> list[str]:
             for n, s in content.scores.items()
         )
         told.append(f"Against {len(content.truth.classes)} classes from {content.truth.source}: {scores}.")
+    return told
+
+
+def _kinds(run: Run) -> list[str]:
+    """How many kinds were counted, and how many clips may belong to none of them."""
+    if not run.kinds:
+        return []
+    k, low, high = (run.kinds.get(name) for name in ("k", "low", "high"))
+    could = "" if low == high else f" (it may be {low} to {high})"
+    told = ["It could not tell how many kinds there are." if k is None else f"It counted {k} kinds{could}."]
+    doubtful = int(run.doubtful.sum())
+    if doubtful:
+        told.append(f"{doubtful:,} clip{'' if doubtful == 1 else 's'} may belong to no kind.")
     return told
 
 

@@ -14,6 +14,7 @@
   const at = new Map(data.keys.map((key, i) => [key, i]));
   const fileOf = (i) => data.files[data.clips[i][0]];
   const classOf = (i) => { const c = data.truth[data.clips[i][0]]; return c >= 0 ? data.classes[c] : ""; };
+  const doubtful = (i) => data.doubtful[i] === 1;
   const spanOf = (i) => `${data.clips[i][1].toFixed(1)}–${data.clips[i][2].toFixed(1)} s`;
 
   // ---- thumbnails: a Blob each, made when it comes into view and dropped when it has left
@@ -134,6 +135,7 @@
     unsure: (card) => value(card, "confidence") < 0.5,
     pure: (card) => value(card, "purity") >= 0.5,
     mixed: (card) => value(card, "purity") < 0.5,
+    doubtful: (card) => value(card, "doubtful") > 0,
   };
   function refine() {
     const panel = all(".panel").find((p) => !p.hidden);
@@ -170,7 +172,8 @@
   let listed = [];
   const list = () => {
     const text = $("members-filter").value.trim().toLowerCase();
-    const hits = listed.filter((entry) => !text || entry.text.toLowerCase().includes(text));
+    const only = $("members-doubtful").checked;
+    const hits = listed.filter((entry) => (!only || entry.doubtful) && (!text || entry.text.toLowerCase().includes(text)));
     const first = hits.slice(0, 1000);
     $("members-list").replaceChildren(...first.map((entry) => {
       const item = make("li");
@@ -184,24 +187,26 @@
     const name = card.dataset.labelling, cluster = Number(card.dataset.cluster);
     const sure = data.labellings[name].confidence;
     listed = membersOf(name, cluster).map((i, place) => {
-      const more = [classOf(i), spanOf(i), sure[i] === null ? "" : sure[i].toFixed(2)].filter(Boolean).join(" · ");
-      return { place: place + 1, name: fileOf(i), more, text: `${fileOf(i)} ${classOf(i)}` };
+      const more = [doubtful(i) && "doubtful", classOf(i), spanOf(i), sure[i] === null ? "" : sure[i].toFixed(2)].filter(Boolean).join(" · ");
+      return { place: place + 1, name: fileOf(i), more, doubtful: doubtful(i), text: `${fileOf(i)} ${classOf(i)}` };
     });
     $("members-title").textContent = `${name[0].toUpperCase()}${name.slice(1)} cluster ${cluster}`;
     dialog.dataset.size = card.dataset.size;
     $("members-filter").value = "";
+    $("members-doubtful").checked = false;
+    $("members-doubtful").parentElement.hidden = !listed.some((entry) => entry.doubtful);
     list();
     dialog.showModal();
     dialog.scrollTop = 0;
   };
-  $("members-filter").addEventListener("input", list);
+  for (const id of ["members-filter", "members-doubtful"]) $(id).addEventListener("input", list);
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  for (const panel of all(".panel")) {
+  for (const panel of all(".panel, .doubted")) {
     panel.addEventListener("click", (event) => {
       const thumb = event.target.closest(".thumb[data-clip]");
       if (thumb) return listen(thumb);
-      const card = event.target.closest(".card");
+      const card = event.target.closest(".card[data-cluster]");
       if (card && !event.target.closest(".gone") && !getSelection().toString()) open(card);
     });
   }

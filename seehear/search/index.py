@@ -47,6 +47,8 @@ class Index:
         """What the spaces were made with: see `seehear.search.spaces`."""
         self.labels: Mapping[str, Labels] = content.labels
         """By "both", "video" and "audio", where there are any."""
+        self.doubt: np.ndarray | None = content.doubt
+        """(N,) float32: see `seehear.cluster.doubt`; NaN where nothing is said of a segment, None where of none."""
         self.facts: dict[str, Any] = content.facts
         self._places: dict[str, int] | None = None
 
@@ -96,6 +98,11 @@ class Index:
         """Through what sight and sound are compared, in words; None where they cannot be."""
         words: str | None = self.facts["across"]
         return words
+
+    @property
+    def doubtful_from(self) -> float:
+        """From this `doubt` on a segment is doubtful."""
+        return float(self.facts.get("doubtful_from", np.inf))
 
     @property
     def encoders(self) -> dict[str, str]:

@@ -8,28 +8,67 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from seehear.cluster.doubt import THRESHOLD
 from seehear.data.clips import make_ref
+from seehear.engine.runfolder import RunFolder
 from seehear.features.bank import FeatureBank
-from seehear.features.headlabels import exemplar_ranks
+from seehear.features.headlabels import exemplar_ranks, ranked
 from seehear.features.model import LABELLING_OF, Model
 from seehear.labelling.features import cluster_features
 from seehear.search.layout import BY, Content, Labels
 
 
-def label_content(content: Content, model: Model | None, labels: Path, model_sha: str) -> dict[str, str]:
+def label_content(content: Content, model: Model | None, run: RunFolder, model_sha: str) -> dict[str, str]:
     """Label a content by every labelling that there is; the key of each (see `Index.labels_key`).
 
     Features of the model are labelled by it. Those of another encoder (`model` None) have the labels that the run gave
-    to the same spans, in its table `labels`; where these are not all there, or the model has no clusters, the features
-    are clustered.
+    to the same spans, in its table of labels; where these are not all there, or the model has no clusters, the features
+    are clustered. Doubtful segments come last among the examples of their clusters.
     """
-    made = _by_model(content, model) if model is not None else _of_spans(content, labels)
+    made = _by_model(content, model) if model is not None else _of_spans(content, run.labels)
     keys = {by: _key(by, model_sha) for by in made}
     if not made:
         made["both"], told = _by_features(content)
         keys["both"] = _key("both", told)
-    content.labels = made
+    content.labels, content.doubt = made, run_doubt(content, run)
+    if content.doubt is not None:
+        for labels in made.values():
+            labels.rank = _ranks(labels, content.doubt)
     return keys
+
+
+def run_doubt(content: Content, run: RunFolder) -> np.ndarray | None:
+    """The doubt (N,) float32 of each segment: that of the span in the run's labels which holds the segment's middle.
+
+    Of several spans the one that begins last. Videos are known by their content, as their ids are others where they
+    were scanned from another folder. NaN: the run has no such video or span, or does not say; None: of no segment.
+    """
+    if not run.labels.exists() or "doubt" not in pq.read_schema(run.labels).names:
+        return None
+    of_id = dict(zip(*(pq.read_table(run.manifest)[n].to_pylist() for n in ("video_id", "fingerprint")), strict=True))
+    place_of = {video.identity.fingerprint: place for place, video in enumerate(content.videos)}
+    table = pq.read_table(run.labels, columns=["video_id", "start_seconds", "end_seconds", "doubt"])
+    place = np.array([place_of.get(of_id.get(i), -1) for i in table["video_id"].to_pylist()], dtype=np.int64)
+    start, end, doubt = (table[n].to_numpy() for n in ("start_seconds", "end_seconds", "doubt"))
+    order = np.lexsort((start, place))
+    place, start, end, doubt = place[order], start[order], end[order], doubt[order]
+    found = np.full(len(content.video), np.nan, dtype=np.float32)
+    middle = (content.start_seconds + content.end_seconds) / 2
+    first, last = (np.searchsorted(place, content.video, side) for side in ("left", "right"))
+    for row in np.flatnonzero(last > first).tolist():
+        at = first[row] + int(np.searchsorted(start[first[row] : last[row]], middle[row], "right")) - 1
+        if at >= first[row] and middle[row] < end[at]:
+            found[row] = doubt[at]
+    return found if np.isfinite(found).any() else None
+
+
+def _ranks(labels: Labels, doubt: np.ndarray) -> np.ndarray:
+    """Exemplar ranks (N,) int32 with the doubtful rows of each cluster last; 0 stays for rows without a cluster."""
+    rows = np.flatnonzero(labels.cluster >= 0)
+    rank = np.zeros(len(labels.cluster), dtype=np.int32)
+    found = ranked({"cluster": labels.cluster[rows], "distance": labels.distance[rows]}, doubt[rows] >= THRESHOLD)
+    rank[rows] = found["rank"]
+    return rank
 
 
 def _by_model(content: Content, model: Model) -> dict[str, Labels]:

@@ -79,6 +79,9 @@ class Content:
     """What made `space` of `features`: see `seehear.search.spaces`."""
     labels: dict[str, Labels] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    doubt: np.ndarray | None = None
+    """(N,) float32: how much each segment is in doubt of belonging to any kind (`seehear.cluster.doubt`), NaN where
+    nothing is said of it; None: nothing is said of any."""
 
 
 class StoredVideos(Sequence[IndexedVideo]):
@@ -229,6 +232,8 @@ def _arrays(content: Content) -> dict[str, np.ndarray]:
         found[f"labels.{by}.confidence"] = labels.confidence.astype(np.float32)
         found[f"labels.{by}.distance"] = labels.distance.astype(np.float32)
         found[f"labels.{by}.rank"] = labels.rank.astype(np.int32)
+    if content.doubt is not None:
+        found["labels.doubt"] = content.doubt.astype(np.float32)
     return found
 
 
@@ -254,7 +259,7 @@ def read_generation(folder: Path) -> Content:
         content = Content(
             videos, read["segments.video"], read["segments.start"], read["segments.end"],
             _under("features.", read), _under("space.", read), _under("has.", read), _under("fitted.", read), labels,
-            facts,
+            facts, read.get("labels.doubt"),
         )  # fmt: skip
         _check_lengths(content)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
@@ -275,6 +280,7 @@ def _check_lengths(content: Content) -> None:
     rows = len(content.video)
     of_rows = [content.start_seconds, content.end_seconds, *content.features.values(), *content.space.values()]
     of_rows += [labels.cluster for labels in content.labels.values()]
+    of_rows += [] if content.doubt is None else [content.doubt]
     if any(len(x) != rows for x in of_rows):
         raise ValueError("its arrays differ in length")
     if rows and not 0 <= int(content.video.min()) <= int(content.video.max()) < len(content.videos):

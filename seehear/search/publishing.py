@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from seehear.cluster.doubt import THRESHOLD
 from seehear.data.clips import Video
 from seehear.engine.runfolder import RunFolder, model_sha256
 from seehear.features.model import Model, table_bank
@@ -72,7 +73,7 @@ def publish(run: str | Path, model: Model | None, content: Content, facts: Facts
             content.space[f"across.{stream}"] = spaces.across_rows(stream, content.features[name])
     content.maps = spaces.arrays
     sha = model_sha256(run)
-    keys = label_content(content, model, RunFolder(Path(run)).labels, sha)
+    keys = label_content(content, model, RunFolder(Path(run)), sha)
     content.facts = {
         "made_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "every_seconds": facts.every_seconds,
@@ -87,6 +88,8 @@ def publish(run: str | Path, model: Model | None, content: Content, facts: Facts
         "left_out": facts.left_out,
         "exact_up_to": facts.exact_up_to,
     }
+    if content.doubt is not None:
+        content.facts["doubtful_from"] = THRESHOLD
     large = len(content.video) >= facts.exact_up_to and faiss_there()
     content.facts["approximate"] = large
     name = _name(content)
@@ -127,6 +130,7 @@ def _name(content: Content) -> str:
     arrays += [x for _, x in sorted(content.features.items())]
     arrays += [x for _, x in sorted(content.space.items())]
     arrays += [labels.cluster for _, labels in sorted(content.labels.items())]
+    arrays += [] if content.doubt is None else [content.doubt]
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)

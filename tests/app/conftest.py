@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.app.browsing import ARGUMENTS, Visit, find_chromium
@@ -24,6 +26,7 @@ from tests.conftest import TINY_SETTINGS
 from tests.corpus import make_video, tone
 
 START_SECONDS = 120.0
+DOUBTED = {"clip_02.mp4": 0.6, "clip_06.mp4": 1.2}
 SCRIPT_NAME = "<script>alert(1)<&quot;'.mp4"
 
 
@@ -163,6 +166,19 @@ def app(made_app: App, tmp_path: Path) -> App:
     """A copy of the run, to edit."""
     shutil.copytree(made_app.run, tmp_path / "run")
     return App(tmp_path / "run", made_app.videos)
+
+
+@pytest.fixture
+def doubted(made_app: App, tmp_path: Path) -> App:
+    """A copy of the run whose labels doubt the videos of `DOUBTED`, say nothing of one and find the rest usual."""
+    from seehear.search.building import build_index
+
+    run = shutil.copytree(made_app.run, tmp_path / "run")
+    labels = pq.read_table(run / "labels.parquet")
+    given = [DOUBTED.get(video, None if video == "clip_01.mp4" else 0.1) for video in labels["video_id"].to_pylist()]
+    pq.write_table(labels.append_column("doubt", pa.array(given, pa.float32())), run / "labels.parquet")
+    build_index(run, every_seconds=2.0, workers=1)
+    return App(run, made_app.videos)
 
 
 @pytest.fixture(scope="module")

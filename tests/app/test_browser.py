@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.app.browsing import NO_BROWSER, Visit, find_chromium, free_port, until
+from tests.app.browsing import CONTRAST, NAMELESS, NO_BROWSER, Visit, find_chromium, free_port, until
 from tests.app.conftest import App, Server
 from tests.corpus import make_video, tone
 
@@ -253,6 +253,49 @@ def test_filters_of_segments_combine_and_are_in_the_address(visit: Visit, server
     until(lambda: "max=" not in page.url and "text=" not in page.url, page)
     page.goto(page.url.split("#")[0] + f"#/segments?video={server.video('clip_03')}&order=time")
     until(lambda: shown(page) == rows(server, video=server.video("clip_03"), order="time"), page)
+
+
+def test_doubtful_segments_are_shown_filtered_and_decided_on(browser: Any, doubted: App) -> None:
+    server = Server(doubted.run)
+    visit = Visit(browser, server)
+    page = visit.page
+    page.get_by_role("link", name="4 segments may belong to no kind").click()
+    wanted = rows(server, doubtful="yes", order="doubt")
+    until(lambda: shown(page) == wanted, page)
+    page.wait_for_selector(".tile .badge.doubtful")
+    assert page.locator(".tile .badge.doubtful").count() == 4
+    assert "may belong to no kind" in page.locator(f"[data-row='{wanted[0]}']").get_attribute("aria-label")
+    page.get_by_role("radio", name="Not doubtful").check()
+    until(lambda: set(shown(page)).isdisjoint(wanted) and shown(page) != [], page)
+    assert page.locator(".tile .badge.doubtful").count() == 0
+    page.get_by_role("radio", name="Doubtful", exact=True).check()
+    until(lambda: shown(page) == wanted, page)
+    assert page.evaluate(NAMELESS) == [] and page.evaluate(CONTRAST) == []
+
+    page.locator(f"[data-row='{wanted[0]}']").dblclick()
+    page.wait_for_selector(".about-head:has-text('doubt 100 %') .state.doubtful")
+    visit.keys("y")
+    page.wait_for_selector(".about-head:has-text('doubt 0 %')")
+    assert page.locator(".about-head .state.doubtful").count() == 0
+    visit.keys("Escape")
+    until(lambda: shown(page) == wanted[1:], page)
+    page.locator(f"[data-row='{wanted[1]}']").click()
+    visit.keys("x")
+    until(lambda: shown(page) == wanted[2:], page)
+    cluster = server.get(f"/api/segments?rows={wanted[2]}")["segments"][0]["cluster"]
+    left = rows(server, doubtful="yes", cluster=cluster)
+    visit.go(f"cluster/{cluster}")
+    page.get_by_role("link", name=f"{len(left)} doubtful").click()
+    until(lambda: shown(page) == left, page)
+    visit.leave()
+    assert server.stop() == 0
+
+
+def test_of_a_run_without_doubts_nothing_is_said_of_them(visit: Visit, server: Server) -> None:
+    assert visit.page.get_by_text("may belong to no kind").count() == 0
+    page = open_cluster(visit, big(server)["id"])
+    assert page.get_by_role("radio", name="Open").count() == 1
+    assert page.get_by_text("doubtful").count() == 0
 
 
 def test_everything_from_clusters_to_the_player_by_keyboard(visit: Visit, server: Server) -> None:

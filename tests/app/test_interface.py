@@ -12,7 +12,7 @@ from seehear.app.api import editing
 from seehear.app.api.models import EditRequest
 from seehear.app.session import ReadOnlyError, Session
 from seehear.collection.collection import Collection
-from tests.app.conftest import Server
+from tests.app.conftest import DOUBTED, Server
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,45 @@ def test_named_and_rejected_segments_are_found(app):
     told = server.get(f"/api/segments?rows={cluster['exemplars'][1]}")["segments"][0]
     assert (told["name"], told["confirmed"], told["rejected"]) == ("odd", True, False)
     assert server.stop() == 0
+
+
+def test_doubtful_segments_are_told_found_and_decided_on(doubted, server):
+    index = Collection(doubted.run).index
+    names = [index.segments.video_of(row).video_id for row in range(len(index))]
+    wanted = {row for row, name in enumerate(names) if name in DOUBTED}
+    assert len(wanted) == 4
+    started = Server(doubted.run)
+    told = started.get("/api/clusters")
+    assert told["doubtful"] == 4 == sum(one["doubtful"] for one in told["clusters"])
+    assert set(rows(started, doubtful="yes")) == wanted
+    assert set(rows(started, doubtful="no")) == set(range(len(index))) - wanted
+    order = rows(started, order="doubt")
+    doubt = [DOUBTED.get(names[row], None if names[row] == "clip_01.mp4" else 0.1) for row in order]
+    assert [d for d in doubt if d is not None] == sorted((d for d in doubt if d is not None), reverse=True)
+    assert doubt[-2:] == [None, None] and len(order) == len(index)
+    first, other = order[0], order[1]
+    for row, given in zip((first, order[-1], order[6]), (1.2, None, 0.1), strict=True):
+        segment = started.get(f"/api/segments?rows={row}")["segments"][0]
+        assert (segment["doubt"], segment["doubtful"]) == (given, given == 1.2)
+    cluster = started.get(f"/api/segments?rows={first}")["segments"][0]["cluster"]
+    inside = set(rows(started, cluster=cluster))
+    assert set(rows(started, doubtful="yes", cluster=cluster)) == inside & wanted
+    started.edit(kind="answer", rows=[first], cluster=cluster, yes=True)
+    segment = started.get(f"/api/segments?rows={first}")["segments"][0]
+    assert (segment["doubt"], segment["doubtful"], segment["confirmed"]) == (0, False, True)
+    started.edit(kind="reject", rows=[other])
+    assert set(rows(started, doubtful="yes")) == wanted - {first, other}
+    assert rows(started, state="rejected", doubtful="yes") == []
+    assert started.get("/api/clusters")["doubtful"] == 2
+    exported = list(csv.DictReader(io.StringIO(started.ask("/api/export?format=csv").body.decode())))
+    assert float(exported[other]["doubt"]) == 1.2 and float(exported[first]["doubt"]) == 0
+    assert started.stop() == 0
+
+    told = server.get("/api/clusters")  # of a run that says nothing
+    assert told["doubtful"] is None and {one["doubtful"] for one in told["clusters"]} == {0}
+    segment = server.get("/api/segments?rows=0")["segments"][0]
+    assert (segment["doubt"], segment["doubtful"]) == (None, False)
+    assert rows(server, doubtful="yes") == [] and sorted(rows(server, order="doubt")) == list(range(len(index)))
 
 
 def test_every_kind_of_edit_goes_through_and_back(app):

@@ -24,6 +24,8 @@ class MadeIndex:
     generation: str = "1"
     key: str = "first"
     facts: dict[str, Any] = field(default_factory=dict)
+    doubt: np.ndarray | None = None
+    doubtful_from: float = 0.5
 
     def labels_key(self, by: str) -> str:
         return f"{self.key}-{by}"

@@ -6,6 +6,9 @@ import csv
 import json
 import shutil
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import seehear
@@ -25,6 +28,17 @@ def listed(capsys, folder, *more):
     code, out, err = command(capsys, "clusters", folder, "--json", *more)
     assert code == 0, err
     return json.loads(out)
+
+
+def test_segments_that_may_belong_to_no_kind_are_counted(folder, capsys):
+    assert all("doubtful" not in c for c in listed(capsys, folder)["clusters"])
+    labels = pq.read_table(folder / "labels.parquet")
+    doubt = np.where(np.arange(len(labels)) % 8 == 1, 0.8, 0.1).astype(np.float32)
+    pq.write_table(labels.append_column("doubt", pa.array(doubt)), folder / "labels.parquet")
+    shutil.rmtree(folder / "index")
+    assert sum(c["doubtful"] for c in listed(capsys, folder)["clusters"]) == 3
+    code, out, _ = command(capsys, "clusters", folder)
+    assert code == 0 and "3 segments may belong to no kind" in out
 
 
 def test_a_person_names_corrects_and_takes_out(folder, tmp_path, capsys):

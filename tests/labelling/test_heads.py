@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 import seehear
 from seehear.cli import main
+from seehear.cluster.doubt import companions, doubts
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.headlabels import consensus_names, consensus_rows, head_rows, log_p
+from seehear.features.model import table_bank
 from seehear.labelling.running import RunningMarginals
 from seehear.models.heads import ClusterHeads
 from tests.conftest import TINY_SETTINGS
@@ -127,6 +131,29 @@ def test_silent_and_blind_videos_are_labelled_by_what_they_have_and_marked(run, 
     for modality, name in (("video", "mute.mp4"), ("audio", "dark.m4a")):
         alone = seehear.label(run, tmp_path, modality=modality, workers=1).to_pydict()
         assert clusters[name] == dict(zip(alone["video"], alone["cluster"], strict=True))[name]
+
+
+def test_heads_doubt_what_is_seen_and_heard(run, tmp_path):
+    counted = shutil.copytree(run, tmp_path / "run")
+    (counted / "kinds.json").write_text("{}")
+    bank = table_bank(pq.read_table(run / "features.parquet"))
+    sight, sound = (
+        torch.nn.functional.normalize(torch.from_numpy(bank.features[n]), dim=1) for n in ("video", "audio")
+    )
+    told = companions(sight, sound)
+    told = doubts(sight, sound).doubt if told.telling else np.full(len(sight), np.nan)
+    own = seehear.label(counted, head="consensus")
+    assert own["doubt"].to_numpy() == pytest.approx(told, abs=1e-4, nan_ok=True)
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    make_video(videos / "both.mp4")
+    make_video(videos / "mute.mp4", has_audio=False)
+    for running in (None, tmp_path / "running.json"):
+        found = seehear.label(counted, videos, workers=1, running=running)
+        assert found.column_names[-2:] == ["doubt", "labelled_by"]
+        doubt = dict(zip(found["video"].to_pylist(), found["doubt"].to_pylist(), strict=True))
+        assert doubt["mute.mp4"] is None
+        assert (doubt["both.mp4"] is None) == bool(np.isnan(told).all())
 
 
 def test_a_folder_of_silent_videos_alone_is_labelled(run, tmp_path):

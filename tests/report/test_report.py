@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -10,6 +11,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import av
 import numpy as np
@@ -18,7 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from seehear.cluster.kinds import Kinds, Shared
 from seehear.errors import RunError
+from seehear.features.kinds import FinalKinds, kinds_of_facts
 from seehear.report import figures
 from seehear.report import thumbnails as thumbs
 from seehear.report.build import build_report
@@ -211,6 +215,60 @@ def test_page_of_a_whole_run(make_run: Callable[..., Path]) -> None:
     # The same input gives the same page.
     assert build_report(run, exemplars=5).read_text(encoding="utf-8") == text
     assert not list(run.glob(".report*"))
+
+
+def with_kinds(run: Path, k: int | None = 3, table: bool = True) -> Path:
+    """The run as one that has counted kinds, and whose clips 4 and 10 are doubtful."""
+    rows = [Shared(n, 0.5, 0.9, 0.6, 0.2 - 0.1 * abs(n - 3), 0.1 * abs(n - 3), 0.05) for n in (2, 3, 4)]
+    kinds = Kinds(k, k and 2, k and 4, 0.01, tuple(rows), 12, 8)
+    facts = FinalKinds(kinds if table else None, None).facts(3)
+    (run / "kinds.json").write_text(json.dumps(facts))
+    assert kinds_of_facts(json.loads((run / "kinds.json").read_text())) == (kinds if table else None)
+    labels = pq.read_table(run / "labels.parquet")
+    doubt = [i / 8 if i in (4, 10) else None if i == 1 else 0.1 for i in range(len(labels))]
+    pq.write_table(labels.append_column("doubt", pa.array(doubt, pa.float32())), run / "labels.parquet")
+    return run
+
+
+def test_kinds_and_doubtful_clips_are_told_marked_and_listed(make_run: Callable[..., Path]) -> None:
+    page, text = report(with_kinds(make_run()))
+    assert "It counted 3 kinds (it may be 2 to 4). 2 clips may belong to no kind." in " ".join(page.text.split())
+    assert [a["id"] for a in page.all("section")][:2] == ["clusters", "kinds"]
+    assert "it may be any number from 2 to 4" in page.text and "The labels have" not in page.text
+    (picture,) = [a for a in page.all("img") if a["src"].startswith("data:image/svg+xml;base64,")]
+    svg = ElementTree.fromstring(base64.b64decode(picture["src"].partition(",")[2]))
+    assert len(svg.findall(".//{*}circle")) == 3 and picture["alt"].startswith("3 kinds")
+    assert ("option", {"value": "doubtful"}) in page.elements
+    *cards, doubted = page.all("article", class_="card")
+    assert doubted["aria-label"] == "The most doubtful clips" and "2 clips may belong to no kind: what" in page.text
+    assert [a["data-doubtful"] for a in cards if a["data-cluster"] == "1"] == ["2"] * 3  # clips 4 and 10
+    assert {a["data-doubtful"] for a in cards if a["data-cluster"] != "1"} == {"0"}
+    assert text.count("2 doubtful</span>") == 3
+    marked = page.all("button", class_="doubtful")
+    assert {a["data-clip"] for a in marked} == {"4", "10"}
+    assert [a["data-clip"] for a in marked][-2:] == ["10", "4"]  # the most doubtful first
+    assert all("may belong to no kind" in a["title"] for a in marked)
+    data = page.json("data")
+    assert [key for key, one in zip(data["keys"], data["doubtful"], strict=True) if one] == [4, 10]
+
+
+@pytest.mark.parametrize(
+    ("given", "told", "section"),
+    [({"k": None}, "could not tell how many kinds", True), ({"k": None, "table": False}, "could not tell", False)],
+)
+def test_a_run_that_could_not_count_kinds_says_so(
+    make_run: Callable[..., Path], given: dict[str, Any], told: str, section: bool
+) -> None:
+    page, _ = report(with_kinds(make_run(), **given))
+    assert told in page.text
+    assert bool(page.all("section", id="kinds")) == section
+    assert ("no number can be told" in page.text) == section
+
+
+def test_a_run_that_has_not_counted_kinds_says_nothing_of_them(make_run: Callable[..., Path]) -> None:
+    page, text = report(make_run())
+    assert not page.all("section", id="kinds") and not any(page.json("data")["doubtful"])
+    assert "no kind" not in page.text and "with doubtful clips" not in text
 
 
 def test_thumbnails_are_h264_with_sound(make_run: Callable[..., Path], media: Path) -> None:

@@ -57,6 +57,8 @@ class ClusterInfo(BaseModel):
     seconds: float
     confidence: float
     confirmed: int
+    doubtful: int
+    """Segments that may belong to no kind; 0 also where the run says nothing of that."""
     exemplars: list[int]
     """Rows of the best examples, at most 12."""
     hue: int
@@ -81,6 +83,8 @@ class Clusters(BaseModel):
     generation: str
     clusters: list[ClusterInfo]
     rejected: int
+    doubtful: int | None
+    """Segments of all clusters that may belong to no kind; none where the run says nothing of that."""
     conflicts: list[ConflictInfo]
     undo: Step | None
     redo: Step | None
@@ -104,6 +108,10 @@ class SegmentInfo(BaseModel):
     confidence: float
     confirmed: bool
     rejected: bool
+    doubt: float | None
+    """How little sight and sound belong together: 0 for what is usual and where a person decided, 1 for strangers."""
+    doubtful: bool
+    """Whether the segment may belong to no kind."""
     has_video: bool
     has_audio: bool
 

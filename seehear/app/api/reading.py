@@ -93,12 +93,14 @@ def clusters(held: Held, by: Labelling) -> Clusters:
                 seconds=round(float(cluster.seconds), 3),
                 confidence=_finite(cluster.confidence),
                 confirmed=int(cluster.confirmed),
+                doubtful=int(cluster.doubtful),
                 exemplars=[int(row) for row in cluster.rows[:EXEMPLARS]],
                 hue=hue_of(cluster.id),
             )
             for cluster in view.clusters
         ],
         rejected=int(view.rejected.sum()),
+        doubtful=None if view.doubt is None else int(view.doubtful.sum()),
         conflicts=[ConflictInfo(text=conflict.text) for conflict in conflicts],
         undo=step_of(undo),
         redo=step_of(redo),
@@ -116,11 +118,13 @@ def rows(
     max_confidence: Annotated[float | None, Query(ge=0, le=1)] = None,
     text: Annotated[str | None, Query(max_length=1000)] = None,
     state: Literal["confirmed", "open", "rejected"] | None = None,
-    order: Literal["example", "surest", "unsurest", "time"] = "example",
+    doubtful: Literal["yes", "no"] | None = None,
+    order: Literal["example", "surest", "unsurest", "doubt", "time"] = "example",
 ) -> Response:
     """Numbers of all segments that fulfil what is given. `text` is looked for in titles and names.
 
-    Rejected segments are left out unless `state` asks for them.
+    Rejected segments are left out unless `state` asks for them; they are not doubtful, nor is what a person placed. In
+    the order `doubt` the most doubtful come first, and those of which nothing is said last.
     """
     with held.lock:
         view = held.view(by)
@@ -135,6 +139,8 @@ def rows(
         keep &= view.confidence >= min_confidence
     if max_confidence is not None:
         keep &= view.confidence <= max_confidence
+    if doubtful is not None:
+        keep &= view.doubtful == (doubtful == "yes")
     segments = held.index.segments
     if video is not None:
         keep &= np.asarray(segments.video) == held.video_place(video)
@@ -145,6 +151,9 @@ def rows(
     found = np.flatnonzero(keep)
     if order == "example":
         found = found[np.lexsort((view.order[found], view.place[found]))]
+    elif order == "doubt":
+        if view.doubt is not None:  # of a run without doubts the order of time stays
+            found = found[np.argsort(-view.doubt[found], kind="stable")]
     elif order != "time":
         sure = view.confidence[found]
         found = found[np.argsort(-sure if order == "surest" else sure, kind="stable")]
@@ -242,6 +251,8 @@ def segment_info(held: Session, view: View, row: int) -> SegmentInfo:
         start=float(segments.start_seconds[row]), end=float(segments.end_seconds[row]),
         cluster=cluster and cluster.id, name=cluster and cluster.name, confidence=_finite(view.confidence[row]),
         confirmed=bool(view.confirmed[row]), rejected=bool(view.rejected[row]),
+        doubt=None if view.doubt is None or np.isnan(view.doubt[row]) else round(float(view.doubt[row]), 4),
+        doubtful=bool(view.doubtful[row]),
         has_video=video.video_codec is not None, has_audio=video.audio_codec is not None,
     )  # fmt: skip
 

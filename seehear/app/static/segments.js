@@ -69,7 +69,7 @@ export const segmentNow = (row) => known.get(row)?.segment ?? null;
 
 /**
  * Details of a segment, null until they have come: {row, video, title, start, end, cluster, name, confidence,
- * confirmed, rejected, has_video, has_audio}.
+ * confirmed, rejected, doubt, doubtful, has_video, has_audio}.
  * @param {number|null} row
  */
 export function useSegment(row) {

@@ -7,11 +7,11 @@ import { createStore, useStore } from "./store.js";
 const POLL_MS = 2000;
 
 /**
- * run: facts of the run or null; by: the labelling looked at; clusters, conflicts, undo, redo, rejected: as the server
- * lists them; revision, generation; epoch: grows whenever a lost server is found again; outdated: the index has been rebuilt since the page was loaded; failed: text.
+ * run: facts of the run or null; by: the labelling looked at; clusters, conflicts, undo, redo, rejected, doubtful:
+ * as the server lists them; revision, generation; epoch: grows whenever a lost server is found again; outdated: the index has been rebuilt since the page was loaded; failed: text.
  */
 export const session = createStore({
-  run: null, by: "both", clusters: null, byId: new Map(), conflicts: [], rejected: 0, undo: null, redo: null,
+  run: null, by: "both", clusters: null, byId: new Map(), conflicts: [], rejected: 0, doubtful: null, undo: null, redo: null,
   revision: 0, generation: "", outdated: false, failed: "", epoch: 0,
 });
 

@@ -8,6 +8,7 @@ from seehear.report.sections import (
     heads,
     health,
     hypotheses,
+    kinds,
     map,
     relations,
     retrieval,
@@ -18,6 +19,7 @@ from seehear.report.sections import (
 
 SECTIONS: tuple[Section, ...] = (
     clusters.SECTION,
+    kinds.SECTION,
     relations.SECTION,
     map.SECTION,
     hypotheses.SECTION,

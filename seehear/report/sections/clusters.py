@@ -25,6 +25,7 @@ MEANS_OF_HEADS = {
 """For a method whose labels are its heads'."""
 SORTS = (("size", "size"), ("tight", "tightness"), ("confidence", "confidence"), ("id", "number"))
 SHOWS = (("all", "all clusters"), ("sure", "confidence ≥ 0.5"), ("unsure", "confidence < 0.5"))
+SHOWS_OF_DOUBTS = (("doubtful", "with doubtful clips"),)
 SHOWS_OF_CLASSES = (("pure", "purity ≥ 0.5"), ("mixed", "purity < 0.5"))
 CONCEPTS = 3
 """Classes that a card names; the table below has more."""
@@ -37,15 +38,31 @@ def gather(content: Content) -> dict[str, Any] | None:
     labellings = content.run.labellings
     if not labellings:
         return None
-    known = bool(content.scores)
+    known, doubts = bool(content.scores), content.run.doubt is not None
+    shows = [*SHOWS, *(SHOWS_OF_DOUBTS if doubts else ()), *(SHOWS_OF_CLASSES if known else ())]
     return {
         "by_heads": labelled_by_heads(content.run),
         "thumbnail_note": _thumbnail_note(content),
         "known_classes": known,
         "sorts": [("purity", "purity"), *SORTS] if known else SORTS,
-        "shows": [*SHOWS, *SHOWS_OF_CLASSES] if known else SHOWS,
+        "shows": shows,
+        "doubts": doubts,
         "panels": [_panel(content, labelling) for labelling in labellings.values()],
         "side_px": content.thumbnails.quality.side_px,
+    }
+
+
+def thumb(content: Content, index: int, more: str = "") -> dict[str, Any]:
+    """The values of the macro `thumb`: a clip of which there is a picture, with what is said of it."""
+    run, item = content.run, content.thumbnails.items[index]
+    clip, doubtful = run.clips[index], bool(run.doubtful[index])
+    parts = [display_name(run, clip.video_id), _span(clip), more, "may belong to no kind" if doubtful else ""]
+    return {
+        "index": index,
+        "text": ", ".join(part for part in parts if part),
+        "doubtful": doubtful,
+        "problem": "" if item.base64 else item.problem,
+        "has_sound": item.has_sound,
     }
 
 
@@ -88,7 +105,8 @@ def _card(content: Content, labelling: Labelling, cluster: int, rows: np.ndarray
     row = scores.rows.get(cluster) if scores else None
     confidence, distance = _mean(labelling.confidence[rows]), _mean(labelling.distance[rows])
     best = content.best(labelling, cluster)
-    thumbs = [_thumb(content, labelling, i) for i in best if i in content.thumbnails.items]
+    sure = {i: labelling.confidence[i] for i in best if i in content.thumbnails.items}
+    thumbs = [thumb(content, i, f"confidence {x:.2f}" if math.isfinite(x) else "") for i, x in sure.items()]
     numbers = (
         f"confidence {confidence:.2f}" if confidence is not None else "",
         f"mean distance {figures.short(distance)}" if distance is not None else "",
@@ -102,22 +120,10 @@ def _card(content: Content, labelling: Labelling, cluster: int, rows: np.ndarray
         "words": " ".join(name for name, _ in row.concepts).lower() if row is not None else "",
         "confidence": f"{confidence:.4f}" if confidence is not None else "",
         "distance": f"{distance:.6g}" if distance is not None else "",
+        "doubtful": int(content.run.doubtful[rows].sum()),
         "thumbs": thumbs,
         "left_out": bool(best) and not thumbs,
         "numbers": " · ".join(text for text in numbers if text),
-    }
-
-
-def _thumb(content: Content, labelling: Labelling, index: int) -> dict[str, Any]:
-    run, item = content.run, content.thumbnails.items[index]
-    clip = run.clips[index]
-    sure = labelling.confidence[index]
-    text = f"{display_name(run, clip.video_id)}, {_span(clip)}"
-    return {
-        "index": index,
-        "text": text + (f", confidence {sure:.2f}" if math.isfinite(sure) else ""),
-        "problem": "" if item.base64 else item.problem,
-        "has_sound": item.has_sound,
     }
 
 

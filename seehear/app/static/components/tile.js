@@ -24,6 +24,7 @@ function inWords(segment, score) {
     segment.title, `at ${clock(segment.start)}`, clusterName({ id: segment.cluster, name: segment.name }),
     score === undefined ? `confidence ${percent(segment.confidence)}` : `score ${percent(score)}`,
     segment.confirmed && "confirmed", segment.rejected && "rejected",
+    segment.doubtful && "may belong to no kind",
   ].filter(Boolean).join(", ");
 }
 
@@ -51,6 +52,7 @@ export function Tile({ row, index, total, id, place, selected, focused, takesFoc
     <span class="picture"><${Strip} row=${row} sound=${segment ? !segment.has_video : false} />
       ${segment?.confirmed && html`<span class="badge good" title="confirmed"><${Icon} name="check" size=${13} /></span>`}
       ${segment?.rejected && html`<span class="badge bad" title="rejected"><${Icon} name="close" size=${13} /></span>`}
+      ${segment?.doubtful && html`<span class="badge doubtful" title="may belong to no kind"><${Icon} name="help" size=${14} /></span>`}
       ${segment && !segment.has_audio && html`<span class="badge low" title="no sound"><${Icon} name="muted"
         size=${13} /></span>`}
       <span class="tick" aria-hidden="true"><${Icon} name="check" size=${13} /></span>

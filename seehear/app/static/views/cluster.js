@@ -15,6 +15,8 @@ import { Icon } from "../components/icons.js";
 import { openPlayer } from "./player.js";
 
 const ORDERS = [["example", "best examples first"], ["surest", "surest first"], ["unsurest", "least sure first"], ["time", "by video and time"]];
+const DOUBT_ORDERS = [...ORDERS, ["doubt", "most doubtful first"]];
+const DOUBTS = [{ value: "", text: "Any doubt" }, { value: "yes", text: "Doubtful", hint: "may belong to no kind" }, { value: "no", text: "Not doubtful" }];
 const NONE = [];
 
 /**
@@ -43,11 +45,11 @@ const same = (a, b) => a.length === b.length && a.every((row, i) => row === b[i]
 
 /** One cluster (`id`), or all segments (null). */
 export function ClusterView({ id, params }) {
-  const { byId, run, clusters } = useStore(session);
+  const { byId, run, clusters, doubtful: doubts } = useStore(session);
   const cluster = id === null ? null : byId.get(id) ?? null;
-  const { order = "example", text = "", video = "", state = "", named = "", min = "0", max = "1" } = params;
+  const { order = "example", text = "", video = "", state = "", named = "", doubtful = "", min = "0", max = "1" } = params;
   const rows = useRows({
-    cluster: id, order, text, video, state, named: id === null ? named : "",
+    cluster: id, order, text, video, state, doubtful, named: id === null ? named : "",
     min_confidence: Number(min) > 0 ? min : "", max_confidence: Number(max) < 1 ? max : "",
   });
   const selection = useSelection(rows ?? NONE);
@@ -64,7 +66,7 @@ export function ClusterView({ id, params }) {
     return html`<${Empty} title="This cluster is no longer there">It may have been merged into another, or the undo took it
       back. <a href=${link("clusters")}>All clusters</a><//>`;
   }
-  const filtered = Boolean(text || video || state || named || Number(min) > 0 || Number(max) < 1);
+  const filtered = Boolean(text || video || state || named || doubtful || Number(min) > 0 || Number(max) < 1);
   return html`<div class="view-head cluster-head" style=${toneOf(cluster)}>
       <p class="crumbs"><a href=${link("clusters")}>Clusters</a></p>
       ${cluster ? html`<h1><span class="dot"></span><${EditableName} value=${cluster.name ?? ""}
@@ -72,7 +74,8 @@ export function ClusterView({ id, params }) {
         suggestions=${[...new Set((clusters ?? []).map((c) => c.name).filter(Boolean))]}
         onSave=${(value) => rename(cluster, value)} /></h1>
         <p class="facts-line"><span>${plural(cluster.size, "segment")}</span><span>${duration(cluster.seconds)}</span>
-          <${Confidence} value=${cluster.confidence} /><span>${thousands(cluster.confirmed)} confirmed</span></p>
+          <${Confidence} value=${cluster.confidence} /><span>${thousands(cluster.confirmed)} confirmed</span>
+          ${cluster.doubtful > 0 && html`<a href=${link("cluster", id, { doubtful: "yes", order: "doubt" })}>${thousands(cluster.doubtful)} doubtful</a>`}</p>
         <p class="head-tools"><a class="button" href=${link("review", null, { cluster: id })}><${Icon} name="review" size=${17} />Review</a>
           ${editable && html`<button type="button" class="button" title="Split (s)" onClick=${() => setOpen("split")}><${Icon} name="split" size=${17} />Split</button>
           <button type="button" class="button" title="Merge (m)" onClick=${() => setOpen("merge")}><${Icon} name="merge" size=${17} />Merge</button>`}</p>`
@@ -84,13 +87,16 @@ export function ClusterView({ id, params }) {
         { value: "", text: "All" }, { value: "open", text: "Open" }, { value: "confirmed", text: "Confirmed" }, { value: "rejected", text: "Rejected" }]} />
       ${id === null && html`<${Choice} label="In named clusters or not" value=${named} onChange=${(value) => setParams({ named: value })}
         options=${[{ value: "", text: "Any name" }, { value: "yes", text: "Named" }, { value: "no", text: "Unnamed" }]} />`}
+      ${doubts !== null && html`<${Choice} label="Doubtful or not" value=${doubtful} onChange=${(value) => setParams({ doubtful: value })} options=${DOUBTS} />`}
       <${ShareRange} label="Confidence" low=${Number(min)} high=${Number(max)}
         onChange=${(low, high) => setParams({ min: low > 0 ? low : "", max: high < 1 ? high : "" })} />
-      <${Pick} label="Order" value=${order} options=${ORDERS} onChange=${(value) => setParams({ order: value === "example" ? "" : value })} />
+      <${Pick} label="Order" value=${order} options=${doubts === null ? ORDERS : DOUBT_ORDERS} onChange=${(value) => setParams({ order: value === "example" ? "" : value })} />
       ${video && html`<button type="button" class="chip" onClick=${() => setParams({ video: "" })}>one video only <${Icon} name="close" size=${14} /></button>`}
       <output class="quiet end">${rows === null ? "…" : filtered ? `${plural(rows.length, "segment")} shown` : ""}
-        ${filtered && html` <button type="button" class="plain" onClick=${() => setParams({ text: "", video: "", state: "", named: "", min: "", max: "" })}>Show all</button>`}</output>
+        ${filtered && html` <button type="button" class="plain" onClick=${() => setParams({ text: "", video: "", state: "", named: "", doubtful: "", min: "", max: "" })}>Show all</button>`}</output>
     </div>
+    ${doubtful === "yes" && html`<p class="note">Sight and sound of these do not go together as they do in the others: a voice-over, a menu
+      among battles. They may belong to no kind. ${editable ? "Confirm or move those that do belong to one, and reject the others." : ""}</p>`}
     ${rows && html`<${SegmentGrid} rows=${rows} selection=${selection} showCluster=${id === null} label=${cluster
       ? `Segments of ${clusterName(cluster)}` : "All segments"} onOpen=${(row) => openPlayer(row, rows)} />`}
     ${rows && !rows.length && html`<${Empty} title=${filtered ? "No segment passes these filters" : "This cluster is empty"} />`}

@@ -26,7 +26,7 @@ const COMPARE = {
 
 /** The first view. */
 export function ClustersView({ params }) {
-  const { clusters, conflicts, rejected, run } = useStore(session);
+  const { clusters, conflicts, rejected, doubtful, run } = useStore(session);
   const { sort = "size", named = "", text = "" } = params;
   const shown = useMemo(() => (clusters ?? [])
     .filter((c) => (!named || Boolean(c.name) === (named === "yes")) && clusterName(c).toLowerCase().includes(text.toLowerCase()))
@@ -80,7 +80,8 @@ export function ClustersView({ params }) {
   const done = clusters.filter((c) => c.name).length;
   return html`<div class="view-head with-tools"><h1>Clusters</h1><button type="button" class="button" onClick=${() => setExporting(true)}><${Icon} name="export" size=${17} />Export</button>
       <p class="quiet"><a href=${link("segments")}>${plural(run.segments, "segment")}</a> of ${plural(run.videos, "video")}, ${duration(run.seconds)}${" · "}
-      ${done} of ${clusters.length} named${rejected > 0 && html` · <a href=${link("segments", null, { state: "rejected" })}>${thousands(rejected)} rejected</a>`}</p></div>
+      ${done} of ${clusters.length} named${rejected > 0 && html` · <a href=${link("segments", null, { state: "rejected" })}>${thousands(rejected)} rejected</a>`}${doubtful > 0 && html` · <a
+        href=${link("segments", null, { doubtful: "yes", order: "doubt" })}>${plural(doubtful, "segment")} may belong to no kind</a>`}</p></div>
     ${conflicts.length > 0 && html`<details class="notice conflicts"><summary>${plural(conflicts.length, "name")} could not
       be carried over without doubt</summary><ul>${conflicts.map((c) => html`<li key=${c.text}>${c.text}</li>`)}</ul></details>`}
     <div class="tools" role="group" aria-label="Which clusters, and in what order">

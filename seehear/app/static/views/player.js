@@ -21,6 +21,7 @@ import { Strip } from "../components/strip.js";
 import { Detail, Overview } from "../components/timeline.js";
 
 const FRAME_SECONDS = 1 / 25; // what browsers tell of a file does not include its frame rate
+const DOUBT = "0 %: sight and sound go together as usual here; 100 %: as little as those of strangers; from 50 % on it may belong to no kind";
 
 let list = [], pushed = false;
 
@@ -153,7 +154,9 @@ function About({ segment, change, onMove, readOnly }) {
   const state = segment.rejected ? "rejected" : segment.confirmed ? "confirmed" : "open";
   return html`<div class="about-head" style=${toneOf(cluster)}>
     <a class="chip tone" href=${link("cluster", segment.cluster)}><span class="dot"></span>${clusterName(cluster ?? { id: segment.cluster, name: segment.name })}</a>
-    <p class="quiet">${clock(segment.start, 1)} – ${clock(segment.end, 1)}${" · "}confidence ${percent(segment.confidence)}${" · "}<span class=${`state ${state}`}>${state}</span></p>
+    <p class="quiet">${clock(segment.start, 1)} – ${clock(segment.end, 1)}${" · "}confidence ${percent(segment.confidence)}${segment.doubt !== null && html` · <span
+      class="together" title=${DOUBT}>doubt ${percent(Math.max(0, Math.min(1, segment.doubt)))}</span>`}${" · "}<span class=${`state ${state}`}>${state}</span></p>
+    ${segment.doubtful && html`<p class="state doubtful">May belong to no kind${readOnly ? "" : ": confirm, move or reject it"}</p>`}
     <p class="buttons">${!readOnly && html`<button type="button" class="button" title="Confirm (y)" onClick=${change(confirm)} disabled=${segment.confirmed || segment.rejected}><${Icon} name="check" size=${17} />Confirm</button>
       <button type="button" class="button" title="Move (v)" onClick=${onMove}><${Icon} name="move" size=${17} />Move</button>
       <button type="button" class="button" title="Reject (x)" onClick=${change(rejectOrRestore)}><${Icon} name=${segment.rejected ? "restore" : "close"} size=${17} />${segment.rejected ? "Restore" : "Reject"}</button>`}
