@@ -221,7 +221,7 @@ def with_kinds(run: Path, k: int | None = 3, table: bool = True) -> Path:
     """The run as one that has counted kinds, and whose clips 4 and 10 are doubtful."""
     rows = [Shared(n, 0.5, 0.9, 0.6, 0.2 - 0.1 * abs(n - 3), 0.1 * abs(n - 3), 0.05) for n in (2, 3, 4)]
     kinds = Kinds(k, k and 2, k and 4, 0.01, tuple(rows), 12, 8)
-    facts = FinalKinds(kinds if table else None, None).facts(3)
+    facts = FinalKinds(kinds if table else None, None, None).facts(3)
     (run / "kinds.json").write_text(json.dumps(facts))
     assert kinds_of_facts(json.loads((run / "kinds.json").read_text())) == (kinds if table else None)
     labels = pq.read_table(run / "labels.parquet")
