@@ -15,7 +15,7 @@
 Each run is RUNS/SHAPE-SEED-ARM, trained unless it is there, and scored into its folder (labels.json): the run's own
 labels by sight and sound together, those of its features with the true number of kinds, the number and its range, how
 doubt tells clips of no kind, seconds, and the criteria of `seehear compare`. Clips of no kind count for no score of
-labels. `--table` collects what is there into results/labels.json and prints it.
+labels. `--table [FILE]` collects what is there into results/labels.json and prints it.
 """
 
 from __future__ import annotations
@@ -151,12 +151,14 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+")
     parser.add_argument("--seeds", nargs="+")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="for every run")
-    parser.add_argument("--table", action="store_true", help="collect and print what is there")
+    parser.add_argument(
+        "--table", nargs="?", const=RESULTS, type=Path, help="collect what is there into a file, and print"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.table:
         found = {p.parent.name: json.loads(p.read_text()) for p in sorted(asked.runs.glob("*/labels.json"))}
-        write_result(RESULTS, json.dumps({"runs": found, "machine": machine()}, indent=1))
+        write_result(asked.table, json.dumps({"runs": found, "machine": machine()}, indent=1))
         print(table(found))
         return
     for collection in sorted(asked.shapes_folder.glob("*.csv")):
