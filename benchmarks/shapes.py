@@ -21,7 +21,7 @@ each seed.
 | small, medium, large | 60, 200 and 900 clips; for the last, clips are recorded as for the demo |
 
 Of no kind are, in equal parts: a sight and a sound of unlike classes of the other set; a sight of the set with a sound
-of the other one (a voice-over); a drawn picture with a drawn sound, each clip with its own; and among games stretches
+of the other one (a voice-over); a drawn picture with a drawn sound, of six sorts each; and among games stretches
 of longer videos in which no weapon is used.
 
 DEVELOPMENT and HELD_OUT were fixed before any experiment. Of each pair of one family, `_first_is_for_development`
@@ -265,28 +265,105 @@ def cut(video: Path, start: float, folder: Path) -> Path:
 
 
 def drawn(seed: int, folder: Path) -> Path:
-    """A picture of smooth noise that drifts, and a sound of its own: noise, tones or clicks under a slow envelope."""
-    target = folder / f"drawn_{seed:06d}.mp4"
+    """A picture and a sound that are drawn, each of its own sort, so that such clips make no kind; made once."""
+    target = folder / f"drawn_v2_{seed:06d}.mp4"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         random = np.random.default_rng(seed)
-        cells, hz, rate = int(random.integers(2, 40)), 22050, 15
-        from PIL import Image
-
-        small = random.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-        wide = np.asarray(Image.fromarray(small).resize((256, 256), Image.Resampling.BICUBIC))
+        hz, rate = 22050, 15
+        wide = _PICTURES[int(random.integers(len(_PICTURES)))](random)
         step = random.integers(-2, 3, 2)
         places = [np.clip(64 + step * i, 0, 128) for i in range(round(rate * _SECONDS))]
         frames = np.stack([wide[y : y + 128, x : x + 128] for y, x in places])
         times = np.arange(round(hz * _SECONDS)) / hz
-        wave = {
-            0: lambda: random.standard_normal(len(times)),
-            1: lambda: np.sum([np.sin(2 * np.pi * f * times) for f in random.uniform(80, 6000, 4)], axis=0),
-            2: lambda: (random.random(len(times)) < random.uniform(2, 60) / hz).astype(float),
-        }[int(random.integers(3))]()
+        wave = _SOUNDS[int(random.integers(len(_SOUNDS)))](random, times)
         wave = wave * (1.05 + np.sin(2 * np.pi * random.uniform(0.2, 4) * times + random.uniform(0, 6)))
         _write(target, frames, rate, (0.5 * wave / np.abs(wave).max()).astype(np.float32), hz)
     return target
+
+
+def _blots(random: np.random.Generator) -> np.ndarray:
+    from PIL import Image
+
+    cells = int(random.integers(2, 40))
+    small = random.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((256, 256), Image.Resampling.BICUBIC))
+
+
+def _flat(random: np.random.Generator) -> np.ndarray:
+    return np.broadcast_to(random.integers(0, 256, 3, dtype=np.uint8), (256, 256, 3))
+
+
+def _stripes(random: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[:256, :256]
+    angle, width = random.uniform(0, np.pi), random.uniform(4, 60)
+    dark = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / width) > random.uniform(-0.7, 0.7)
+    return random.integers(0, 256, (2, 3), dtype=np.uint8)[dark.astype(int)]
+
+
+def _shade(random: np.random.Generator) -> np.ndarray:
+    ends = random.integers(0, 256, (2, 3))
+    along = np.linspace(0, 1, 256)[:, None, None]
+    shade = np.broadcast_to((ends[0] * (1 - along) + ends[1] * along).astype(np.uint8), (256, 256, 3))
+    return shade if random.random() < 0.5 else shade.transpose(1, 0, 2)
+
+
+def _page(random: np.random.Generator) -> np.ndarray:
+    """Lines as of text on paper, or light on dark."""
+    ink, paper = random.integers(0, 80, 3), random.integers(170, 256, 3)
+    page = np.empty((256, 256, 3), np.uint8)
+    page[:] = paper
+    height = int(random.integers(4, 14))
+    for top in range(4, 250, 2 * height):
+        at = 6
+        while at < 240:
+            wide = int(random.integers(6, 40))
+            page[top : top + height, at : min(at + wide, 250)] = ink
+            at += wide + int(random.integers(3, 9))
+    return page if random.random() < 0.5 else 255 - page
+
+
+def _discs(random: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[:256, :256]
+    picture = np.array(_flat(random))
+    for _ in range(int(random.integers(3, 30))):
+        at, radius = random.integers(0, 256, 2), random.integers(5, 50)
+        picture[(y - at[0]) ** 2 + (x - at[1]) ** 2 < radius**2] = random.integers(0, 256, 3)
+    return picture
+
+
+_PICTURES: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (_blots, _flat, _stripes, _shade, _page, _discs)
+
+
+def _tones(random: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    return np.sum([np.sin(2 * np.pi * f * times) for f in random.uniform(80, 6000, int(random.integers(1, 6)))], axis=0)
+
+
+def _clicks(random: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    return (random.random(len(times)) < random.uniform(2, 60) * times[1]).astype(float)
+
+
+def _glide(random: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    start, end = random.uniform(60, 3000, 2)
+    return np.sin(2 * np.pi * (start * times + (end - start) * times**2 / (2 * _SECONDS)))
+
+
+def _coloured(random: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    """Noise of which one octave or so is left."""
+    spectrum = np.fft.rfft(random.standard_normal(len(times)))
+    at = np.arange(len(spectrum)) / _SECONDS
+    centre = random.uniform(100, 5000)
+    return np.fft.irfft(spectrum * np.exp(-((np.log2(at + 1) - np.log2(centre)) ** 2)), len(times))
+
+
+def _beeps(random: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    pitch, every = random.uniform(200, 3000), random.uniform(0.1, 0.8)
+    return np.sin(2 * np.pi * pitch * times) * (times % every < every * random.uniform(0.2, 0.7))
+
+
+_SOUNDS: tuple[Callable[[np.random.Generator, np.ndarray], np.ndarray], ...] = (
+    lambda random, times: random.standard_normal(len(times)), _tones, _clicks, _glide, _coloured, _beeps,
+)  # fmt: skip
 
 
 def _write(target: Path, frames: np.ndarray, rate: float, wave: np.ndarray, hz: int) -> None:
