@@ -31,7 +31,7 @@ from sklearn.metrics import roc_auc_score
 from support import machine
 from support.rules_of_k import RULES, SLOW_RULES, joined, labels_of
 
-from seehear.cluster.doubt import doubts
+from seehear.cluster.doubt import Doubt, doubts
 from seehear.files import write_result
 from seehear.metrics.clustering import clustering_scores
 
@@ -76,6 +76,16 @@ def collection_of(path: Path, rows: Rows) -> tuple[np.ndarray, np.ndarray, np.nd
     return unit(sight), unit(sound), np.array([row["label"] for row in clips]), odd
 
 
+def told_apart(found: Doubt, odd: np.ndarray) -> dict[str, float]:
+    """How well doubt tells the odd clips from the others; where it says nothing all are alike to it."""
+    said = found.outliers
+    return {
+        "auc": float(roc_auc_score(odd, np.nan_to_num(found.doubt))),
+        "precision": float(odd[said].mean()) if said.any() else 0.0,
+        "recall": float(said[odd].mean()),
+    }
+
+
 def judged_doubt(sight: np.ndarray, sound: np.ndarray, truth: np.ndarray, odd: np.ndarray) -> dict[str, float]:
     """How many clips are said to be of no kind; how well doubt tells the odd ones, and those that are mislabelled."""
     found = doubts(torch.from_numpy(sight), torch.from_numpy(sound))
@@ -88,11 +98,7 @@ def judged_doubt(sight: np.ndarray, sound: np.ndarray, truth: np.ndarray, odd: n
     if wrong.any():
         result |= {"wrong": float(wrong.mean()), "auc_wrong": float(roc_auc_score(wrong, found.doubt[~odd]))}
     if odd.any():
-        result |= {
-            "auc": float(roc_auc_score(odd, found.doubt)),
-            "precision": float(odd[found.outliers].mean()) if found.outliers.any() else 0.0,
-            "recall": float(found.outliers[odd].mean()),
-        }
+        result |= told_apart(found, odd)
     return {name: round(value, 4) for name, value in result.items()}
 
 

@@ -30,15 +30,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from kinds import collection_of, read
+from kinds import collection_of, read, told_apart
 from scipy.stats import spearmanr
 from shapes import NO_KIND
-from sklearn.metrics import roc_auc_score
 from support import machine
 from support.rules_of_k import joined, labels_of
 
 import seehear
-from seehear.cluster.doubt import THRESHOLD, doubts
+from seehear.cluster.doubt import doubts
 from seehear.comparing.criteria import criteria
 from seehear.engine.runlog import read_metrics
 from seehear.files import write_result
@@ -84,15 +83,10 @@ def score(collection: Path, run: Path) -> dict[str, Any]:
     if (run / "kinds.json").exists():
         found |= {name: json.loads((run / "kinds.json").read_text())[name] for name in ("k", "low", "high")}
     x = torch.from_numpy(sight), torch.from_numpy(sound)
-    doubt = np.nan_to_num(doubts(*x).doubt)
-    found["doubtful"] = float((doubt >= THRESHOLD).mean())
+    doubt = doubts(*x)
+    found["doubtful"] = float(doubt.outliers.mean())
     if odd.any():
-        said = doubt >= THRESHOLD
-        found |= {
-            "auc": float(roc_auc_score(odd, doubt)),
-            "precision": float(odd[said].mean()) if said.any() else 0.0,
-            "recall": float(said[odd].mean()),
-        }
+        found |= told_apart(doubt, odd)
     found["criteria"] = criteria(*x).as_dict()
     return found
 
@@ -101,8 +95,8 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     """The scores of every collection and arm; then means, and what the default loses against what knows everything."""
     by: dict[str, dict[str, dict[str, Any]]] = {}
     for name, row in rows.items():
-        shape, seed, arm = name.split("-", 3)[0] + "-" + name.split("-", 3)[1], *name.split("-", 3)[2:]
-        by.setdefault(f"{shape}-{seed}", {})[arm] = row
+        *collection, arm = name.split("-", 3)
+        by.setdefault("-".join(collection), {})[arm] = row
     lines = [f"{'':<18}" + "".join(f"{arm:>22}" for arm in ARMS) + "   k (range) of kinds"]
     for collection, arms in sorted(by.items()):
         cells = [f"{a['nmi']:.3f} / {a['accuracy']:.3f}" if (a := arms.get(arm)) else "" for arm in ARMS]

@@ -172,9 +172,9 @@ class ClusterConfig:
     """k-means on the features of every clip, once a round."""
 
     k: int = 64
-    """Clusters; with `auto` those that training begins with."""
+    """Clusters. With `auto` what is given does not count: a run begins with a number that suits its clips."""
     auto: bool = False
-    """Find the number of kinds from the data, without labels: counted when a round begins, and for the labels at the
+    """Find the number of kinds from the data, without labels: measured when a round begins, and for the labels at the
     end (`seehear.cluster.kinds`)."""
     k_video: int | None = None
     """Clusters of the video features, if not `k`."""

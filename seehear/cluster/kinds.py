@@ -146,7 +146,26 @@ def measure_kinds(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Measured:
-    """Measure what `estimate_kinds` decides by; arguments, complexity and errors as there."""
+    """Measure what clusters by the features of two modalities share, at every number of them that is compared.
+
+    Args:
+        first, second: rows (N, D₁) and (N, D₂) of the same clips, float32 on the CPU, prepared as they will be
+            clustered (scaled to length 1).
+        ks: numbers of clusters to compare, at least 2; by default those of `numbers_to_try`, up to 40 and on to
+            twice the best of those before.
+        weight: w, 0 to 1.
+        subsets: random subsets of the rows, each clustered anew.
+        share: of the rows, in each subset.
+        most_rows: of more rows so many are drawn at random first.
+        seed: of every draw.
+
+    Complexity:
+        2 · subsets · len(ks) runs of k-means on at most share · most_rows rows.
+
+    Raises:
+        DataError: too few rows, rows that are not finite, or modalities that do not have as many.
+        ValueError: settings out of range.
+    """
     if not 0 < weight < 1 or subsets < 2 or not 0.5 <= share < 1:
         raise ValueError(
             f"weight={weight}, subsets={subsets} and share={share} must be in (0, 1), from 2 and in [.5, 1)"
@@ -180,42 +199,13 @@ def measure_kinds(
 
 
 def estimate_kinds(
-    first: Tensor,
-    second: Tensor,
-    ks: Sequence[int] | None = None,
-    *,
-    weight: float = WEIGHT,
-    subsets: int = 8,
-    share: float = 0.8,
-    most_rows: int = 1000,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    first: Tensor, second: Tensor, ks: Sequence[int] | None = None, *, weight: float = WEIGHT, **options: Any
 ) -> Kinds:
     """Estimate the number of kinds from the features of two modalities.
 
-    Args:
-        first, second: rows (N, D₁) and (N, D₂) of the same clips, float32 on the CPU, prepared as they will be
-            clustered (scaled to length 1).
-        ks: numbers of clusters to compare, at least 2; by default those of `numbers_to_try`, up to 40 and on to
-            twice the best of those before.
-        weight: w, 0 to 1.
-        subsets: random subsets of the rows, each clustered anew.
-        share: of the rows, in each subset.
-        most_rows: of more rows so many are drawn at random first.
-        seed: of every draw.
-
-    Complexity:
-        2 · subsets · len(ks) runs of k-means on at most share · most_rows rows.
-
-    Raises:
-        DataError: too few rows, rows that are not finite, or modalities that do not have as many.
-        ValueError: settings out of range.
+    Arguments, complexity and errors are those of `measure_kinds`, by whose measurement alone it is decided.
     """
-    measured = measure_kinds(
-        first, second, ks, weight=weight, subsets=subsets, share=share, most_rows=most_rows, seed=seed,
-        progress=progress,
-    )  # fmt: skip
-    return verdict([measured], weight)
+    return verdict([measure_kinds(first, second, ks, weight=weight, **options)], weight)
 
 
 def verdict(measured: Sequence[Measured], weight: float = WEIGHT) -> Kinds:

@@ -17,9 +17,13 @@ Adapt = Callable[[Tensor], Tensor]
 """Probabilities (N, K) to others."""
 
 
-def exemplar_ranks(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """1 for the row of the least distance in its cluster, 2 for the next; (N,) int32."""
-    order = np.lexsort((distances, labels))
+def exemplar_ranks(labels: np.ndarray, distances: np.ndarray, outliers: np.ndarray | None = None) -> np.ndarray:
+    """1 for the row of the least distance in its cluster, 2 for the next; (N,) int32.
+
+    Rows that `outliers` (N,) marks are no examples, however close: they come last in their clusters.
+    """
+    last = np.zeros(len(labels), dtype=bool) if outliers is None else outliers
+    order = np.lexsort((distances, last, labels))
     ranks = np.empty(len(labels), dtype=np.int32)
     starts = np.searchsorted(labels[order], labels[order])
     ranks[order] = np.arange(len(labels)) - starts + 1
@@ -63,16 +67,13 @@ def head_rows(
 def ranked(rows: Mapping[str, np.ndarray], outliers: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """What is said of labels among all rows: exemplar rank, and of a head the agreement, in the place of `others`.
 
-    Rows that `outliers` (N,) marks are no examples, however close: they come last in their clusters.
+    `outliers` are those of `exemplar_ranks`.
 
     The agreement is the share of the other heads that give the row to the cluster which most of that cluster's rows,
     among these, have by this head.
     """
     found = {name: x for name, x in rows.items() if name not in ("others", "agreement")}
-    distance = rows["distance"]
-    if outliers is not None:
-        distance = distance + np.where(outliers, distance.max(initial=0) + 1, 0)
-    found["rank"] = exemplar_ranks(rows["cluster"], distance)
+    found["rank"] = exemplar_ranks(rows["cluster"], rows["distance"], outliers)
     if "agreement" in rows:
         found["agreement"] = rows["agreement"]
     if "others" in rows:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from seehear import dist
 from seehear.cluster.doubt import FEWEST_NEIGHBOURS, Companions, companions, doubts
 from seehear.cluster.kinds import Kinds, Measured, Shared, measure_kinds, numbers_to_try, verdict
-from seehear.config import Config
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
 
@@ -38,12 +37,16 @@ def both_modalities(bank: FeatureBank, of: str) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.normalize(sight, dim=1), torch.nn.functional.normalize(sound, dim=1)
 
 
+def evenly(rows: int, most: int) -> np.ndarray:
+    """The numbers of at most so many of a table's rows, evenly over all; (min(rows, most),) int64."""
+    return np.linspace(0, rows - 1, min(rows, most)).round().astype(int)
+
+
 def sampled(bank: FeatureBank, most: int) -> tuple[Tensor, Tensor]:
     """Sight and sound of at most so many clips of all processes, evenly over them all: the same on every process."""
     rows = len(bank)
     total = sum(dist.row_counts(rows))
-    mine = min(rows, math.ceil(most * rows / max(total, 1)))
-    chosen = np.linspace(0, rows - 1, mine).round().astype(int) if mine else np.zeros(0, dtype=int)
+    chosen = evenly(rows, math.ceil(most * rows / max(total, 1)))
     sight, sound = both_modalities(bank.take(chosen), "the run")
     return dist.all_gather_rows(sight), dist.all_gather_rows(sound)
 
@@ -149,22 +152,25 @@ class FinalKinds:
         return self.kinds.as_text() + more
 
 
-def final_kinds(bank: FeatureBank, config: Config, count: Count | None) -> FinalKinds:
+def final_kinds(bank: FeatureBank, seed: int, count: Count | None) -> FinalKinds:
     """Count the kinds of the clips of all processes, and what goes with what; every process passes its own share.
 
     `count` is what the rounds of the training have measured, if its method has any.
     """
-    known = bank_companions(bank, config.seed)
-    closest = bank_companions(bank, config.seed, FEWEST_NEIGHBOURS)
-    last = measured(bank, config.seed)
+    clips = sampled(bank, MOST_COMPANIONS)
+    known, closest = (_companions(*clips, neighbours, seed) for neighbours in (None, FEWEST_NEIGHBOURS))
+    last = measured(bank, seed)
     if count is not None:
         return FinalKinds(count.told(last), known, closest)
     return FinalKinds(None if last is None else verdict([last]), known, closest)
 
 
-def bank_companions(bank: FeatureBank, seed: int, neighbours: int | None = None) -> Companions | None:
+def bank_companions(bank: FeatureBank, seed: int) -> Companions | None:
     """What goes with what among the clips of all processes; None: there are too few of them to say."""
-    sight, sound = sampled(bank, MOST_COMPANIONS)
+    return _companions(*sampled(bank, MOST_COMPANIONS), None, seed)
+
+
+def _companions(sight: Tensor, sound: Tensor, neighbours: int | None, seed: int) -> Companions | None:
     with contextlib.suppress(DataError):
         return companions(sight, sound, neighbours=neighbours, seed=seed)
     return None

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seehear.cluster.doubt import Companions
+from seehear.cluster.doubt import THRESHOLD, Companions
 from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError
 from seehear.features.headlabels import ranked
 from seehear.features.labels import one_modality
 from seehear.features.model import LABELLING_OF, Model, table_bank
-from seehear.labelling.doubting import doubt_column, doubt_of, ranks_with_doubt, run_companions
+from seehear.labelling.doubting import doubt_of, run_companions
 from seehear.labelling.heads import Head, no_labels
 
 _KEYS = ("video_id", "start_seconds", "end_seconds")
@@ -83,11 +83,8 @@ def labels_of_blocks(tables: Iterable[pa.Table], modality: str) -> pa.Table:
             rows[name] = column.to_numpy()
     labels = table.select(list(_KEYS))
     doubt = rows.pop("doubt", None)
-    found = ranked(rows)
-    if doubt is not None:
-        found["rank"] = ranks_with_doubt(rows["cluster"], rows["distance"], doubt)
-    for name, x in found.items():
+    for name, x in ranked(rows, None if doubt is None else doubt >= THRESHOLD).items():
         labels = labels.append_column(f"{name}_{modality}", pa.array(x))
     if doubt is not None:
-        labels = labels.append_column("doubt", doubt_column(doubt))
+        labels = labels.append_column("doubt", pa.array(doubt, from_pandas=True))
     return one_modality(labels, modality)

@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seehear.cluster.doubt import THRESHOLD, Companions
+from seehear.cluster.doubt import Companions
 from seehear.engine.runfolder import RunFolder
 from seehear.features import kinds
 from seehear.features.bank import FeatureBank
-from seehear.features.headlabels import ranked
-from seehear.features.kinds import bank_companions, both_modalities
+from seehear.features.kinds import bank_companions, both_modalities, evenly
 from seehear.features.model import table_bank
 
 _ROWS_AT_ONCE = 2048
@@ -32,8 +31,7 @@ def run_companions(folder: RunFolder) -> Companions | None:
 def _thinned(path: Path, most: int) -> pa.Table:
     """At most so many rows of a table, evenly over all, read a part at a time: the features of many clips are large."""
     file = pq.ParquetFile(path)
-    rows = file.metadata.num_rows
-    chosen = np.linspace(0, rows - 1, min(most, rows)).round().astype(int)
+    chosen = evenly(file.metadata.num_rows, most)
     parts, first = [file.schema_arrow.empty_table()], 0
     for batch in file.iter_batches(_ROWS_AT_ONCE):
         inside = chosen[(chosen >= first) & (chosen < first + len(batch))] - first
@@ -50,13 +48,3 @@ def doubt_of(companions: Companions, bank: FeatureBank) -> np.ndarray:
         rows = np.flatnonzero(whole)
         doubt[rows] = companions.doubt(*both_modalities(bank.take(rows), "the run")).doubt
     return doubt
-
-
-def ranks_with_doubt(cluster: np.ndarray, distance: np.ndarray, doubt: np.ndarray) -> np.ndarray:
-    """Exemplar ranks (N,) int32 of rows, the doubtful ones of a cluster last."""
-    return ranked({"cluster": cluster, "distance": distance}, doubt >= THRESHOLD)["rank"]
-
-
-def doubt_column(doubt: np.ndarray) -> pa.Array:
-    """The column doubt of a table of labels: float32, null where nothing can be said."""
-    return pa.array(doubt.astype(np.float32), from_pandas=True)

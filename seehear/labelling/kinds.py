@@ -19,7 +19,7 @@ from seehear.data.loader import Failures
 from seehear.engine.runfolder import open_run
 from seehear.errors import DataError, UsageError
 from seehear.features.bank import FeatureBank
-from seehear.features.headlabels import ranked
+from seehear.features.headlabels import exemplar_ranks
 from seehear.features.kinds import both_modalities
 from seehear.features.labels import with_refs
 from seehear.features.model import LABELLING_OF, nearest_centroids, table_bank
@@ -92,8 +92,8 @@ def label_kinds(
         )
     found = kmeans(x[sure], clusters, restarts=10, seed=seed)
     labels, distances, confidence = nearest_centroids(x, found.centroids)
-    rank = ranked({"cluster": labels, "distance": distances}, doubt.outliers)["rank"]
-    return KindLabels(labels.astype(np.int32), confidence, rank, doubt, kinds)
+    ranks = exemplar_ranks(labels, distances, doubt.outliers)
+    return KindLabels(labels.astype(np.int32), confidence, ranks, doubt, kinds)
 
 
 def label_run_by_kinds(

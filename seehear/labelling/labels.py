@@ -9,16 +9,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seehear.cluster.doubt import THRESHOLD
 from seehear.data.loader import Failures, worker_count
 from seehear.data.manifest import Manifest
 from seehear.engine.device import choose_device
 from seehear.engine.runfolder import RunFolder, open_run
 from seehear.errors import UsageError
+from seehear.features.headlabels import exemplar_ranks
 from seehear.features.labels import LabelsOfBlocks, one_modality, with_refs
 from seehear.features.model import LABELLING_OF, Model, table_bank
 from seehear.files import check_destination, check_ending, write_table, write_tables
 from seehear.labelling.blocks import BlockLabels, labels_of_blocks
-from seehear.labelling.doubting import doubt_column, doubt_of, ranks_with_doubt, run_companions
+from seehear.labelling.doubting import doubt_of, run_companions
 from seehear.labelling.heads import Head, embed_what_there_is, head_labels
 from seehear.modalities import STREAMS_OF, streams_of
 from seehear.progress import Progress
@@ -199,8 +201,8 @@ def _labels(
     columns = {f"{name}_{modality}": pa.array(x) for name, x in rows.items()}
     if companions is not None:
         doubt = doubt_of(companions, bank)
-        columns[f"rank_{modality}"] = pa.array(ranks_with_doubt(rows["cluster"], rows["distance"], doubt))
-        columns["doubt"] = doubt_column(doubt)
+        columns[f"rank_{modality}"] = pa.array(exemplar_ranks(rows["cluster"], rows["distance"], doubt >= THRESHOLD))
+        columns["doubt"] = pa.array(doubt, from_pandas=True)
     return one_modality(with_refs(bank, columns), modality)
 
 

@@ -32,7 +32,7 @@ def of_labels(table: Any, given: Mapping[str, Any]) -> str:
     if "text" in facts:
         lines.append(facts["text"])
     if "doubt" in table.column_names and (count := _doubtful(table["doubt"].to_pylist())):
-        lines.append(f"{count} segments are doubtful: heard and seen, they are unlike (column doubt)")
+        lines.append(f"{count} segments are doubtful: few others look and sound like them (column doubt)")
     if given["plot"] is not None:
         lines.append(str(given["plot"]))
     clusters = len(set(table["cluster"].to_pylist()))

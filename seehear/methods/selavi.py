@@ -69,7 +69,7 @@ class SeLaVi(Method):
         shares = [make_marginals(settings.shares or settings.marginals, k, generator) for _ in range(settings.heads)]
         self.register_buffer("marginals", torch.stack(shares))
         self.register_buffer("clusterings", torch.zeros((), dtype=torch.int64))
-        self._shares: Tensor | None = None
+        self._shares: Tensor | None = None  # of the heads that the next round begins with; None: equal ones
         if config.cluster.auto:
             self.count = Count(config.rounds)
             self.register_buffer("crossed", torch.zeros((), dtype=torch.bool))
@@ -121,7 +121,7 @@ class SeLaVi(Method):
         if self.config.cluster.auto:
             k, device = classes["head0"], self.marginals.device
             self.heads = self.cluster_heads = cluster_heads(self.config, self._dims, generator, k).to(device)
-            shares = torch.full((k,), 1 / k, dtype=torch.float64) if self._shares is None else self._shares
+            shares = uniform(k) if self._shares is None else self._shares
             self.marginals = shares.to(device).expand(self.heads.count, k).clone()
 
     # -- training ---------------------------------------------------------------------------------------------------
@@ -180,8 +180,8 @@ class SeLaVi(Method):
         for head, labelling in enumerate(self.labellings):
             source = sources[head % len(sources)]
             made[labelling] = cluster_features(bank, source, k, self.config.cluster, seed + head, self.marginals.device)
-        sizes = torch.bincount(torch.from_numpy(made["head0"].labels), minlength=k)
-        self._shares = uniform(k) if left else shrunk(dist.all_reduce_sum(sizes))
+        sizes = torch.from_numpy(made["head0"].sizes)
+        self._shares = None if left else shrunk(dist.all_reduce_sum(sizes))
         return {name: replace(labels, watched=name == "head0") for name, labels in made.items()}
 
     def assign(self, bank: FeatureBank, seed: int) -> dict[str, Labelling]:

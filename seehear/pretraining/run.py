@@ -408,7 +408,7 @@ def _finish(
     config, method = loader.config, trainer.method
     refs = spans_of(trainer.videos.table, config)
     share = trainer.features(loader, refs, "final features")
-    kinds = final_kinds(share, config, method.count) if config.cluster.auto else None
+    kinds = final_kinds(share, config.seed, method.count) if config.cluster.auto else None
     if kinds is not None:
         # The number that labels have is from now on that of the model.
         k = kinds.k if method.cluster_heads is None else method.cluster_heads.clusters

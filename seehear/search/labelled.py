@@ -12,7 +12,7 @@ from seehear.cluster.doubt import THRESHOLD
 from seehear.data.clips import make_ref
 from seehear.engine.runfolder import RunFolder
 from seehear.features.bank import FeatureBank
-from seehear.features.headlabels import exemplar_ranks, ranked
+from seehear.features.headlabels import exemplar_ranks
 from seehear.features.model import LABELLING_OF, Model
 from seehear.labelling.features import cluster_features
 from seehear.search.layout import BY, Content, Labels
@@ -33,7 +33,9 @@ def label_content(content: Content, model: Model | None, run: RunFolder, model_s
     content.labels, content.doubt = made, run_doubt(content, run)
     if content.doubt is not None:
         for labels in made.values():
-            labels.rank = _ranks(labels, content.doubt)
+            rows = np.flatnonzero(labels.cluster >= 0)
+            doubtful = content.doubt[rows] >= THRESHOLD
+            labels.rank[rows] = exemplar_ranks(labels.cluster[rows], labels.distance[rows], doubtful)
     return keys
 
 
@@ -45,7 +47,8 @@ def run_doubt(content: Content, run: RunFolder) -> np.ndarray | None:
     """
     if not run.labels.exists() or "doubt" not in pq.read_schema(run.labels).names:
         return None
-    of_id = dict(zip(*(pq.read_table(run.manifest)[n].to_pylist() for n in ("video_id", "fingerprint")), strict=True))
+    known = pq.read_table(run.manifest, columns=["video_id", "fingerprint"])
+    of_id = dict(zip(known["video_id"].to_pylist(), known["fingerprint"].to_pylist(), strict=True))
     place_of = {video.identity.fingerprint: place for place, video in enumerate(content.videos)}
     table = pq.read_table(run.labels, columns=["video_id", "start_seconds", "end_seconds", "doubt"])
     place = np.array([place_of.get(of_id.get(i), -1) for i in table["video_id"].to_pylist()], dtype=np.int64)
@@ -60,15 +63,6 @@ def run_doubt(content: Content, run: RunFolder) -> np.ndarray | None:
         if at >= first[row] and middle[row] < end[at]:
             found[row] = doubt[at]
     return found if np.isfinite(found).any() else None
-
-
-def _ranks(labels: Labels, doubt: np.ndarray) -> np.ndarray:
-    """Exemplar ranks (N,) int32 with the doubtful rows of each cluster last; 0 stays for rows without a cluster."""
-    rows = np.flatnonzero(labels.cluster >= 0)
-    rank = np.zeros(len(labels.cluster), dtype=np.int32)
-    found = ranked({"cluster": labels.cluster[rows], "distance": labels.distance[rows]}, doubt[rows] >= THRESHOLD)
-    rank[rows] = found["rank"]
-    return rank
 
 
 def _by_model(content: Content, model: Model) -> dict[str, Labels]:

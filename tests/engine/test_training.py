@@ -59,6 +59,23 @@ def assert_same_run(one, other):
     assert lines[0] == lines[1]
 
 
+def stopped_and_resumed(collection, run, config, stop_after, monkeypatch):
+    """A run that stops after so many steps, as Ctrl-C or SIGTERM stop it, and is then resumed to its end."""
+    save_or_stop = Trainer.save_or_stop
+
+    def stopping(self):
+        if self.state.step == stop_after:
+            self.stop.signal = signal.SIGTERM
+        save_or_stop(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save_or_stop", stopping)
+        with pytest.raises(Interrupted, match="--resume"):
+            pretraining.pretrain(collection, run, config, quiet=True)
+    torch.manual_seed(123)  # whatever another process did meanwhile
+    return pretraining.pretrain(None, run, config, resume=True, quiet=True)
+
+
 @pytest.mark.parametrize("method", TRAINED)
 def test_the_loss_falls(method, collection, tmp_path):
     # Without jitter: 24 videos are too few to learn from a hundred steps what holds across crops and starts.
@@ -99,54 +116,27 @@ def test_a_run_folder_holds_all_that_a_run_is(finished_run):
 
 @pytest.mark.parametrize("stop_after", [1, 4, 9])
 def test_a_stopped_run_resumes_to_the_bit(stop_after, finished_run, collection, tmp_path, monkeypatch):
-    """Stopped after any step, as Ctrl-C or SIGTERM stop it, then resumed: the same run as one never stopped."""
-    save_or_stop = Trainer.save_or_stop
-
-    def stopping(self):
-        if self.state.step == stop_after:
-            self.stop.signal = signal.SIGTERM
-        save_or_stop(self)
-
-    run = tmp_path / "run"
+    """Stopped after any step, then resumed: the same run as one never stopped."""
     config = make_config(method="xdc", settings=TINY_SETTINGS)
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save_or_stop", stopping)
-        with pytest.raises(Interrupted, match="--resume"):
-            pretraining.pretrain(collection, run, config, quiet=True)
-    torch.manual_seed(123)  # whatever another process did meanwhile
-    pretraining.pretrain(None, run, config, resume=True, quiet=True)
+    run = stopped_and_resumed(collection, tmp_path / "run", config, stop_after, monkeypatch)
     assert_same_run(finished_run, run)
 
 
 def test_a_stopped_run_of_avts_resumes_to_the_bit(collection, tmp_path, monkeypatch):
     """Before hard negatives come, in the step with which they come, and after the last one, before validation."""
-    save_or_stop = Trainer.save_or_stop
     config = make_config(method="avts", settings=[*TINY_SETTINGS, "rounds=1", "avts.gap_seconds=0.2"])
     pretraining.pretrain(collection, tmp_path / "whole", config, quiet=True)
     steps = [r for r in read_metrics(tmp_path / "whole" / "metrics.jsonl") if r["kind"] == "step"]
     a_epoch = len(steps) // 3
     assert a_epoch * 3 == len(steps)
     for stop_after in (1, 2 * a_epoch, 2 * a_epoch + 1, 3 * a_epoch):
-
-        def stopping(self, stop_after=stop_after):
-            if self.state.step == stop_after:
-                self.stop.signal = signal.SIGTERM
-            save_or_stop(self)
-
-        run = tmp_path / str(stop_after)
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "save_or_stop", stopping)
-            with pytest.raises(Interrupted):
-                pretraining.pretrain(collection, run, config, quiet=True)
-        torch.manual_seed(123)
-        pretraining.pretrain(None, run, config, resume=True, quiet=True)
+        run = stopped_and_resumed(collection, tmp_path / str(stop_after), config, stop_after, monkeypatch)
         assert_same_run(tmp_path / "whole", run)
 
 
 @pytest.mark.parametrize("labels_from", ["training", "pass"])
 def test_a_stopped_run_of_selavi_resumes_to_the_bit(labels_from, collection, tmp_path, monkeypatch):
     """Between two clusterings within an epoch: the features kept, the labels and what is due are part of the state."""
-    save_or_stop = Trainer.save_or_stop
     settings = [*TINY_SETTINGS, "rounds=1", "selavi.heads=2", "selavi.clusterings=6",
                 f"selavi.labels_from={labels_from}"]  # fmt: skip
     config = make_config(method="selavi", settings=settings)
@@ -154,19 +144,7 @@ def test_a_stopped_run_of_selavi_resumes_to_the_bit(labels_from, collection, tmp
     rounds = [r for r in read_metrics(tmp_path / "whole" / "metrics.jsonl") if r["kind"] == "round"]
     assert (rounds[0]["clustering"], rounds[-1]["clustering"]) == (0, 6)
     for stop_after in (1, 4):
-
-        def stopping(self, stop_after=stop_after):
-            if self.state.step == stop_after:
-                self.stop.signal = signal.SIGTERM
-            save_or_stop(self)
-
-        run = tmp_path / f"run{stop_after}"
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "save_or_stop", stopping)
-            with pytest.raises(Interrupted, match="--resume"):
-                pretraining.pretrain(collection, run, config, quiet=True)
-        torch.manual_seed(123)
-        pretraining.pretrain(None, run, config, resume=True, quiet=True)
+        run = stopped_and_resumed(collection, tmp_path / f"run{stop_after}", config, stop_after, monkeypatch)
         assert_same_run(tmp_path / "whole", run)
 
 

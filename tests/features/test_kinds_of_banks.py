@@ -8,7 +8,6 @@ import torch
 
 from seehear.cluster.doubt import companions
 from seehear.cluster.kinds import Measured, numbers_to_try, verdict
-from seehear.config import Config
 from seehear.errors import UsageError
 from seehear.features.bank import FeatureBank
 from seehear.features.kinds import Count, FinalKinds, clusters_to_begin, final_kinds, measured, sampled
@@ -87,7 +86,7 @@ def test_a_sample_is_spread_over_the_bank_and_has_rows_of_length_one(of_four):
 
 
 def test_the_end_of_a_run_tells_the_number_its_range_and_who_is_sure(of_four):
-    found = final_kinds(of_four, Config(method="xdc"), None)
+    found = final_kinds(of_four, 0, None)
     assert found.k == 4
     assert [ref.video_id for ref in found.sure(of_four).refs] == [f"v{i}" for i in range(80) if i not in (0, 41)]
     facts = found.facts(4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +11,10 @@ import pytest
 import torch
 
 import seehear
-import seehear.pretraining.run as pretraining
 from seehear.cli import main
 from seehear.config import ClusterConfig, Config
 from seehear.engine.runlog import read_metrics
-from seehear.engine.trainer import Trainer
-from seehear.errors import Interrupted, UsageError
+from seehear.errors import UsageError
 from seehear.features.kinds import clusters_to_begin
 from seehear.features.model import Model
 from seehear.methods.deepcluster import DeepClustering, cluster_features
@@ -26,7 +23,7 @@ from seehear.pretraining.plan import make_config
 from tests.cluster.test_kinds import views
 from tests.conftest import TINY_SETTINGS
 from tests.engine.test_distributed import torchrun
-from tests.engine.test_training import assert_same_run
+from tests.engine.test_training import assert_same_run, stopped_and_resumed
 from tests.features.test_kinds_of_banks import bank_of
 from tests.methods.test_selavi import TINY, bank_for, inputs_for, selavi, targets_for
 
@@ -85,22 +82,10 @@ def test_new_heads_begin_each_round_and_transport_comes_in_the_last(counted):
 
 def test_a_stopped_run_that_counts_resumes_to_the_bit(counted, collection, tmp_path, monkeypatch):
     """In the first round, and between two transports of the second, whose heads have another number of clusters."""
-    save_or_stop = Trainer.save_or_stop
     steps = [r["step"] for r in read_metrics(counted / "metrics.jsonl") if r["kind"] == "step"]
     for stop_after in (2, len(steps) // 2 + 2):
-
-        def stopping(self, stop_after=stop_after):
-            if self.state.step == stop_after:
-                self.stop.signal = signal.SIGTERM
-            save_or_stop(self)
-
-        run = tmp_path / str(stop_after)
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "save_or_stop", stopping)
-            with pytest.raises(Interrupted):
-                pretraining.pretrain(collection, run, counting("selavi", SELAVI), quiet=True)
-        torch.manual_seed(123)
-        pretraining.pretrain(None, run, counting("selavi", SELAVI), resume=True, quiet=True)
+        config = counting("selavi", SELAVI)
+        run = stopped_and_resumed(collection, tmp_path / str(stop_after), config, stop_after, monkeypatch)
         assert_same_run(counted, run)
         assert (run / "kinds.json").read_text() == (counted / "kinds.json").read_text()
 

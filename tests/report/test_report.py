@@ -272,7 +272,6 @@ def test_a_run_that_has_not_counted_kinds_says_nothing_of_them(make_run: Callabl
 
 
 def test_thumbnails_are_h264_with_sound(make_run: Callable[..., Path], media: Path) -> None:
-    import base64
     import io
 
     page, _ = report(make_run(), exemplars=2)

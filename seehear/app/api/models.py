@@ -109,7 +109,8 @@ class SegmentInfo(BaseModel):
     confirmed: bool
     rejected: bool
     doubt: float | None
-    """How little sight and sound belong together: 0 for what is usual and where a person decided, 1 for strangers."""
+    """How far it is from all that it could be of a kind with: 0 for what is usual and where a person decided, 1 for as
+    far as a segment with the sound of another."""
     doubtful: bool
     """Whether the segment may belong to no kind."""
     has_video: bool

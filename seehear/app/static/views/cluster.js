@@ -95,7 +95,7 @@ export function ClusterView({ id, params }) {
       <output class="quiet end">${rows === null ? "…" : filtered ? `${plural(rows.length, "segment")} shown` : ""}
         ${filtered && html` <button type="button" class="plain" onClick=${() => setParams({ text: "", video: "", state: "", named: "", doubtful: "", min: "", max: "" })}>Show all</button>`}</output>
     </div>
-    ${doubtful === "yes" && html`<p class="note">Sight and sound of these do not go together as they do in the others: a voice-over, a menu
+    ${doubtful === "yes" && html`<p class="note">Few others both look and sound like these: a voice-over, a menu
       among battles. They may belong to no kind. ${editable ? "Confirm or move those that do belong to one, and reject the others." : ""}</p>`}
     ${rows && html`<${SegmentGrid} rows=${rows} selection=${selection} showCluster=${id === null} label=${cluster
       ? `Segments of ${clusterName(cluster)}` : "All segments"} onOpen=${(row) => openPlayer(row, rows)} />`}

@@ -21,7 +21,7 @@ import { Strip } from "../components/strip.js";
 import { Detail, Overview } from "../components/timeline.js";
 
 const FRAME_SECONDS = 1 / 25; // what browsers tell of a file does not include its frame rate
-const DOUBT = "0 %: sight and sound go together as usual here; 100 %: as little as those of strangers; from 50 % on it may belong to no kind";
+const DOUBT = "0 %: others look and sound like it as usual here; 100 %: as little as like a clip with the sound of another; from 50 % on it may belong to no kind";
 
 let list = [], pushed = false;
 
