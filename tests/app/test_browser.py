@@ -461,7 +461,9 @@ def test_review_by_keys_and_propagate(visit: Visit, server: Server) -> None:
     until(lambda: page.locator(".asked .ask").inner_text() != question or page.locator(".asked").count() == 0, page)
     visit.keys("1")
     until(lambda: len(server.get("/api/edits")["edits"]) == before + 3, page)
+    page.wait_for_selector(".review-head:has-text('2 answers')")  # the page knows it too, and asks the next one
     visit.keys("v")
+    page.wait_for_selector("dialog[open] [role=option][aria-selected=true]")
     page.get_by_label("Find a cluster").last.press("Enter")
     until(lambda: len(server.get("/api/edits")["edits"]) == before + 4, page)
     # Of a cluster cut in two, one part gets a name: the other is likeliest of that, and certainly not of another kind.
