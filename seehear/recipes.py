@@ -65,6 +65,42 @@ def small() -> Config:
     )
 
 
+def archive() -> Config:
+    """`small` for a folder of which nothing is known: kinds are counted, and encoders kept from learning by heart."""
+    base = small()
+    return replace(
+        base,
+        recipe="archive",
+        # After these nothing is learnt but what tells clips of one kind apart.
+        rounds=8,
+        # Few clips, many times, with labels that are partly wrong: without these, encoders know each clip in the end.
+        augment=replace(
+            base.augment, colour_jitter=0.4, volume_jitter=0.3, time_mask_frames=30, frequency_mask_bins=10
+        ),
+        cluster=replace(base.cluster, auto=True),
+        optim=replace(base.optim, label_smoothing=0.1),
+    )
+
+
+def archive_gdt() -> Config:
+    """`small-gdt`, and kinds are counted."""
+    return _counting(small_gdt())
+
+
+def archive_selavi() -> Config:
+    """`small-selavi`, and kinds are counted."""
+    return _counting(small_selavi())
+
+
+def archive_avts() -> Config:
+    """`small-avts`, and kinds are counted."""
+    return _counting(small_avts())
+
+
+def _counting(base: Config) -> Config:
+    return replace(base, cluster=replace(base.cluster, auto=True))
+
+
 def frozen() -> Config:
     """On encoders of others that stay as they are (--video-encoder, --audio-encoder): a small adapter is learnt."""
     base = small()
@@ -391,7 +427,7 @@ def _released_sound(mel_bins: int, mean: float, std: float) -> SpectrogramConfig
 RECIPES: dict[str, Callable[[], Config]] = {
     f.__name__.replace("_", "-"): f
     for f in (
-        small, frozen, frozen_gdt, frozen_selavi, frozen_avts,
+        small, archive, archive_gdt, archive_selavi, archive_avts, frozen, frozen_gdt, frozen_selavi, frozen_avts,
         small_gdt, xdc_kinetics, xdc_audioset, xdc_ig, xdc_final_32, xdc_final_32_audioset, xdc_final_32_ig,
         supervised_kinetics, supervised_audioset, small_gdt_text,
         gdt_kinetics, gdt_audioset, gdt_vggsound, gdt_ig65m, small_selavi, selavi_vggsound, selavi_kinetics,

@@ -10,6 +10,7 @@ import yaml
 from seehear.config import Config, OptimConfig
 from seehear.engine.schedule import learning_rate
 from seehear.errors import UsageError
+from seehear.pretraining.plan import make_config
 from seehear.recipes import RECIPES, recipe
 from seehear.settings import from_dict, load_config, save_config, setting_docs, setting_names, to_dict, with_settings
 
@@ -114,6 +115,22 @@ def test_recipes_hold_the_numbers_of_the_papers_table_10():
     final = recipe("xdc-final-32").final
     assert final.frames == 32
     assert final.optim.batch_size == 8
+
+
+def test_an_archive_is_learnt_by_the_small_recipe_with_kinds_counted_and_less_by_heart():
+    for method in (None, "gdt", "selavi", "avts"):
+        small, archive = recipe("small", method), recipe("archive", method)
+        assert archive.cluster == dataclasses.replace(small.cluster, auto=True)
+        assert (archive.clip, archive.model) == (small.clip, small.model)
+    assert recipe("archive").optim == dataclasses.replace(recipe("small").optim, label_smoothing=0.1)
+
+
+def test_where_kinds_are_counted_the_recipe_is_that_of_an_archive():
+    assert make_config().recipe == "small"
+    assert make_config(clusters="auto").recipe == "archive"
+    assert make_config(settings=["cluster.auto=true"]).optim.label_smoothing == 0.1
+    assert make_config(method="gdt", clusters="auto").recipe == "archive-gdt"
+    assert make_config(recipe="small", clusters="auto").recipe == "small"
 
 
 def test_an_unknown_recipe_suggests_one():

@@ -4,7 +4,7 @@ What is chosen, and why:
 
 | what | value |
 |---|---|
-| method and recipe | XDC with the recipe `small`, which learns on a laptop |
+| method and recipe | XDC with the recipe `archive`, which learns on a laptop |
 | clusters | the kinds that sight and sound agree on, counted while it learns |
 | rounds, epochs | those of the recipe; fewer for so many hours that a core would see over `MOST_VISITS` clips |
 | segments | 2 s in the index |
@@ -37,7 +37,7 @@ MOST_VISITS = 300_000
 GPU_CORES = 64
 """A GPU counts as so many cores."""
 SEGMENT_SECONDS = 2.0
-_VISITS_PER_SECOND = 80.0  # of the recipe `small` on one core; see docs/results.md
+_VISITS_PER_SECOND = 80.0  # of the recipe `archive` on one core; see docs/results.md
 _STEPS = 4
 _SAME_SHARE = 0.5  # of a run's videos that must be among those given for the run to be of them
 
@@ -111,7 +111,9 @@ def prepare(
 def _recipe(settings: Iterable[str]) -> Config:
     from seehear.pretraining.plan import make_config
 
-    return make_config(settings=settings)
+    # Encoders of others choose the recipe themselves.
+    foreign = any(re.match(r"\s*model\.(video|audio)_encoder\s*=", text) for text in settings)
+    return make_config(recipe=None if foreign else "archive", settings=settings)
 
 
 def _scanned(videos: str | Path, workers: int | None, settings: Iterable[str], progress: Progress) -> Manifest:
@@ -168,7 +170,6 @@ def _learn(folder: RunFolder, manifest: Manifest, settings: Iterable[str], progr
     from seehear.data.clips import clip_refs
     from seehear.features.model import usable_videos
     from seehear.media.pool import available_cores
-    from seehear.pretraining.plan import make_config
     from seehear.pretraining.run import needed_streams, pretrain
 
     if folder.finished:
@@ -186,7 +187,7 @@ def _learn(folder: RunFolder, manifest: Manifest, settings: Iterable[str], progr
         )
         # Whoever gives a number of clusters wants that.
         given = any(text.startswith("cluster.k=") for text in settings)
-        config = make_config(settings=[*chosen.settings, *(["cluster.auto=false"] if given else []), *settings])
+        config = _recipe([*chosen.settings, *(["cluster.auto=false"] if given else []), *settings])
         pretrain(manifest, folder.path, config, resume=folder.begun, quiet=progress.quiet)
     table = folder.path / "labels.csv"
     if not table.exists():

@@ -52,8 +52,10 @@ _ERRORS = 1.5
 """Subsets of four fifths of the rows have much in common: collections of other clips differ more. With this factor on
 their standard deviation the range held the true number in 19 of 20 collections for development."""
 _SHUFFLES = 99
-_ROWS_A_CLUSTER = 4
-"""A subset has at least so many rows for each cluster that is asked about."""
+_ROWS_A_CLUSTER = 3
+"""A subset has at least so many rows for each cluster that is asked about. With four, twelve kinds of five clips each
+were beyond what was compared."""
+_FEWEST_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Kinds:
     low: int | None
     """The smallest number of clusters whose score cannot be told from the best."""
     high: int | None
-    """The largest."""
+    """The largest of them; see `more`."""
     p_value: float
     """Share of data sets (shuffled ones and this one) that agree as well at any number."""
     table: tuple[Shared, ...]
@@ -92,9 +94,14 @@ class Kinds:
     """Rows used."""
     subsets: int
 
+    @property
+    def more(self) -> bool:
+        """Whether it may be more than any number that was compared: there are too few rows to tell."""
+        return self.high is not None and self.high == self.table[-1].k
+
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, for JSON."""
-        return asdict(self)
+        """The fields by name, and `more`, for JSON."""
+        return asdict(self) | {"more": self.more}
 
     def as_text(self) -> str:
         """The verdict in one sentence."""
@@ -103,8 +110,16 @@ class Kinds:
                 f"no number of kinds: sight and sound share no more than they would by chance (p = {self.p_value:.2f})"
             )
         best = next(s for s in self.table if s.k == self.k)
-        could = "" if self.low == self.high else f" (it may be {self.low} to {self.high})"
-        return f"{self.k} kinds{could}: there sight and sound agree by {best.agreement:.2f} of 1"
+        could = range_text(self.low, self.high, self.more)
+        number = f"{self.k} kinds ({could})" if could else f"{self.k} kinds"
+        return f"{number}: there sight and sound agree by {best.agreement:.2f} of 1"
+
+
+def range_text(low: int | None, high: int | None, more: bool) -> str:
+    """What a number may be as well, in words; nothing if it can be no other."""
+    if low == high:
+        return "it may be more" if more else ""
+    return f"it may be {low} to {high}{', or more' if more else ''}"
 
 
 def shared_information(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -241,7 +256,7 @@ def _check(x: Sequence[Tensor]) -> None:
         raise DataError(
             f"{len(x[0])} rows of one modality and {len(x[1])} of the other", "both need a row for every clip"
         )
-    if len(x[0]) < 4 * _ROWS_A_CLUSTER:
+    if len(x[0]) < _FEWEST_ROWS:
         raise DataError(f"{len(x[0])} rows are too few to say how many kinds there are", "choose a number")
     if not all(bool(each.isfinite().all()) for each in x):
         raise DataError("rows to cluster are not finite", "leave out the rows with NaN or infinity")

@@ -141,7 +141,7 @@ class FinalKinds:
 
     def facts(self, clusters: int) -> dict[str, Any]:
         """For JSON: clusters, k, low, high and the table of every number that was compared."""
-        found = {"k": None, "low": None, "high": None} if self.kinds is None else self.kinds.as_dict()
+        found = {"k": None, "low": None, "high": None, "more": False} if self.kinds is None else self.kinds.as_dict()
         return {"clusters": clusters, "text": self.as_text(clusters), **found}
 
     def as_text(self, clusters: int) -> str:

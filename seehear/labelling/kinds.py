@@ -56,6 +56,7 @@ class KindLabels:
         if self.kinds is not None:
             best = next(s for s in self.kinds.table if s.k == self.kinds.k)
             facts |= {"k": self.kinds.k, "low": self.kinds.low, "high": self.kinds.high}
+            facts |= {"more": self.kinds.more}
             facts |= {"agreement": round(best.agreement, 4), "text": self.kinds.as_text()}
         return facts
 

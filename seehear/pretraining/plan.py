@@ -34,8 +34,8 @@ def make_config(
 ) -> Config:
     """A recipe with changes; `settings` are texts such as "cluster.k=32", which the other arguments abbreviate.
 
-    The recipe is `small` by default, and `frozen` on encoders of others that stay as they are. Such encoders say
-    themselves what clips are.
+    The recipe is `small` by default, `archive` where kinds are counted, and `frozen` on encoders of others that stay as
+    they are. Such encoders say themselves what clips are.
 
     Raises `UsageError` for what there is not or what does not go together.
     """
@@ -85,14 +85,15 @@ def in_rounds(config: Config) -> Config:
 
 def _with_changes(recipe: str | None, method: str | None, changes: Sequence[str]) -> Config:
     """A recipe with changes, on encoders of others if they name any."""
-    config = with_settings(named_recipe(recipe or "small", method), changes)
+    usual = "archive" if with_settings(named_recipe("small", method), changes).cluster.auto else "small"
+    config = with_settings(named_recipe(recipe or usual, method), changes)
     model = config.model
     if not (model.video_encoder or model.audio_encoder):
         return config
     from seehear.encoders import pinned
     from seehear.pretraining.foreign import fitted, open_backbones, specs_of
 
-    chosen = recipe or ("small" if model.tune_encoders else "frozen")
+    chosen = recipe or (usual if model.tune_encoders else "frozen")
     config = with_settings(fitted(named_recipe(chosen, method), open_backbones(config)), changes)
     exact = {f"{stream}_encoder": pinned(spec) for stream, spec in specs_of(config).items()}
     return replace(config, model=replace(config.model, **exact))  # type: ignore[arg-type]

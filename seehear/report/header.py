@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from seehear.cluster.kinds import range_text
 from seehear.report.content import Content
 from seehear.report.figures import duration
 from seehear.report.gather import Run, number
@@ -72,8 +73,9 @@ def _kinds(run: Run) -> list[str]:
     if not run.kinds:
         return []
     k, low, high = (run.kinds.get(name) for name in ("k", "low", "high"))
-    could = "" if low == high else f" (it may be {low} to {high})"
-    told = ["It could not tell how many kinds there are." if k is None else f"It counted {k} kinds{could}."]
+    could = range_text(low, high, bool(run.kinds.get("more")))
+    number = f"{k} kinds ({could})" if could else f"{k} kinds"
+    told = ["It could not tell how many kinds there are." if k is None else f"It counted {number}."]
     doubtful = int(run.doubtful.sum())
     if doubtful:
         told.append(f"{doubtful:,} clip{'' if doubtful == 1 else 's'} may belong to no kind.")

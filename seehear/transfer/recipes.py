@@ -117,13 +117,13 @@ FINETUNE_PROTOCOLS: dict[str, Callable[[Config, bool, str], Config]] = {
 def finetune_recipe(config: Config, protocol: str | None = None, freeze: bool = False, data: str = "") -> Config:
     """The configuration of a finetuning of the run with `config`, by one of `FINETUNE_PROTOCOLS`.
 
-    Without a name it is `small` for a run of a small recipe, else that of the run's method, `xdc` for all of the
-    deep-clustering family. `freeze` learns the classifier alone; `data` is the data set's name. Raises `UsageError`
-    for another name.
+    Without a name it is `small` for a run of a small recipe or of `archive`, else that of the run's method, `xdc` for
+    all of the deep-clustering family. `freeze` learns the classifier alone; `data` is the data set's name. Raises
+    `UsageError` for another name.
     """
     if protocol is None:
         of_method = config.method if config.method in FINETUNE_PROTOCOLS else "xdc"
-        protocol = "small" if config.recipe.startswith("small") else of_method
+        protocol = "small" if config.recipe.startswith(("small", "archive")) else of_method
     if protocol not in FINETUNE_PROTOCOLS:
         there = ", ".join(FINETUNE_PROTOCOLS)
         raise UsageError(f"there is no protocol {protocol!r} of finetuning", f"there are {there}")

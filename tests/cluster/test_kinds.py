@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
-from seehear.cluster.kinds import Kinds, estimate_kinds, numbers_to_try, shared_information
+from seehear.cluster.kinds import Kinds, estimate_kinds, numbers_to_try, range_text, shared_information
 from seehear.errors import DataError
 from seehear.labelling.kinds_picture import kinds_svg
 
@@ -115,9 +115,33 @@ def test_more_rows_than_asked_for_are_drawn_from():
 
 
 def test_numbers_to_try():
-    assert numbers_to_try(100) == [*range(2, 17), 18, 20]
-    assert numbers_to_try(16) == [2, 3]
+    assert numbers_to_try(100) == [*range(2, 17), 18, 20, 22, 24, 26]
+    assert numbers_to_try(16) == [2, 3, 4]
+    assert 12 in numbers_to_try(60)  # twelve kinds of five clips each
     assert max(numbers_to_try(10**6)) <= 100
+
+
+def test_a_number_at_the_end_of_what_was_compared_may_be_more():
+    first, second, _ = views([12] * 8)
+    cut_short = estimate_kinds(first, second, [2, 3, 4, 5, 6], subsets=4)
+    assert cut_short.high == 6 and cut_short.more
+    assert "or more)" in cut_short.as_text() or "(it may be more)" in cut_short.as_text()
+    assert cut_short.as_dict()["more"] is True
+    whole = estimate_kinds(first, second, [2, 4, 6, 8, 10, 14, 20], subsets=4)
+    assert whole.k == 8 and not whole.more and "more" not in whole.as_text()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "more", "text"),
+    [
+        (3, 3, False, ""),
+        (3, 3, True, "it may be more"),
+        (2, 5, False, "it may be 2 to 5"),
+        (2, 5, True, "it may be 2 to 5, or more"),
+    ],
+)
+def test_a_range_in_words(low, high, more, text):
+    assert range_text(low, high, more) == text
 
 
 def test_the_picture_is_valid_and_names_every_number(of_six):

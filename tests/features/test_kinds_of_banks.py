@@ -97,7 +97,7 @@ def test_the_end_of_a_run_tells_the_number_its_range_and_who_is_sure(of_four):
     assert nobody.sure(of_four) is of_four
     assert nobody.facts(3) == {
         "clusters": 3, "text": "too few clips to say how many kinds there are: 3 clusters", "k": None, "low": None,
-        "high": None,
+        "high": None, "more": False,
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from seehear.cluster.kinds import range_text
 from seehear.features.kinds import kinds_of_facts
 from seehear.labelling.kinds_picture import kinds_svg
 from seehear.report.content import Content
@@ -27,8 +28,7 @@ def gather(content: Content) -> dict[str, Any] | None:
     picture = "data:image/svg+xml;base64," + base64.b64encode(kinds_svg(kinds).encode()).decode()
     return {
         "k": kinds.k,
-        "low": kinds.low,
-        "high": kinds.high,
+        "may_be": range_text(kinds.low, kinds.high, kinds.more),
         "clusters": content.run.kinds.get("clusters", kinds.k),
         "first": kinds.table[0].k,
         "text": kinds.as_text(),
