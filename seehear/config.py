@@ -225,6 +225,8 @@ class OptimConfig:
     """Epochs a round (te)."""
     clips_per_epoch: int | None = None
     """Clips in an epoch (es); by default each training clip once."""
+    least_clips_per_epoch: int = 0
+    """Where there are fewer training clips each comes several times in an epoch, unless `clips_per_epoch` is set."""
     schedule: Literal["step", "one-cycle"] = "step"
     """step: warm-up, then times `gamma` every `step_epochs`. one-cycle: cosine up over `warmup_epochs`, cosine down."""
     warmup_epochs: float = 10.0

@@ -72,13 +72,13 @@ def archive() -> Config:
         base,
         recipe="archive",
         # After these nothing is learnt but what tells clips of one kind apart.
-        rounds=8,
+        rounds=10,
         # Few clips, many times, with labels that are partly wrong: without these, encoders know each clip in the end.
         augment=replace(
             base.augment, colour_jitter=0.4, volume_jitter=0.3, time_mask_frames=30, frequency_mask_bins=10
         ),
         cluster=replace(base.cluster, auto=True),
-        optim=replace(base.optim, label_smoothing=0.1),
+        optim=replace(base.optim, label_smoothing=0.1, least_clips_per_epoch=150),
     )
 
 

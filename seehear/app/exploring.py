@@ -48,12 +48,13 @@ class Choice:
 
     rounds: int
     epochs: int
-    spans: int
+    clips: int
+    """In an epoch."""
 
     @property
     def visits(self) -> int:
         """Clips that are passed through the encoders."""
-        return self.spans * self.rounds * self.epochs
+        return self.clips * self.rounds * self.epochs
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -61,13 +62,13 @@ class Choice:
         return "cluster.auto=true", f"rounds={self.rounds}", f"optim.epochs={self.epochs}"
 
 
-def choose(spans: int, cores: int, *, rounds: int, epochs: int) -> Choice:
-    """How to learn from videos that are cut into `spans`, where a recipe has these rounds and epochs."""
+def choose(clips: int, cores: int, *, rounds: int, epochs: int) -> Choice:
+    """How to learn where a recipe has these rounds and epochs of so many clips."""
     most = MOST_VISITS * cores
     # Rounds first, down to four: later rounds refine what the first ones found. Then epochs.
-    rounds = max(min(4, rounds), min(rounds, most // max(1, spans * epochs)))
-    epochs = max(min(2, epochs), min(epochs, most // max(1, spans * rounds)))
-    return Choice(rounds, epochs, spans)
+    rounds = max(min(4, rounds), min(rounds, most // max(1, clips * epochs)))
+    epochs = max(min(2, epochs), min(epochs, most // max(1, clips * rounds)))
+    return Choice(rounds, epochs, clips)
 
 
 def default_folder(videos: str | Path) -> Path:
@@ -177,9 +178,10 @@ def _learn(folder: RunFolder, manifest: Manifest, settings: Iterable[str], progr
     else:
         recipe = _recipe(settings)
         spans = len(clip_refs(usable_videos(manifest, needed_streams(recipe)), recipe.cluster))
+        an_epoch = max(spans, recipe.optim.least_clips_per_epoch)
         cores = available_cores() + (GPU_CORES if _has_gpu() else 0)
         usable = len(manifest.usable_rows())
-        chosen = choose(spans, cores, rounds=recipe.rounds, epochs=recipe.optim.epochs)
+        chosen = choose(an_epoch, cores, rounds=recipe.rounds, epochs=recipe.optim.epochs)
         minutes = chosen.visits / (_VISITS_PER_SECOND * cores) / 60
         progress.note(
             f"2 of {_STEPS}: learning from {usable} videos, {chosen.rounds} rounds of {chosen.epochs} epochs: about "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from unittest import mock
 
 import numpy as np
@@ -21,9 +22,9 @@ REFS = clip_refs(VIDEOS, CONFIG.cluster)
 BY_ID = {v.video_id: v for v in VIDEOS}
 
 
-def steps(processes, batch_size, done=0, fewest=1):
+def steps(processes, batch_size, done=0, fewest=1, **changes):
     """The requests of all processes for every step left of an epoch, and where they begin and end."""
-    optim = dataclasses.replace(CONFIG.optim, batch_size=batch_size)
+    optim = dataclasses.replace(CONFIG.optim, batch_size=batch_size, **changes)
     stage = stages(dataclasses.replace(CONFIG, optim=optim))[0]
     shares = []
     with mock.patch.object(dist, "world_size", return_value=processes):
@@ -67,6 +68,16 @@ def test_fewer_clips_than_a_step_takes_are_one_step():
     assert [len(step) for step in found] == [45]
     assert (plan.last, plan.end) == (0, 45)
     assert steps(5, 16, done=45)[0] == []
+
+
+def test_few_clips_come_several_times_in_an_epoch():
+    found, plan = steps(2, 5, least_clips_per_epoch=100)
+    count = Counter(request.ref.video_id for step in found for request in step)
+    assert plan.end == 100 and set(count.values()) == {2, 3} and len(count) == 47  # twice, and six once more
+    assert sum(n == 3 for n in count.values()) == 6
+    assert len({r.start_seconds for step in found for r in step}) > 47  # each time another moment
+    assert steps(1, 5, least_clips_per_epoch=40)[1].end == 45  # there are more than that
+    assert steps(1, 5, least_clips_per_epoch=100, clips_per_epoch=20)[1].end == 20
 
 
 def test_steps_that_are_too_small_are_refused():
