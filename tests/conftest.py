@@ -16,6 +16,7 @@ TINY_SETTINGS = (
     "threads=1",
     "rounds=2",
     "log_steps=1",
+    "optim.least_clips_per_epoch=0",
     "clip.frames=4",
     "clip.stride=1",
     "clip.frame_rate_hz=7.5",

@@ -28,6 +28,8 @@ class Criteria:
     low: int | None
     high: int | None
     """The numbers that it may be as well."""
+    more: bool
+    """Whether it may be more than any number that was compared."""
     shared_bits: float
     """What the labellings by sight and by sound share at k clusters, beyond chance: the criterion that ranks."""
     agreement: float
@@ -50,14 +52,14 @@ def criteria(
     """Measure rows (N, D₁) and (N, D₂) of the same clips, of length 1. Raises what `estimate_kinds` does."""
     kinds = estimate_kinds(sight, sound, seed=seed, progress=progress)
     if kinds.k is None:
-        return Criteria(None, None, None, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return Criteria(None, None, None, False, 0.0, 0.0, 0.0, 0.0, 0.0)
     best = next(s for s in kinds.table if s.k == kinds.k)
     random = np.random.default_rng(seed)
     both = torch.cat([sight, sound], dim=1) / 2**0.5
     size = int(0.8 * len(both))
     doubt = doubts(sight, sound, seed=seed)
     return Criteria(
-        kinds.k, kinds.low, kinds.high, best.shared / float(np.log(2)), best.agreement,
+        kinds.k, kinds.low, kinds.high, kinds.more, best.shared / float(np.log(2)), best.agreement,
         held_out_prediction(sight, sound, kinds.k, random),
         float(agreements(both, kinds.k, _clusters, 5, size, random).mean()),
         0.0 if np.isnan(doubt.doubt).all() else float(1 - doubt.outliers.mean()),

@@ -36,7 +36,7 @@ def as_text(result: Comparison) -> str:
 
 def _line(r: Compared, width: int) -> str:
     found = r.found
-    kinds = "none" if found.k is None else f"{found.k} ({found.low} to {found.high})"
+    kinds = "none" if found.k is None else f"{found.k} ({found.low} to {found.high}{'+' if found.more else ''})"
     numbers = f"{found.shared_bits:>8.2f}{found.agreement:>7.2f}{found.predicted:>11.2f}{found.stability:>8.2f}"
     score = "" if r.nmi is None else f"{r.nmi:>6.2f}"
     return f"{r.run:<{width}}  {r.method:<10}{kinds:>14}{numbers}{found.of_a_kind:>6.2f}{score}"

@@ -72,14 +72,15 @@ def make_config(
 def in_rounds(config: Config) -> Config:
     """SeLaVi in rounds where kinds are counted, as counting takes encoders that have learnt something.
 
-    A recipe of one round gets six short ones, half of its epochs, and a long one. Anything else stays.
+    A recipe of one round gets six short ones, half of its epochs, and a long one, which is `last_round` if that is set.
+    Anything else stays.
     """
     if not config.cluster.auto or config.method != "selavi" or config.rounds > 1 or config.optim.epochs < 12:
         return config
     optim = config.optim
     short = optim.epochs // 12
     warmup = min(optim.warmup_epochs, short / 3)
-    last = replace(optim, epochs=optim.epochs - 6 * short)
+    last = config.last_round or replace(optim, epochs=optim.epochs - 6 * short)
     return replace(config, rounds=7, optim=replace(optim, epochs=short, warmup_epochs=warmup), last_round=last)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import seehear
 from seehear.app.exploring import FEWEST_VIDEOS, choose, default_folder, prepare
+from seehear.engine.runfolder import RunFolder
 from seehear.errors import DataError, RunError
 from tests.app.conftest import Server, make_h264
 from tests.conftest import TINY_SETTINGS
@@ -74,6 +75,8 @@ def explored(videos):
 def test_all_is_there_at_the_end(explored):
     assert pq.read_table(explored / "labels.parquet").num_rows == 14
     assert (explored / "labels.csv").exists()
+    config = RunFolder(explored).load_config()
+    assert (config.recipe, config.optim.label_smoothing) == ("archive", 0.1)
     server = Server(explored)
     told = server.get("/api/run")
     assert (told["videos"], told["indexed_every"]) == (14, 2.0)

@@ -156,6 +156,9 @@ def test_a_recipe_of_one_round_gets_short_ones_in_which_to_count():
     assert (plain.rounds, plain.last_round) == (1, None)
     assert config.rounds == 7
     assert 6 * config.optim.epochs + config.last_round.epochs == plain.optim.epochs
+    given = make_config(method="selavi", clusters="auto", settings=["last_round.epochs=9", "last_round.base_lr=0.2"])
+    assert (given.rounds, given.optim, given.last_round.epochs) == (7, config.optim, 9)
+    assert given.last_round.base_lr == 0.2
 
 
 @pytest.mark.parametrize(
