@@ -132,6 +132,8 @@ def test_where_kinds_are_counted_the_recipe_is_that_of_an_archive():
     assert make_config(settings=["cluster.auto=true"]).optim.label_smoothing == 0.1
     assert make_config(method="gdt", clusters="auto").recipe == "archive-gdt"
     assert make_config(recipe="small", clusters="auto").recipe == "small"
+    told = make_config(recipe="archive", clusters=12)
+    assert (told.cluster.auto, told.cluster.k, told.recipe) == (False, 12, "archive")
 
 
 def test_an_unknown_recipe_suggests_one():

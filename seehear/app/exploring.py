@@ -37,7 +37,7 @@ MOST_VISITS = 300_000
 GPU_CORES = 64
 """A GPU counts as so many cores."""
 SEGMENT_SECONDS = 2.0
-_VISITS_PER_SECOND = 80.0  # of the recipe `archive` on one core; see docs/results.md
+_VISITS_PER_SECOND = 80.0  # of `small` on one core, docs/results.md; `archive` takes a twentieth more
 _STEPS = 4
 _SAME_SHARE = 0.5  # of a run's videos that must be among those given for the run to be of them
 

@@ -48,7 +48,7 @@ def make_config(
         "model.audio_encoder": audio_encoder,
         "model.tune_encoders": tune_encoders or None,
         "cluster.k": None if clusters == "auto" else clusters,
-        "cluster.auto": True if clusters == "auto" else None,
+        "cluster.auto": None if clusters is None else clusters == "auto",
         "selavi.heads": heads,
         "data.where": list(where) or None,
         "gdt.hypotheses": hypotheses,
