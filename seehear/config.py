@@ -250,6 +250,10 @@ class OptimConfig:
     """With several processes: batch normalisation over the clips of all, instead of each process's own. gpu: where they
     run on GPUs. always: on CPUs too, where it takes long, and by one process alike; for comparisons."""
 
+    def clips_an_epoch(self, clips: int) -> int:
+        """How many clips an epoch has where there are so many training clips."""
+        return self.clips_per_epoch or max(clips, self.least_clips_per_epoch)
+
 
 @dataclass(frozen=True)
 class FinalConfig:

@@ -67,7 +67,7 @@ def small() -> Config:
 
 def archive() -> Config:
     """`small` for a folder of which nothing is known: kinds are counted, and encoders kept from learning by heart."""
-    base = small()
+    base = _counting(small())
     return replace(
         base,
         recipe="archive",
@@ -77,7 +77,6 @@ def archive() -> Config:
         augment=replace(
             base.augment, colour_jitter=0.4, volume_jitter=0.3, time_mask_frames=30, frequency_mask_bins=10
         ),
-        cluster=replace(base.cluster, auto=True),
         optim=replace(base.optim, label_smoothing=0.1, least_clips_per_epoch=150),
     )
 

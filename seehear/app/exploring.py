@@ -112,9 +112,7 @@ def prepare(
 def _recipe(settings: Iterable[str]) -> Config:
     from seehear.pretraining.plan import make_config
 
-    # Encoders of others choose the recipe themselves.
-    foreign = any(re.match(r"\s*model\.(video|audio)_encoder\s*=", text) for text in settings)
-    return make_config(recipe=None if foreign else "archive", settings=settings)
+    return make_config(usual="archive", settings=settings)
 
 
 def _scanned(videos: str | Path, workers: int | None, settings: Iterable[str], progress: Progress) -> Manifest:
@@ -178,10 +176,9 @@ def _learn(folder: RunFolder, manifest: Manifest, settings: Iterable[str], progr
     else:
         recipe = _recipe(settings)
         spans = len(clip_refs(usable_videos(manifest, needed_streams(recipe)), recipe.cluster))
-        an_epoch = max(spans, recipe.optim.least_clips_per_epoch)
         cores = available_cores() + (GPU_CORES if _has_gpu() else 0)
         usable = len(manifest.usable_rows())
-        chosen = choose(an_epoch, cores, rounds=recipe.rounds, epochs=recipe.optim.epochs)
+        chosen = choose(recipe.optim.clips_an_epoch(spans), cores, rounds=recipe.rounds, epochs=recipe.optim.epochs)
         minutes = chosen.visits / (_VISITS_PER_SECOND * cores) / 60
         progress.note(
             f"2 of {_STEPS}: learning from {usable} videos, {chosen.rounds} rounds of {chosen.epochs} epochs: about "

@@ -138,7 +138,7 @@ def epoch_steps(
     """
     optim, world = stage.config.optim, dist.world_size()
     seed = (stage.config.seed, stage.index, epoch)
-    length = optim.clips_per_epoch or max(len(refs), optim.least_clips_per_epoch)
+    length = optim.clips_an_epoch(len(refs))
     if min(length // world, optim.batch_size) < fewest:
         raise DataError(
             f"{length} clips an epoch cannot be shared by {world} processes in steps of {optim.batch_size} each"

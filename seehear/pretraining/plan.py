@@ -31,11 +31,12 @@ def make_config(
     video_encoder: str | None = None,
     audio_encoder: str | None = None,
     tune_encoders: bool = False,
+    usual: str | None = None,
 ) -> Config:
     """A recipe with changes; `settings` are texts such as "cluster.k=32", which the other arguments abbreviate.
 
-    The recipe is `small` by default, `archive` where kinds are counted, and `frozen` on encoders of others that stay as
-    they are. Such encoders say themselves what clips are.
+    Without a name the recipe is `usual`, by default `small`, or `archive` where kinds are counted; on encoders of
+    others that stay as they are it is `frozen`. Such encoders say themselves what clips are.
 
     Raises `UsageError` for what there is not or what does not go together.
     """
@@ -56,7 +57,7 @@ def make_config(
     named = [f"{name}={value if name == 'method' else json.dumps(value)}" for name, value in short.items()
              if value is not None]  # fmt: skip
     first = [text for text in named if text.startswith(("method=", "seed="))]
-    config = in_rounds(_with_changes(recipe, method, [*first, *settings, *named[len(first) :]]))
+    config = in_rounds(_with_changes(recipe, usual, method, [*first, *settings, *named[len(first) :]]))
     check_method(config.method)
     if heads is not None and config.method != "selavi":
         raise UsageError(f"--heads is of selavi, and the method is {config.method}", "add --method selavi")
@@ -84,9 +85,10 @@ def in_rounds(config: Config) -> Config:
     return replace(config, rounds=7, optim=replace(optim, epochs=short, warmup_epochs=warmup), last_round=last)
 
 
-def _with_changes(recipe: str | None, method: str | None, changes: Sequence[str]) -> Config:
+def _with_changes(recipe: str | None, usual: str | None, method: str | None, changes: Sequence[str]) -> Config:
     """A recipe with changes, on encoders of others if they name any."""
-    usual = "archive" if with_settings(named_recipe("small", method), changes).cluster.auto else "small"
+    if usual is None:
+        usual = "archive" if with_settings(named_recipe("small", method), changes).cluster.auto else "small"
     config = with_settings(named_recipe(recipe or usual, method), changes)
     model = config.model
     if not (model.video_encoder or model.audio_encoder):

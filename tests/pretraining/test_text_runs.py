@@ -28,6 +28,7 @@ from seehear.pretraining.run import pretrain
 from seehear.settings import load_config
 from seehear.words.vocabulary import Vocabulary
 from tests.conftest import TINY_SETTINGS
+from tests.engine.test_training import stopped_and_resumed
 
 SETTINGS = (
     *TINY_SETTINGS, "rounds=1", "data.text_column=caption", "model.text_dimensions=8", "model.text_width=32",
@@ -115,20 +116,8 @@ def test_the_model_holds_the_text_encoder_and_its_words(run, tmp_path):
 
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_stopped_run_resumes_to_the_bit(stop_after, run, table, tmp_path, monkeypatch):
-    save_or_stop = Trainer.save_or_stop
-
-    def stopping(self):
-        if self.state.step == stop_after:
-            self.stop.signal = signal.SIGTERM
-        save_or_stop(self)
-
     config = make_config(method="gdt", hypotheses="video-text-order", settings=TRANSFORMER)
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save_or_stop", stopping)
-        with pytest.raises(Interrupted):
-            pretrain(table, tmp_path / "run", config, quiet=True)
-    torch.manual_seed(123)
-    pretrain(None, tmp_path / "run", config, resume=True, quiet=True)
+    stopped_and_resumed(table, tmp_path / "run", config, stop_after, monkeypatch)
     a, b = (load_file(r / "model" / "model.safetensors") for r in (run, tmp_path / "run"))
     assert a.keys() == b.keys()
     assert [k for k in a if not torch.equal(a[k], b[k])] == []
