@@ -36,10 +36,13 @@ def kinds_svg(kinds: Kinds) -> str:
     ]
     parts += [f'<text class="soft" x="24" y="{54 + 18 * i}">{escape(line)}</text>' for i, line in enumerate(words)]
     if kinds.low is not None and kinds.high is not None:
-        left, right = x(kinds.low) - 4, x(kinds.high) + 4
+        # Where it may be more than any number that was compared, the band leaves the picture.
+        left, right = x(kinds.low) - 4, _WIDTH if kinds.more else x(kinds.high) + 4
         parts.append(
             f'<rect class="band found" x="{left}" y="{top}" width="{round(right - left, 1)}" height="{_PLOT}"/>'
         )
+        if kinds.more:
+            parts.append(f'<text class="soft end" x="{_WIDTH - 6}" y="{top + _PLOT - 8}">or more</text>')
     for value in (0.0, best):
         parts.append(f'<path class="grid" d="M{_LEFT} {y(value)}H{_WIDTH - _RIGHT}"/>')
         parts.append(f'<text class="soft end" x="{_LEFT - 8}" y="{y(value) + 4}">{value:.2g}</text>')

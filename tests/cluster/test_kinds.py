@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -149,6 +150,19 @@ def test_the_picture_is_valid_and_names_every_number(of_six):
     titles = [e.text for e in picture.iter("{http://www.w3.org/2000/svg}title")]
     assert [int(t.split()[0]) for t in titles] == [s.k for s in of_six.table]
     assert picture.get("aria-label") == of_six.as_text()
+
+
+def test_the_band_of_the_picture_is_open_where_it_may_be_more(of_six):
+    def band(kinds: Kinds) -> tuple[float, list[str]]:
+        picture = ElementTree.fromstring(kinds_svg(kinds))
+        found = next(e for e in picture.iter("{http://www.w3.org/2000/svg}rect") if e.get("class") == "band found")
+        texts = [e.text for e in picture.iter("{http://www.w3.org/2000/svg}text")]
+        return float(found.get("x")) + float(found.get("width")) - float(picture.get("width")), texts
+
+    ends, texts = band(of_six)
+    assert ends < -24 and "or more" not in texts
+    ends, texts = band(replace(of_six, high=of_six.table[-1].k))
+    assert ends == 0 and "or more" in texts
 
 
 def test_what_cannot_be_estimated_is_refused():
