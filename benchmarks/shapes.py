@@ -26,8 +26,8 @@ of longer videos in which no weapon is used.
 
 DEVELOPMENT and HELD_OUT were fixed before any experiment. Of each pair of one family, `_first_is_for_development`
 decides by a hash of its name; the whole sets were known before and can only be development. Seeds 0 to 2 are for
-development. Seeds 3 to 5 were held out until they were looked at once, and have been known since; 6 to 8 followed them.
-Nothing may be chosen by looking at what is held out.
+development. Seeds 3 to 5 were held out until they were looked at once, and have been known since; so were 6 to 8 after
+them. Seeds 9 to 11 are held out now. Nothing may be chosen by looking at what is held out.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from seehear.media.encoding import Mp4Writer, Picture, Sound
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 SETS = {"games": "vizdoom_actions", "sounds": "photosound"}
-DEVELOPMENT_SEEDS, KNOWN_SEEDS, HELD_OUT_SEEDS = (0, 1, 2), (3, 4, 5), (6, 7, 8)
+DEVELOPMENT_SEEDS, KNOWN_SEEDS, HELD_OUT_SEEDS = (0, 1, 2), (3, 4, 5, 6, 7, 8), (9, 10, 11)
 PAIRS = {
     "mild": ("mild-games", "mild-sounds"),
     "tail": ("tail-games", "tail-sounds"),

@@ -19,6 +19,15 @@ a further cluster is worth it if of the information that it adds at least w · A
 in excess of w · A, times the information. Measured against A the same rule holds for encoders that agree well and for
 those that agree badly. All is done on several random subsets of the rows, which tell what is certain.
 
+Information counts a kind by its rows, so that rare ones hardly raise it. What else the number could be is therefore
+asked of a second measure too, to which all kinds are alike. Of each two clusters, one by each modality, that are each
+other's most similar, take the share of rows that they have in common (their Jaccard index). Let matched(k) be the sum
+of these shares, and B the largest matched(k) / k of any k. Then
+
+    matched(k) − v · B · k        with v = 0.6
+
+is what should be largest. The range is of numbers that one or the other measure cannot tell from its best.
+
 Nothing is assumed of the sizes of kinds or the form of clusters beyond what k-means wants. What both modalities know of
 clips beyond their kind (a level of a game that sounds as it looks) is a kind to this rule.
 
@@ -51,6 +60,8 @@ LEVEL = 0.01
 _ERRORS = 1.5
 """Subsets of four fifths of the rows have much in common: collections of other clips differ more. With this factor on
 their standard deviation the range held the true number in 19 of 20 collections for development."""
+_WEIGHT_MATCHED = 0.6
+"""v: what a further cluster must add to the second measure."""
 _SHUFFLES = 99
 _ROWS_A_CLUSTER = 3
 """A subset has at least so many rows for each cluster that is asked about. With four, twelve kinds of five clips each
@@ -75,6 +86,8 @@ class Shared:
     """By how much the score is below the best."""
     behind_by_chance: float
     """What it may be by chance: 1.5 standard deviations of `behind` over the subsets."""
+    matched: float | None = None
+    """Of how many clusters as good as all rows are one modality's as well as the other's; None in older files."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class Kinds:
     k: int | None
     """None: sight and sound share no more than shuffled rows would."""
     low: int | None
-    """The smallest number of clusters whose score cannot be told from the best."""
+    """The smallest number of clusters that cannot be told from the best, by the score or by what is matched."""
     high: int | None
     """The largest of them; see `more`."""
     p_value: float
@@ -130,6 +143,18 @@ def shared_information(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return information - chance, (_entropy(table.sum(1)) + _entropy(table.sum(0))) / 2 - chance
 
 
+def matched_clusters(a: np.ndarray, b: np.ndarray) -> float:
+    """The Jaccard indices of all pairs of clusters of a and b (n,) that are each other's most similar, summed.
+
+    From 0 to the number of clusters, which it is if both labellings are one.
+    """
+    common = contingency_matrix(a, b)
+    similar = common / (common.sum(1, keepdims=True) + common.sum(0, keepdims=True) - common)
+    to_b, to_a = similar.argmax(1), similar.argmax(0)
+    rows = np.flatnonzero(to_a[to_b] == np.arange(len(to_b)))
+    return float(similar[rows, to_b[rows]].sum())
+
+
 def numbers_to_try(rows: int, most: int = 100) -> list[int]:
     """Numbers of clusters from 2 up to `most`, or as many as the rows allow: all to 16, then a tenth more each."""
     last, found = min(most, int(0.8 * rows) // _ROWS_A_CLUSTER), [2]
@@ -144,7 +169,7 @@ class Measured:
 
     ks: tuple[int, ...]
     numbers: np.ndarray
-    """(ks, subsets, 2) float64: `shared` and `all`."""
+    """(ks, subsets, 3) float64: `shared`, `all` and `matched`."""
     p_value: float
     rows: int
 
@@ -204,7 +229,7 @@ def measure_kinds(
     for at, k in enumerate(wanted):
         labels = [_labelled(x, chosen, k, random) for chosen in chosen_rows]
         pairs.append(labels[0])
-        numbers.append(np.array([shared_information(*pair) for pair in labels]))
+        numbers.append(np.array([(*shared_information(*pair), matched_clusters(*pair)) for pair in labels]))
         if progress:
             progress(at + 1, len(wanted))
         best = wanted[int(_scores(np.stack(numbers), weight).mean(1).argmax())]
@@ -236,19 +261,19 @@ def verdict(measured: Sequence[Measured], weight: float = WEIGHT) -> Kinds:
     scores = _scores(numbers, weight)
     means, subsets = scores.mean(1), scores.shape[1]
     best = int(means.argmax())
-    behind = scores[best] - scores
-    errors = _ERRORS * behind.std(1, ddof=1)
-    like = [k for k, gap, error in zip(ks, behind.mean(1), errors, strict=True) if gap <= error]
-    shared, everything = numbers.mean(1).T
+    behind, errors = _behind(scores)
+    of_matched = _behind(_matched_scores(numbers, ks))
+    like = np.array(ks)[(behind <= errors) | np.less_equal(*of_matched)]
+    shared, everything, matched = numbers.mean(1).T
     agreement = _agreement(shared, everything)
     table = tuple(
-        Shared(k, *(float(v[i]) for v in (shared, everything, agreement, means, behind.mean(1), errors)))
+        Shared(k, *(float(v[i]) for v in (shared, everything, agreement, means, behind, errors, matched)))
         for i, k in enumerate(ks)
     )
     last = telling[-1]
     if last.p_value > LEVEL + 1e-9:
         return Kinds(None, None, None, last.p_value, table, last.rows, subsets)
-    return Kinds(ks[best], min(like), max(like), last.p_value, table, last.rows, subsets)
+    return Kinds(ks[best], int(like.min()), int(like.max()), last.p_value, table, last.rows, subsets)
 
 
 def _check(x: Sequence[Tensor]) -> None:
@@ -271,9 +296,21 @@ def _labelled(
 
 
 def _scores(numbers: np.ndarray, weight: float) -> np.ndarray:
-    """Scores (ks, subsets) of `shared` and `all` (ks, subsets, 2)."""
-    shared, everything = numbers.mean(1).T
+    """Scores (ks, subsets) of what was measured (ks, subsets, 3)."""
+    shared, everything, _ = numbers.mean(1).T
     return numbers[..., 0] - weight * _agreement(shared, everything).max() * numbers[..., 1]
+
+
+def _matched_scores(numbers: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+    """The same by the second measure."""
+    matched, clusters = numbers[..., 2], np.array(ks)[:, None]
+    return matched - _WEIGHT_MATCHED * (matched.mean(1, keepdims=True) / clusters).max() * clusters
+
+
+def _behind(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By how much scores (ks, subsets) are below those of the best, and what that may be by chance; both (ks,)."""
+    behind = scores[scores.mean(1).argmax()] - scores
+    return behind.mean(1), _ERRORS * behind.std(1, ddof=1)
 
 
 def _agreement(shared: np.ndarray, everything: np.ndarray) -> np.ndarray:

@@ -36,10 +36,11 @@ def test_what_a_bank_shares_is_measured_without_its_doubtful_clips(of_four):
     assert measured(of_four.take(np.arange(5)), 0) is None
 
 
-def of(ks: tuple[int, ...], best: int, p_value: float = 0.01) -> Measured:
-    """What is shared grows up to the best number and no further; all grows on."""
+def of(ks: tuple[int, ...], best: int, p_value: float = 0.01, matched: int | None = None) -> Measured:
+    """What is shared, and what is matched, grows up to the best number and no further; all grows on."""
     shared = np.log(np.minimum(ks, best))
-    numbers = np.stack([shared, np.log(ks)], axis=1)[:, None] * np.array([0.98, 1.0, 1.02])[None, :, None]
+    one = np.stack([shared, np.log(ks), np.minimum(ks, matched or best)], axis=1)
+    numbers = one[:, None] * np.array([0.98, 1.0, 1.02])[None, :, None]
     return Measured(ks, numbers, p_value, 50)
 
 
@@ -56,6 +57,15 @@ def test_measurements_stand_for_as_much_as_each_other_and_those_that_tell_nothin
     assert verdict([of(ks, 3, p_value=0.5), of(ks, 6)]).k == 6
     assert verdict([of(ks, 3, p_value=0.5)]).k is None
     assert [s.k for s in verdict([of(ks[:10], 6), of(ks, 6)]).table] == list(ks[:10])
+
+
+def test_the_range_is_of_both_measures():
+    ks = tuple(numbers_to_try(200))
+    alike, apart = verdict([of(ks, 5)]), verdict([of(ks, 5, matched=9)])
+    assert (alike.k, alike.low, alike.high) == (5, 5, 5)
+    # By hand: 9 clusters are matched by 9, all ks up to it wholly, so that B is 1, and 9 − 0.6 · 9 is the most.
+    assert (apart.k, apart.low, apart.high) == (5, 5, 9)
+    assert [s.matched for s in apart.table[6:9]] == pytest.approx([8, 9, 9])
 
 
 def test_rounds_but_the_first_third_are_put_together_and_are_part_of_the_state(of_four):
