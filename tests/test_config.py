@@ -136,6 +136,15 @@ def test_where_kinds_are_counted_the_recipe_is_that_of_an_archive():
     assert (told.cluster.auto, told.cluster.k, told.recipe) == (False, 12, "archive")
 
 
+def test_a_method_has_its_own_form_of_a_recipe_however_it_is_named():
+    for method in ("gdt", "selavi", "avts"):
+        assert make_config(settings=[f"method={method}"]) == make_config(method=method)
+        counted = make_config(settings=[f"method={method}", "cluster.auto=true"])
+        assert counted == make_config(method=method, clusters="auto")
+    assert make_config(method="gdt", settings=["method=sdc"]) == make_config(method="sdc")
+    assert make_config(recipe="gdt-kinetics").recipe == "gdt-kinetics"
+
+
 def test_an_unknown_recipe_suggests_one():
     with pytest.raises(UsageError, match="xdc-kinetics"):
         recipe("xdc-kinetic")

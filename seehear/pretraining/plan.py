@@ -57,7 +57,7 @@ def make_config(
     named = [f"{name}={value if name == 'method' else json.dumps(value)}" for name, value in short.items()
              if value is not None]  # fmt: skip
     first = [text for text in named if text.startswith(("method=", "seed="))]
-    config = in_rounds(_with_changes(recipe, usual, method, [*first, *settings, *named[len(first) :]]))
+    config = in_rounds(_with_changes(recipe, usual, [*first, *settings, *named[len(first) :]]))
     check_method(config.method)
     if heads is not None and config.method != "selavi":
         raise UsageError(f"--heads is of selavi, and the method is {config.method}", "add --method selavi")
@@ -85,10 +85,11 @@ def in_rounds(config: Config) -> Config:
     return replace(config, rounds=7, optim=replace(optim, epochs=short, warmup_epochs=warmup), last_round=last)
 
 
-def _with_changes(recipe: str | None, usual: str | None, method: str | None, changes: Sequence[str]) -> Config:
+def _with_changes(recipe: str | None, usual: str | None, changes: Sequence[str]) -> Config:
     """A recipe with changes, on encoders of others if they name any."""
-    if usual is None:
-        usual = "archive" if with_settings(named_recipe("small", method), changes).cluster.auto else "small"
+    told = with_settings(named_recipe("small"), changes)
+    usual = usual or ("archive" if told.cluster.auto else "small")
+    method = told.method  # which may have its own form of the recipe
     config = with_settings(named_recipe(recipe or usual, method), changes)
     model = config.model
     if not (model.video_encoder or model.audio_encoder):
