@@ -87,7 +87,7 @@ class Shared:
     behind_by_chance: float
     """What it may be by chance: 1.5 standard deviations of `behind` over the subsets."""
     matched: float | None = None
-    """Of how many clusters as good as all rows are one modality's as well as the other's; None in older files."""
+    """How many clusters of one modality are the other's too, in parts; None where it was not kept."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,11 @@ class Measured:
 
     ks: tuple[int, ...]
     numbers: np.ndarray
-    """(ks, subsets, 3) float64: `shared`, `all` and `matched`."""
+    """(ks, subsets, 2) float64: `shared` and `all`."""
     p_value: float
     rows: int
+    matched: np.ndarray | None = None
+    """(ks, subsets) float64: what `matched_clusters` says; None where it was not kept."""
 
 
 def measure_kinds(
@@ -225,17 +227,19 @@ def measure_kinds(
         )
     chosen_rows = [np.sort(random.choice(rows, size, replace=False)) for _ in range(subsets)]
     numbers: list[np.ndarray] = []
+    matched: list[list[float]] = []
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for at, k in enumerate(wanted):
         labels = [_labelled(x, chosen, k, random) for chosen in chosen_rows]
         pairs.append(labels[0])
-        numbers.append(np.array([(*shared_information(*pair), matched_clusters(*pair)) for pair in labels]))
+        numbers.append(np.array([shared_information(*pair) for pair in labels]))
+        matched.append([matched_clusters(*pair) for pair in labels])
         if progress:
             progress(at + 1, len(wanted))
         best = wanted[int(_scores(np.stack(numbers), weight).mean(1).argmax())]
         if ks is None and k >= max(40, 2 * best):
             break
-    return Measured(tuple(wanted[: len(numbers)]), np.stack(numbers), _p_value(pairs, random), rows)
+    return Measured(tuple(wanted[: len(numbers)]), np.stack(numbers), _p_value(pairs, random), rows, np.array(matched))
 
 
 def estimate_kinds(
@@ -252,7 +256,8 @@ def verdict(measured: Sequence[Measured], weight: float = WEIGHT) -> Kinds:
     """The number of kinds that several measurements of one collection point to together.
 
     Each stands for as much as any other, subset for subset, at the numbers that all of them have tried first; those in
-    which nothing is shared stand for nothing, unless all are such. Rows and p-value are those of the last one.
+    which nothing is shared stand for nothing, unless all are such. Rows, p-value and what is matched, the second
+    measure of the range, are those of the last one.
     """
     telling = [m for m in measured if m.p_value <= LEVEL + 1e-9] or list(measured)
     count = min(len(m.ks) for m in telling)
@@ -262,15 +267,16 @@ def verdict(measured: Sequence[Measured], weight: float = WEIGHT) -> Kinds:
     means, subsets = scores.mean(1), scores.shape[1]
     best = int(means.argmax())
     behind, errors = _behind(scores)
-    of_matched = _behind(_matched_scores(numbers, ks))
-    like = np.array(ks)[(behind <= errors) | np.less_equal(*of_matched)]
-    shared, everything, matched = numbers.mean(1).T
+    last, good = telling[-1], behind <= errors
+    matched: list[float | None] = [None] * count
+    if last.matched is not None:
+        good |= np.less_equal(*_behind(_matched_scores(last.matched[:count], ks)))
+        matched = last.matched[:count].mean(1).tolist()
+    like = np.array(ks)[good]
+    shared, everything = numbers.mean(1).T
     agreement = _agreement(shared, everything)
-    table = tuple(
-        Shared(k, *(float(v[i]) for v in (shared, everything, agreement, means, behind, errors, matched)))
-        for i, k in enumerate(ks)
-    )
-    last = telling[-1]
+    columns = (v.tolist() for v in (shared, everything, agreement, means, behind, errors))
+    table = tuple(Shared(*row) for row in zip(ks, *columns, matched, strict=True))
     if last.p_value > LEVEL + 1e-9:
         return Kinds(None, None, None, last.p_value, table, last.rows, subsets)
     return Kinds(ks[best], int(like.min()), int(like.max()), last.p_value, table, last.rows, subsets)
@@ -296,14 +302,14 @@ def _labelled(
 
 
 def _scores(numbers: np.ndarray, weight: float) -> np.ndarray:
-    """Scores (ks, subsets) of what was measured (ks, subsets, 3)."""
-    shared, everything, _ = numbers.mean(1).T
+    """Scores (ks, subsets) of `shared` and `all` (ks, subsets, 2)."""
+    shared, everything = numbers.mean(1).T
     return numbers[..., 0] - weight * _agreement(shared, everything).max() * numbers[..., 1]
 
 
-def _matched_scores(numbers: np.ndarray, ks: Sequence[int]) -> np.ndarray:
-    """The same by the second measure."""
-    matched, clusters = numbers[..., 2], np.array(ks)[:, None]
+def _matched_scores(matched: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+    """The same by the second measure, of `matched` (ks, subsets)."""
+    clusters = np.array(ks)[:, None]
     return matched - _WEIGHT_MATCHED * (matched.mean(1, keepdims=True) / clusters).max() * clusters
 
 

@@ -59,7 +59,7 @@ class Count(nn.Module):
     measured is put together (`seehear.cluster.kinds.verdict`). What was measured is part of a method's state.
 
     Attributes:
-        numbers: (rounds, numbers, subsets, 3) float64, see `Measured`; NaN where nothing was measured.
+        numbers: (rounds, numbers, subsets, 2) float64, see `Measured`; NaN where nothing was measured.
         p_values: (rounds,) float64.
     """
 
@@ -68,7 +68,7 @@ class Count(nn.Module):
 
     def __init__(self, rounds: int) -> None:
         super().__init__()
-        shape = (rounds, len(numbers_to_try(MOST_ROWS)), _SUBSETS, 3)
+        shape = (rounds, len(numbers_to_try(MOST_ROWS)), _SUBSETS, 2)
         self.register_buffer("numbers", torch.full(shape, torch.nan, dtype=torch.float64))
         self.register_buffer("p_values", torch.full((rounds,), torch.nan, dtype=torch.float64))
 

@@ -37,11 +37,11 @@ def test_what_a_bank_shares_is_measured_without_its_doubtful_clips(of_four):
 
 
 def of(ks: tuple[int, ...], best: int, p_value: float = 0.01, matched: int | None = None) -> Measured:
-    """What is shared, and what is matched, grows up to the best number and no further; all grows on."""
+    """What is shared grows up to the best number and no further, what is matched up to `matched`; all grows on."""
     shared = np.log(np.minimum(ks, best))
-    one = np.stack([shared, np.log(ks), np.minimum(ks, matched or best)], axis=1)
-    numbers = one[:, None] * np.array([0.98, 1.0, 1.02])[None, :, None]
-    return Measured(ks, numbers, p_value, 50)
+    draws = np.array([0.98, 1.0, 1.02])
+    numbers = np.stack([shared, np.log(ks)], axis=1)[:, None] * draws[None, :, None]
+    return Measured(ks, numbers, p_value, 50, np.minimum(ks, matched)[:, None] * draws if matched else None)
 
 
 def test_measurements_stand_for_as_much_as_each_other_and_those_that_tell_nothing_for_nothing():
@@ -61,11 +61,16 @@ def test_measurements_stand_for_as_much_as_each_other_and_those_that_tell_nothin
 
 def test_the_range_is_of_both_measures():
     ks = tuple(numbers_to_try(200))
-    alike, apart = verdict([of(ks, 5)]), verdict([of(ks, 5, matched=9)])
-    assert (alike.k, alike.low, alike.high) == (5, 5, 5)
+    alone, alike, apart = (verdict([of(ks, 5, matched=m)]) for m in (None, 5, 9))
+    for found in (alone, alike):
+        assert (found.k, found.low, found.high) == (5, 5, 5)
     # By hand: 9 clusters are matched by 9, all ks up to it wholly, so that B is 1, and 9 − 0.6 · 9 is the most.
     assert (apart.k, apart.low, apart.high) == (5, 5, 9)
     assert [s.matched for s in apart.table[6:9]] == pytest.approx([8, 9, 9])
+    assert alone.table[0].matched is None
+    # Of several measurements the last one's counts, at the numbers that all have tried.
+    assert verdict([of(ks, 5, matched=9), of(ks, 5, matched=5)]).high == 5
+    assert verdict([of(ks[:10], 5), of(ks, 5, matched=9)]).high == 9
 
 
 def test_rounds_but_the_first_third_are_put_together_and_are_part_of_the_state(of_four):
