@@ -20,7 +20,7 @@ def faults(steps=5):
     for _ in range(steps):
         tensors = [torch.ones(1 << 20) for _ in range(4)]
         del tensors
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / steps
 
 faults()
 before = faults()
@@ -52,8 +52,8 @@ def run(program: str, **variables: str) -> str:
 def test_memory_of_freed_tensors_is_used_again():
     found = json.loads(run(FAULTS, **AS_IT_BEGINS))
     assert found["kept"]
-    assert found["before"] >= 8  # pages that the system had to give: else there would be nothing to gain
-    assert found["after"] <= found["before"] / 8
+    assert found["before"] > 1000  # pages a step: else there would be nothing to gain
+    assert found["after"] < found["before"] / 10
 
 
 def test_the_command_line_lets_threads_sleep_before_torch_is_loaded_unless_it_is_told_otherwise():
